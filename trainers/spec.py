@@ -1,0 +1,115 @@
+"""What determines a training, as values. Imports nothing heavy: the plan is made without torch.
+
+A spec's `signature` names its result on disk, so equal specs are never computed twice. A field that does not
+change the result (a path, a label) is declared with `label()` and stays out of the signature.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any
+
+
+def label(**kwargs: Any) -> Any:
+    """A dataclass field that does not take part in the signature."""
+    return field(metadata={"identity": False}, **kwargs)
+
+
+def canonical(value: Any) -> Any:
+    """`value` as plain JSON types; of dataclasses only the fields that determine the result."""
+    if is_dataclass(value):
+        kept = (f for f in fields(value) if f.metadata.get("identity", True))
+        return {f.name: canonical(getattr(value, f.name)) for f in kept}
+    if isinstance(value, (tuple, list)):
+        return [canonical(v) for v in value]
+    return value
+
+
+def signature(*values: Any) -> str:
+    """16 hexadecimal digits of the SHA-256 of the canonical JSON of `values`."""
+    text = json.dumps([canonical(v) for v in values], sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """An untuned pipeline. `revision` is the content hash of a local folder, or `repo@revision` of a hub model."""
+
+    revision: str
+    family: str = "stable_diffusion"
+    resolution: int = 64  # pixels, of the square instance images
+    lr_scale: float = 1.0  # effective lr = lr * lr_scale
+    repo: str = label(default="")  # where to load from: a diffusers folder or a hub id
+    name: str = label(default="")
+
+
+@dataclass(frozen=True)
+class SubjectSpec:
+    """The instance images and the words for them. `fingerprint` is the hash of the images' bytes and captions."""
+
+    fingerprint: str
+    class_noun: str
+    identifier: str = "sks"
+    instance_prompt: str = ""  # what the instance images are trained with
+    class_prompt: str = ""  # what the class images are sampled and trained with
+    kind: str = label(default="object")  # object | face | live
+    images: str = label(default="")  # folder
+    name: str = label(default="")
+
+
+@dataclass(frozen=True)
+class PriorSpec:
+    """Prior preservation: class images sampled from the untuned model, and their weight in the loss."""
+
+    num_class_images: int = 200
+    weight: float = 1.0
+    scheduler: str = "ddim"
+    inference_steps: int = 50
+    guidance_scale: float = 7.5
+    seed: int = 0
+    folder_fingerprint: str = ""  # of the user's own class images; empty: the model makes them
+    folder: str = label(default="")
+
+
+@dataclass(frozen=True)
+class TrainerSpec:
+    """The settings of the trainer group; the axes proper are in `TrainSpec`."""
+
+    name: str = "dreambooth"
+    weight_decay: float = 1e-2
+    adam_beta1: float = 0.9
+    adam_beta2: float = 0.999
+    adam_epsilon: float = 1e-8
+    max_grad_norm: float = 1.0
+    lr_schedule: str = "constant"
+    lr_warmup_steps: int = 0
+    center_crop: bool = False
+    random_flip: bool = False
+    cache_latents: bool = True
+
+
+@dataclass(frozen=True)
+class TrainSpec:
+    """The identity of one training. The number of steps is no part of it unless the schedule knows the horizon."""
+
+    model: ModelSpec
+    subject: SubjectSpec
+    trainer: TrainerSpec = TrainerSpec()
+    prior: PriorSpec | None = None
+    lr: float = 2e-6
+    train_text_encoder: bool = False
+    seed: int = 0
+    batch_size: int = 4  # per optimizer step and accumulation step, over all processes; class images come on top
+    gradient_accumulation_steps: int = 1
+    mixed_precision: str = "no"  # no | fp16 | bf16
+    use_8bit_adam: bool = False
+    gradient_checkpointing: bool = False
+    horizon: int | None = None  # optimizer steps, only where the schedule needs the end
+
+    @property
+    def effective_lr(self) -> float:
+        return self.lr * self.model.lr_scale
+
+    @property
+    def signature(self) -> str:
+        return signature(self)
