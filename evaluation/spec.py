@@ -4,17 +4,6 @@ from dataclasses import dataclass
 
 from trainers.spec import label
 
-SCHEDULERS = ("pndm", "lms", "ddim", "ddpm", "euler", "euler_a", "heun", "dpm", "dpm_sde", "unipc")
-
-
-@dataclass(frozen=True)
-class SampleSpec:
-    """How images are sampled from a checkpoint; costs no training."""
-
-    scheduler: str = "pndm"
-    inference_steps: int = 50
-    guidance_scale: float = 7.5
-
 
 @dataclass(frozen=True)
 class EvalSpec:

@@ -47,7 +47,7 @@ class Canvas:
     """
 
     def __init__(self, image, x, y, scale, tilt=0.0, flip=False):
-        self.draw = ImageDraw.Draw(image)
+        self.image, self.draw = image, ImageDraw.Draw(image)
         self.x, self.y, self.scale = x, y, scale
         self.cos, self.sin = math.cos(tilt), math.sin(tilt)
         self.mirror = -1 if flip else 1

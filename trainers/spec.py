@@ -57,15 +57,27 @@ class SubjectSpec:
     name: str = label(default="")
 
 
+# Names of the inference schedulers; trainers/schedulers.py holds the diffusers class of each.
+SCHEDULERS = ("pndm", "lms", "ddim", "ddpm", "euler", "euler_a", "heun", "dpm", "dpm_sde", "unipc")
+
+
+@dataclass(frozen=True)
+class SampleSpec:
+    """How images are sampled from weights; costs no training."""
+
+    scheduler: str = "pndm"
+    inference_steps: int = 50
+    guidance_scale: float = 7.5
+    precision: str = "no"  # no (fp32) | fp16 | bf16
+
+
 @dataclass(frozen=True)
 class PriorSpec:
     """Prior preservation: class images sampled from the untuned model, and their weight in the loss."""
 
     num_class_images: int = 200
     weight: float = 1.0
-    scheduler: str = "ddim"
-    inference_steps: int = 50
-    guidance_scale: float = 7.5
+    sample: SampleSpec = SampleSpec("ddim")
     seed: int = 0
     folder_fingerprint: str = ""  # of the user's own class images; empty: the model makes them
     folder: str = label(default="")

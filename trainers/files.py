@@ -1,0 +1,56 @@
+"""Writing files so that what exists is complete: written aside, flushed, renamed."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+MANIFEST = "manifest.json"  # the last file written into a folder; a folder that has it is complete
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(aside, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Floats are written with `repr`, so they read back bit for bit."""
+    write_bytes(path, (json.dumps(value, indent=1, default=str) + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+def is_complete(folder: Path) -> bool:
+    return (folder / MANIFEST).exists()
+
+
+@contextmanager
+def complete_folder(folder: Path, manifest: Any) -> Iterator[Path]:
+    """Yields an empty folder beside `folder` to fill; on success it gets its manifest and takes the place of `folder`."""
+    aside = folder.with_name(f".{folder.name}.{os.getpid()}")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    try:
+        yield aside
+        for file in aside.rglob("*"):
+            if file.is_file():
+                with open(file, "rb") as handle:
+                    os.fsync(handle.fileno())
+        write_json(aside / MANIFEST, manifest)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(aside, folder)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
