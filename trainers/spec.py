@@ -99,6 +99,11 @@ class TrainerSpec:
     random_flip: bool = False
     cache_latents: bool = True
 
+    @property
+    def knows_horizon(self) -> bool:
+        """Whether the learning-rate schedule depends on the last step; such trainings cannot be shared between steps."""
+        return self.lr_schedule not in ("constant", "constant_with_warmup")
+
 
 @dataclass(frozen=True)
 class TrainSpec:
@@ -125,3 +130,7 @@ class TrainSpec:
     @property
     def signature(self) -> str:
         return signature(self)
+
+
+def validate(spec: TrainSpec) -> None:
+    """Raises SpecError where the settings contradict each other. Needs no torch."""
