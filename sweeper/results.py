@@ -1,5 +1,6 @@
 """The outcome of a sweep as plain values: what the table, the page, the sheet, MLflow and results.json show."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ class Row:
     checkpoint: Path | None = None
     samples: Path | None = None  # folder of PNGs, named {prompt:02d}-{image:02d}.png
     log: Path | None = None
+    curve: str = ""  # what `SweetSpot.onset` calls it: everything but step and seed
+    untuned: Path | None = None  # folder of the untuned model's samples, made the same way
 
     @property
     def step(self) -> int:
@@ -63,3 +66,11 @@ class Results:
     subject: str
     plan: dict[str, Any]
     timings: dict[str, float]  # seconds by kind of work
+    candidates: tuple[int, ...] = ()  # position in `rows` of each candidate of `sweet_spot`; empty: the rows themselves
+
+    def untuned_of(self, row: Row) -> Path | None:
+        return row.untuned or next(iter(self.untuned.values()), None)
+
+    def positions(self, indices: Iterable[int]) -> list[int]:
+        """Positions in `rows` of candidates of `sweet_spot`."""
+        return [self.candidates[i] if self.candidates else i for i in indices]
