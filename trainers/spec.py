@@ -7,12 +7,13 @@ change the result (a path, a label) is declared with `label()` and stays out of 
 import hashlib
 import json
 from dataclasses import dataclass, field, fields, is_dataclass
+from functools import cached_property
 from typing import Any
 
 
 def label(**kwargs: Any) -> Any:
-    """A dataclass field that does not take part in the signature."""
-    return field(metadata={"identity": False}, **kwargs)
+    """A dataclass field that takes no part in the signature, nor in equality."""
+    return field(metadata={"identity": False}, compare=False, **kwargs)
 
 
 def canonical(value: Any) -> Any:
@@ -127,7 +128,7 @@ class TrainSpec:
     def effective_lr(self) -> float:
         return self.lr * self.model.lr_scale
 
-    @property
+    @cached_property
     def signature(self) -> str:
         return signature(self)
 
