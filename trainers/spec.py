@@ -58,6 +58,11 @@ class SubjectSpec:
     name: str = label(default="")
 
 
+TRAINERS = ("dreambooth", "dreambooth_lora", "textual_inversion", "ti_dreambooth")
+OPTIMIZERS = ("adamw", "adamw8bit", "prodigy", "adafactor")
+LR_SCHEDULES = ("constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial")
+ENDLESS_SCHEDULES = ("constant", "constant_with_warmup")  # need no horizon, so trainings of any length share them
+
 # Names of the inference schedulers; trainers/schedulers.py holds the diffusers class of each.
 SCHEDULERS = ("pndm", "lms", "ddim", "ddpm", "euler", "euler_a", "heun", "dpm", "dpm_sde", "unipc")
 
@@ -86,24 +91,43 @@ class PriorSpec:
 
 @dataclass(frozen=True)
 class TrainerSpec:
-    """The settings of the trainer group; the axes proper are in `TrainSpec`."""
+    """The settings of the trainer group; the axes proper are in `TrainSpec`. Defaults are diffusers' script's."""
 
-    name: str = "dreambooth"
+    name: str = "dreambooth"  # one of TRAINERS
+    optimizer: str = "adamw"  # one of OPTIMIZERS
     weight_decay: float = 1e-2
     adam_beta1: float = 0.9
     adam_beta2: float = 0.999
     adam_epsilon: float = 1e-8
     max_grad_norm: float = 1.0
-    lr_schedule: str = "constant"
-    lr_warmup_steps: int = 0
+    lr_schedule: str = "constant"  # one of LR_SCHEDULES
+    lr_warmup_steps: int = 0  # optimizer steps
+    lr_cycles: int = 1  # of cosine_with_restarts
+    lr_power: float = 1.0  # of polynomial
+    text_encoder_lr: float | None = None  # None: as lr; multiplied by the model's lr_scale likewise
+    text_encoder_stop_step: int | None = None  # the text encoder learns in the steps up to this one; None: in all
+    ema_decay: float = 0.0  # 0: no moving average; with one, a checkpoint holds both weights
+    min_snr_gamma: float | None = None  # 5 in the paper; None: every timestep weighs the same
+    offset_noise: float = 0.0  # 0.1 is usual
     center_crop: bool = False
     random_flip: bool = False
-    cache_latents: bool = True
-
-    @property
-    def knows_horizon(self) -> bool:
-        """Whether the learning-rate schedule depends on the last step; such trainings cannot be shared between steps."""
-        return self.lr_schedule not in ("constant", "constant_with_warmup")
+    repeats: int = 1  # of the instance images in one pass of the data order
+    captions: bool = True  # a `.txt` beside an image is its prompt
+    cache_latents: bool = True  # mean and deviation kept, latents sampled anew each step
+    cache_text: bool = True  # text states kept where the text encoder is frozen
+    attention: str = "auto"  # auto: the faster of sdpa | eager on the device
+    compile: bool = False
+    channels_last: bool = False
+    tf32: bool = False
+    lora_rank: int = 4
+    lora_alpha: float | None = None  # None: as lora_rank
+    lora_targets: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0")
+    lora_text_targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "out_proj")
+    vectors: int = 1  # learned tokens of a textual inversion
+    initial_word: str = ""  # whose embedding they start from; empty: the class noun
+    templates: str = "object"  # object | style: the sentences around the learned word
+    inversion_steps: int = 2000  # ti_dreambooth: of its first stage
+    inversion_lr: float = 5e-4
 
 
 @dataclass(frozen=True)
@@ -117,7 +141,7 @@ class TrainSpec:
     lr: float = 2e-6
     train_text_encoder: bool = False
     seed: int = 0
-    batch_size: int = 4  # per optimizer step and accumulation step, over all processes; class images come on top
+    batch_size: int = 4  # instance images per accumulation step, over all processes; class images come on top
     gradient_accumulation_steps: int = 1
     mixed_precision: str = "no"  # no | fp16 | bf16
     use_8bit_adam: bool = False
@@ -131,7 +155,3 @@ class TrainSpec:
     @cached_property
     def signature(self) -> str:
         return signature(self)
-
-
-def validate(spec: TrainSpec) -> None:
-    """Raises SpecError where the settings contradict each other. Needs no torch."""

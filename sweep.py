@@ -1,0 +1,25 @@
+"""One DreamBooth run, or with -m a grid or a search: which checkpoint to use, why, and when overfitting began."""
+
+import sys
+
+import hydra
+from omegaconf import DictConfig
+
+from sweeper.overrides import check_arguments
+from trainers.errors import SpecError
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="sweep")
+def main(config: DictConfig) -> None:
+    from sweeper.main import run_one
+
+    run_one(config)
+
+
+if __name__ == "__main__":
+    given = [argument for argument in sys.argv[1:] if "=" in argument and not argument.startswith("-")]
+    try:
+        check_arguments(given, multirun=bool({"-m", "--multirun"} & set(sys.argv)))
+    except SpecError as error:
+        sys.exit(f"sweep.py: {error}")
+    main()

@@ -1,0 +1,135 @@
+"""How the sweep and its workers speak: files in one folder, so that it works across processes and machines.
+
+NAME.json           the training to run; workers take them in the order of their names
+NAME.status.json    what is being done, for the progress display
+NAME.result.json    how it ended; written last
+closed              no more will come
+"""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from sweeper.plan import Training
+from sweeper.spec import decode
+from sweeper.store import claim
+from trainers.files import read_json, write_json
+
+CLOSED = "closed"
+REPORT_EVERY = 0.2  # seconds between status files
+
+
+@dataclass(frozen=True)
+class Status:
+    phase: str  # in words: "training", "sampling step 100"
+    done: int = 0
+    total: int = 0
+    pid: int = 0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    state: str  # COMPLETE | PRUNED | FAIL
+    reason: str = ""
+    note: str = ""  # what else a reader must know, such as a batch halved for lack of memory
+    seconds: dict[str, float] = field(default_factory=dict)  # by kind of work
+
+
+@dataclass(frozen=True)
+class Job:
+    path: Path
+
+    @property
+    def log(self) -> Path:
+        return self.path.with_suffix(".log")
+
+    @property
+    def _status(self) -> Path:
+        return self.path.with_suffix(".status.json")
+
+    @property
+    def _result(self) -> Path:
+        return self.path.with_suffix(".result.json")
+
+    @property
+    def training(self) -> Training:
+        return decode(Training, read_json(self.path)["training"])
+
+    @property
+    def export(self) -> tuple[int, Path] | None:
+        """The step to export and the folder to export it to."""
+        asked = read_json(self.path)["export"]
+        return (asked[0], Path(asked[1])) if asked else None
+
+    @property
+    def status(self) -> Status | None:
+        return Status(**read_json(self._status)) if self._status.exists() else None
+
+    @property
+    def outcome(self) -> Outcome | None:
+        return Outcome(**read_json(self._result)) if self._result.exists() else None
+
+    def finish(self, outcome: Outcome) -> None:
+        write_json(self._result, asdict(outcome))
+
+    def report(self, phase: str, done: int = 0, total: int = 0) -> None:
+        write_json(self._status, asdict(Status(phase, done, total, os.getpid())))
+
+
+class Reporter:
+    """Writes a job's status at most every `REPORT_EVERY` seconds, and adds up the seconds of each kind of work."""
+
+    def __init__(self, job: Job) -> None:
+        self.job, self.seconds, self._last = job, {}, 0.0
+
+    def __call__(self, phase: str, done: int = 0, total: int = 0) -> None:
+        now = time.monotonic()
+        if now - self._last >= REPORT_EVERY or done == total:
+            self._last = now
+            self.job.report(phase, done, total)
+
+    @contextmanager
+    def timed(self, kind: str) -> Iterator[None]:
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[kind] = self.seconds.get(kind, 0.0) + time.monotonic() - start
+
+
+def add(folder: Path, training: Training, export: tuple[int, Path] | None = None) -> Job:
+    """Asks for a training, or, with `export`, for its checkpoint at a step as a diffusers folder."""
+    number = len(list(folder.glob("[0-9]*.log")))
+    path = folder / f"{number:05d}-{training.spec.signature}.json"
+    Job(path).log.touch()
+    write_json(path, {"training": asdict(training), "export": export})
+    return Job(path)
+
+
+def close(folder: Path) -> None:
+    (folder / CLOSED).touch()
+
+
+def died(job: Job) -> bool:
+    """Whether the job was begun and its process ended without an outcome: the claim died with it."""
+    if job.status is None or job.outcome:
+        return False
+    with claim(job.path, wait=False) as free:
+        return free and job.outcome is None
+
+
+@contextmanager
+def next_job(folder: Path) -> Iterator[Job | None]:
+    """The first job nobody has begun, held until the block ends; None where there is none."""
+    for path in sorted(folder.glob("[0-9]*-" + "[0-9a-f]" * 16 + ".json")):
+        job = Job(path)
+        if job.status is None:
+            with claim(path, wait=False) as mine:
+                if mine and job.status is None:
+                    job.report("starting")
+                    yield job
+                    return
+    yield None

@@ -1,0 +1,167 @@
+"""The local engine: this machine's devices leased to workers, one process per device under accelerate."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from sweeper import jobs
+from sweeper.jobs import Job, Outcome
+from sweeper.results import FAIL
+from trainers.errors import SpecError
+
+PROJECT = Path(__file__).resolve().parent.parent
+POLL = 0.1  # seconds
+GRACE = 10.0  # seconds between asking a process to end and ending it
+PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True)
+class Lease:
+    """The devices of one worker; none stands for the processor."""
+
+    devices: tuple[str, ...]
+    threads: int
+
+
+def leases(per_trial: int) -> list[Lease]:
+    """This machine's devices, `per_trial` to a worker. Raises SpecError where there are too few."""
+    import torch
+
+    cores = len(os.sched_getaffinity(0))
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    count = torch.cuda.device_count()
+    if not count:
+        return [Lease(("cpu",) * per_trial, max(1, cores // per_trial))]
+    names = visible.split(",") if visible else [str(i) for i in range(count)]
+    if per_trial > count:
+        raise SpecError(f"gpus_per_trial={per_trial}: this machine has {count}; use {count} or less.")
+    groups = [names[i : i + per_trial] for i in range(0, count - per_trial + 1, per_trial)]
+    return [Lease(tuple(group), max(1, cores // count)) for group in groups]
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+class Worker:
+    """One `accelerate launch` in a session of its own, so that a signal reaches all of its processes."""
+
+    def __init__(self, lease: Lease, jobs_folder: Path, store: Path, log: Path) -> None:
+        self.lease, self.log = lease, log
+        cpu = lease.devices[0] == "cpu"
+        environment = {
+            **os.environ,
+            "OMP_NUM_THREADS": str(lease.threads),
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")])),
+            "PYTHONUNBUFFERED": "1",
+            "HF_HUB_OFFLINE": "1",  # whatever is needed was fetched before
+            "TRANSFORMERS_VERBOSITY": "error",
+            "DIFFUSERS_VERBOSITY": "error",
+            **({"ACCELERATE_USE_CPU": "true"} if cpu else {"CUDA_VISIBLE_DEVICES": ",".join(lease.devices)}),
+        }
+        count = len(lease.devices)
+        several = ["--multi_gpu", "--main_process_port", "0"] if count > 1 else ["--cpu"] if cpu else []
+        command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", str(count)]
+        command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", *several]
+        command += ["--module", "sweeper.worker", "--jobs", str(jobs_folder), "--store", str(store)]
+        with open(log, "ab") as out:
+            self.process = subprocess.Popen(
+                command,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+                preexec_fn=_die_with_parent,
+            )
+
+    @property
+    def group(self) -> set[int]:
+        """The processes of the worker that are still there."""
+        import psutil
+
+        return {p.pid for p in psutil.process_iter() if _session(p.pid) == self.process.pid and _alive(p)}
+
+    def stop(self) -> None:
+        """Asks every process to end, waits, then ends them."""
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            if not self.group:
+                break
+            os.killpg(self.process.pid, number)
+            deadline = time.monotonic() + GRACE
+            while self.group and time.monotonic() < deadline:
+                time.sleep(POLL)
+        self.process.wait()
+
+
+def _session(pid: int) -> int:
+    try:
+        return os.getsid(pid)
+    except ProcessLookupError:
+        return -1
+
+
+def _alive(process) -> bool:
+    import psutil
+
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+class LocalEngine:
+    """Keeps one worker per lease until it is left; a worker that died is replaced, its training has failed."""
+
+    def __init__(self, leased: list[Lease], folder: Path, store: Path) -> None:
+        self.folder, self.store, self.leased = folder, store, leased
+        self.workers: list[Worker] = []
+        self.jobs: list[Job] = []
+
+    def __enter__(self) -> "LocalEngine":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        jobs.close(self.folder)
+        for worker in self.workers:
+            worker.stop()
+
+    def add(self, job: Job) -> None:
+        self.jobs.append(job)
+        if len(self.workers) < min(len(self.jobs), len(self.leased)):
+            self._start(self.leased[len(self.workers)])
+
+    def wait(self, watch: Callable[[list[Job]], None]) -> None:
+        """Returns when every job has an outcome; calls `watch` meanwhile."""
+        while True:
+            self._bury()
+            watch(self.jobs)
+            if all(job.outcome for job in self.jobs):
+                return
+            time.sleep(POLL)
+
+    def _start(self, lease: Lease) -> None:
+        log = self.folder / f"worker-{len(self.workers)}.log"
+        self.workers.append(Worker(lease, self.folder, self.store, log))
+
+    def _bury(self) -> None:
+        """Fails the trainings whose worker died, and starts another worker in its place."""
+        for index, worker in enumerate(self.workers):
+            if worker.process.poll() is None:
+                continue
+            worker.stop()
+            lost = [job for job in self.jobs if jobs.died(job)]
+            for job in lost:
+                job.finish(Outcome(FAIL, f"the process ended with code {worker.process.returncode}; see {worker.log}"))
+            waiting = [job for job in self.jobs if job.outcome is None and job.status is None]
+            if waiting and not lost:
+                for job in waiting:
+                    job.finish(Outcome(FAIL, f"no worker could be started; see {worker.log}"))
+            elif waiting:
+                self.workers[index] = Worker(worker.lease, self.folder, self.store, worker.log)

@@ -1,0 +1,164 @@
+"""A sweep from the typed line to the answer: plan, launch, collect, export, report."""
+
+import contextlib
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from sweeper import estimate, jobs
+from sweeper.display import Watch, print_plan
+from sweeper.overrides import Grid, cell_spec, expand, label, parse
+from sweeper.plan import Plan, compile_plan
+from sweeper.spec import Axis, checked
+from sweeper.store import Store
+from trainers.errors import SpecError
+from trainers.spec import signature
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a sweep runs; nothing here changes a result."""
+
+    output_dir: Path
+    name: str | None
+    plan_only: bool
+    gpus_per_trial: int
+    keep: str
+    tracking_uri: str | None
+    experiment: str
+    engine: str
+
+
+def settings_of(config: DictConfig, folder: str, engine: str) -> Settings:
+    count = Axis(int, "a whole number, 1 or more", lambda v: v >= 1)
+    keep = config.keep if isinstance(config.keep, int) else str(config.keep)
+    if not (keep in ("all", "best") or (isinstance(keep, int) and keep >= 1)):
+        raise SpecError(f"keep={keep}: must be all, best, or a number of checkpoints, 1 or more.")
+    return Settings(
+        output_dir=Path(folder).expanduser().absolute(),
+        name=config.name,
+        plan_only=checked("plan_only", config.plan_only, Axis(bool, "true or false")),
+        gpus_per_trial=checked("gpus_per_trial", config.gpus_per_trial, count),
+        keep=str(keep),
+        tracking_uri=config.tracking.uri,
+        experiment=config.tracking.experiment,
+        engine=engine,
+    )
+
+
+@contextlib.contextmanager
+def one_line():
+    """A user's mistake ends the program with its one line; stopping it leaves what was computed."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        yield
+    except SpecError as error:
+        sys.exit(f"sweep.py: {error}")
+    except KeyboardInterrupt:
+        sys.stderr.write("\nsweep.py: stopped; the same command goes on from here.\n")
+        sys.exit(130)
+
+
+def run_grid(config: DictConfig, config_loader: Any, arguments: Sequence[str], launcher: Any) -> None:
+    """The grid of what was typed after -m. Exits non-zero if a cell failed."""
+    with one_line():
+        settings = settings_of(config, config.hydra.sweep.dir, getattr(launcher, "engine", "local"))
+        grid = expand(
+            parse(arguments, config_loader), lambda typed: config_loader.load_sweep_config(config, list(typed))
+        )
+        sys.exit(run(grid, settings))
+
+
+def run_one(config: DictConfig) -> None:
+    """The one cell of the config."""
+    with one_line():
+        hydra = HydraConfig.get()
+        settings = settings_of(config, hydra.run.dir, "local")
+        typed = [argument.split("=", 1)[0].lstrip("+") for argument in hydra.overrides.task]
+        cell = cell_spec(OmegaConf.to_container(config, resolve=True), typed)
+        sys.exit(run(Grid((cell,), {}), settings))
+
+
+def sweep_name(grid: Grid) -> str:
+    """Made from the subject, the axes and the content, so that the same command finds its folder again."""
+    first = dict(grid.cells[0].params)
+    content = signature(*sorted(signature(c.train, c.step, c.sample, c.evaluation, c.eval_every) for c in grid.cells))
+    return "-".join([str(first["subject"]), *(axis.split(".")[-1] for axis in grid.axes), content[:8]])
+
+
+def run(grid: Grid, settings: Settings) -> int:
+    """Runs what is missing and reports the whole. Returns the exit code: 1 if a cell failed."""
+    start = time.monotonic()
+    console = Console(highlight=False)
+    plan, store = compile_plan(grid.cells), Store(settings.output_dir / "store")
+    cost = plan.cost(store)
+    model = " ".join(dict.fromkeys(t.spec.model.name for t in plan.trainings))
+    left, room = estimate.seconds(plan, store), estimate.disk(plan, store, settings.keep)
+    print_plan(console, cost, grid.axes, left, room, model)
+    if settings.plan_only:
+        return 0
+    estimate.check_models(plan)
+    folder = settings.output_dir / (settings.name or sweep_name(grid))
+    console.print(f"  {'folder':<17} {folder}\n", soft_wrap=True)
+    sweep = Sweep(grid, plan, cost, store, folder, settings, console)
+    results = sweep.run(start)
+    sweep.show(results)
+    return 1 if any(row.state == FAIL for row in results.rows) else 0
+
+
+@dataclass
+class Sweep:
+    """One sweep while it runs."""
+
+    grid: Grid
+    plan: Plan
+    cost: Cost
+    store: Store
+    folder: Path
+    settings: Settings
+    console: Console
+
+    def run(self, start: float) -> Results:
+        """Trains, samples and scores what is missing, then collects, exports and writes the report."""
+        from sweeper import report
+        from sweeper.collect import collect
+        from sweeper.launch import LocalEngine, leases
+        from sweeper.tracking import Tracker
+
+        work = self.folder / "jobs" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+        work.mkdir(parents=True)
+        begun: dict[str, Job] = {}
+        with (
+            Tracker(self.settings.tracking_uri, self.settings.output_dir, self.settings.experiment) as self.tracker,
+            LocalEngine(leases(self.settings.gpus_per_trial), work, self.store.root) as engine,
+        ):
+            for training in self._missing():
+                begun[training.spec.signature] = engine.add(jobs.add(work, training))
+            with Watch(self.console, {job.path: self._label(job.training) for job in begun.values()}) as watch:
+                engine.wait(watch)
+            results = collect(self.grid, self.plan, self.store, self.folder, begun, command(), asdict(self.cost))
+            results = self._export(results, engine, work)
+            results = replace(results, timings={**results.timings, "wall": time.monotonic() - start})
+            report.write(results)
+            self._remember(begun)
+            self.tracker.publish(results)
+        return results
+
+    def _missing(self) -> list[Training]:
+        """What is left to do, the longest first, so that no device waits for one at the end."""
+        left = [t for t in self.plan.trainings if not all(self.store.is_scored(t.spec, p) for p in t.points)]
+        return sorted(left, key=lambda t: -t.last_step * estimate.images_per_step(t.spec))
+
+    def _label(self, training: Training) -> str:
+        return (
+            label(dict(training.runs[0].params), [a for a in self.grid.axes if a not in SAMPLING])
+            or training.spec.subject.name
+        )

@@ -1,0 +1,150 @@
+"""From what was typed to the cells of the grid. Composing a config costs 0.1 s, so plain values are set without it."""
+
+import difflib
+import itertools
+import json
+from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+
+from sweeper.spec import AXES, RunSpec, run_spec, shown
+from trainers.errors import SpecError
+
+CONF = Path(__file__).resolve().parent.parent / "conf"
+GROUPS = ("model", "subject", "trainer", "evaluation", "experiment")
+
+
+@dataclass(frozen=True)
+class Grid:
+    cells: tuple[RunSpec, ...]
+    axes: dict[str, tuple[Any, ...]]  # those that vary, in the order typed
+
+
+def options(group: str) -> list[str]:
+    folder = CONF / group
+    return sorted(str(p.relative_to(folder).with_suffix("")) for p in folder.rglob("*.yaml"))
+
+
+def check_arguments(arguments: Sequence[str], multirun: bool) -> None:
+    """Raises SpecError for a key that does not exist, naming the nearest that do. Knows the files only, not Hydra."""
+    try:
+        overrides = OverridesParser.create().parse_overrides(list(arguments))
+    except HydraException as error:
+        raise SpecError(f"{str(error).splitlines()[0]}: an argument is KEY=VALUE, such as lr=2e-6.") from error
+    defaults = OmegaConf.load(CONF / "sweep.yaml")
+    nested = [f"{g}.{k}" for g in GROUPS for o in options(g) for k in OmegaConf.load(CONF / g / f"{o}.yaml")]
+    roots = [str(k) for k in defaults if k not in ("defaults", "hydra")]
+    inner = [f"{k}.{i}" for k in roots if isinstance(defaults[k], DictConfig) for i in defaults[k]]
+    known = [*roots, *inner, *nested, *GROUPS]
+    for override in overrides:
+        key = str(override.key_or_group)
+        if override.is_sweep_override() and not multirun:
+            raise SpecError(f"{override.input_line} has several values: add -m to sweep over them.")
+        if key.startswith("hydra") or override.is_force_add() or override.is_add() or override.is_delete():
+            continue
+        if key not in known and not key.startswith("trainer."):
+            near = difflib.get_close_matches(key, known, 3, 0.6)
+            listed = " or ".join(near) if near else ", ".join([*AXES, *GROUPS])
+            raise SpecError(f"{key} is no setting. Did you mean {listed}? python sweep.py --help lists them all.")
+        if key in GROUPS:
+            _check_options(key, override)
+
+
+def _check_options(group: str, override: Override) -> None:
+    values = override.sweep_string_iterator() if override.is_discrete_sweep() else [override.value()]
+    for value in values:
+        if value is not None and str(value) not in options(group):
+            raise SpecError(f"{group}={value}: must be one of {', '.join(options(group))}.")
+
+
+def parse(arguments: Sequence[str], config_loader: Any) -> list[Override]:
+    """The overrides, of a key typed twice the last."""
+    parsed = OverridesParser.create(config_loader=config_loader).parse_overrides(list(arguments))
+    return list({override.get_key_element(): override for override in parsed}.values())
+
+
+def expand(overrides: Sequence[Override], compose: Callable[[list[str]], DictConfig]) -> Grid:
+    """The cells of the grid, the last axis varying fastest. `compose` makes the config of a list of arguments."""
+    swept = [o for o in overrides if o.is_sweep_override()]
+    for override in swept:
+        if not override.is_discrete_sweep():
+            raise SpecError(
+                f"{override.input_line}: a range to search needs hydra/sweeper=optuna; a grid takes a list."
+            )
+    fixed = [o.input_line for o in overrides if not o.is_sweep_override()]
+    composed = [o for o in swept if o.is_add() or o.is_delete() or o.key_or_group in GROUPS]
+    plain = [o for o in swept if o not in composed]
+    cells: list[RunSpec] = []
+    for texts in itertools.product(*(list(o.sweep_string_iterator()) for o in composed)):
+        chosen = [f"{o.get_key_element()}={text}" for o, text in zip(composed, texts, strict=True)]
+        firsts = [f"{o.get_key_element()}={next(iter(o.sweep_string_iterator()))}" for o in plain]
+        config = compose([*fixed, *chosen, *firsts])
+        cells.extend(_cells(config, overrides, plain))
+    return Grid(tuple(dict.fromkeys(cells)), _varying(cells, swept))
+
+
+def _cells(config: DictConfig, overrides: Sequence[Override], plain: Sequence[Override]) -> Iterator[RunSpec]:
+    keys = [str(o.key_or_group) for o in plain]
+    raw = OmegaConf.to_container(config, resolve=False)
+    raw.pop("hydra", None)
+    depends = any(f"${{{key}}}" in json.dumps(raw, default=str) for key in keys)
+    resolved = None if depends else OmegaConf.to_container(OmegaConf.create(raw), resolve=True)
+    for values in itertools.product(*(list(o.sweep_iterator()) for o in plain)):
+        cell = deepcopy(raw) if depends else resolved
+        for key, value in zip(keys, values, strict=True):
+            _set(cell, key, value)
+        if depends:
+            cell = OmegaConf.to_container(OmegaConf.create(cell), resolve=True)
+        yield cell_spec(cell, [str(o.key_or_group) for o in overrides])
+
+
+def _set(config: dict[str, Any], key: str, value: Any) -> None:
+    *path, last = key.split(".")
+    for name in path:
+        config = config[name]
+    config[last] = getattr(value, "text", value)  # a quoted string of the grammar
+
+
+def cell_spec(config: dict[str, Any], typed: Sequence[str]) -> RunSpec:
+    """The cell of a resolved plain config; its parameters are the axes, the groups and whatever else was typed."""
+    if config["subject"]["images"] and "subject.images" in typed and "subject.class_noun" not in typed:
+        raise SpecError("subject.images needs subject.class_noun=WORD too: what is on the photographs, such as dog.")
+    params = {key: _get(config, key) for key in typed if "." in key and not key.startswith("hydra")}
+    run = run_spec(config, params)
+    names = {
+        "model": run.train.model.name,
+        "subject": run.train.subject.name,
+        "trainer": run.train.trainer.name,
+        "evaluation": run.evaluation.name,
+    }
+    return RunSpec(**{**vars(run), "params": (*run.params, *names.items())})
+
+
+def _get(config: Any, key: str) -> Any:
+    for name in key.split("."):
+        config = config[name] if name in config else None
+        if config is None:
+            break
+    return config
+
+
+def _varying(cells: Sequence[RunSpec], swept: Sequence[Override]) -> dict[str, tuple[Any, ...]]:
+    axes = {}
+    for override in swept:
+        key = str(override.key_or_group)
+        values = tuple(dict.fromkeys(dict(cell.params).get(key) for cell in cells))
+        if len(values) > 1:
+            axes[key] = values
+    return axes
+
+
+def label(params: dict[str, Any], axes: Sequence[str]) -> str:
+    """What tells a cell from the others: "lr=2e-6 steps=400"."""
+    return " ".join(f"{name}={shown(params[name])}" for name in axes if name in params)

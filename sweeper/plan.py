@@ -1,0 +1,139 @@
+"""Cells are compiled into the fewest trainings that serve them all. Pure; imports no torch.
+
+Steps are checkpoints of one training and ways of sampling cost no training, so cells that differ in nothing else
+share one. What must not be shared (another seed, a schedule that knows its horizon) differs in its `TrainSpec`.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+from evaluation.spec import EvalSpec
+from sweeper.spec import RunSpec
+from trainers.spec import SampleSpec, TrainSpec, signature
+
+
+@dataclass(frozen=True)
+class Point:
+    """One checkpoint to sample and score in one way."""
+
+    step: int
+    sample: SampleSpec
+    evaluation: EvalSpec
+
+    @cached_property
+    def signature(self) -> str:
+        return signature(self.sample, self.evaluation)
+
+    @property
+    def images(self) -> int:
+        return len(self.evaluation.prompts) * self.evaluation.images_per_prompt + self.evaluation.class_images
+
+
+@dataclass(frozen=True)
+class Training:
+    """One fine-tuning and the cells it serves, by step."""
+
+    spec: TrainSpec
+    runs: tuple[RunSpec, ...]
+
+    @cached_property
+    def points(self) -> tuple[Point, ...]:
+        """All that is evaluated, by step: the asked cells, and every `eval_every` steps on the way."""
+        points = {Point(run.step, run.sample, run.evaluation): None for run in self.runs}
+        for run in self.runs:
+            if run.eval_every:
+                for step in range(run.eval_every, self.last_step, run.eval_every):
+                    points[Point(step, run.sample, run.evaluation)] = None
+        return tuple(sorted(points, key=lambda point: point.step))
+
+    @property
+    def last_step(self) -> int:
+        return max(run.step for run in self.runs)
+
+    @cached_property
+    def steps(self) -> tuple[int, ...]:
+        return tuple(sorted({point.step for point in self.points}))
+
+    def run_at(self, point: Point) -> RunSpec | None:
+        """The cell that asked for this point, if one did."""
+        return next((r for r in self.runs if Point(r.step, r.sample, r.evaluation) == point), None)
+
+
+class Done(Protocol):
+    """What a store knows of finished work."""
+
+    def trained_steps(self, spec: TrainSpec) -> int: ...
+    def is_scored(self, spec: TrainSpec, point: Point) -> bool: ...
+    def has_baselines(self, spec: TrainSpec, point: Point) -> bool: ...
+    def has_class_images(self, spec: TrainSpec) -> bool: ...
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a plan takes before it is spent. Steps are optimizer steps; images include class images and baselines."""
+
+    cells: int
+    trainings: int
+    training_steps: int
+    training_steps_unshared: int  # one training per cell
+    images: int
+    checkpoints: int
+    done_trainings: int
+    done_training_steps: int
+    done_images: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    trainings: tuple[Training, ...]
+
+    @property
+    def cells(self) -> tuple[RunSpec, ...]:
+        return tuple(run for training in self.trainings for run in training.runs)
+
+    def cost(self, done: Done) -> Cost:
+        images = done_images = done_steps = done_trainings = 0
+        for count, finished in _images(self, done):
+            images += count
+            done_images += count * finished
+        for training in self.trainings:
+            trained = min(done.trained_steps(training.spec), training.last_step)
+            done_steps += trained
+            done_trainings += trained == training.last_step
+        return Cost(
+            cells=len(self.cells),
+            trainings=len(self.trainings),
+            training_steps=sum(t.last_step for t in self.trainings),
+            training_steps_unshared=sum(run.step for run in self.cells),
+            images=images,
+            checkpoints=sum(len(t.steps) for t in self.trainings),
+            done_trainings=done_trainings,
+            done_training_steps=done_steps,
+            done_images=done_images,
+        )
+
+
+def _images(plan: Plan, done: Done) -> Iterable[tuple[int, bool]]:
+    """(number of images, whether they are there) of every shared piece of sampling."""
+    baselines, class_images = {}, {}
+    for training in plan.trainings:
+        spec = training.spec
+        for point in training.points:
+            baselines.setdefault((spec.model, spec.subject, point.sample, point.evaluation), (spec, point))
+            yield point.images, done.is_scored(spec, point)
+        if spec.prior and not spec.prior.folder:
+            class_images.setdefault((spec.model, spec.subject.class_prompt, spec.prior), spec)
+    for spec, point in baselines.values():
+        yield point.images, done.has_baselines(spec, point)
+    for spec in class_images.values():
+        yield spec.prior.num_class_images, done.has_class_images(spec)
+
+
+def compile_plan(cells: Iterable[RunSpec]) -> Plan:
+    """The plan of the cells, in the order given; equal cells are one."""
+    by_training: dict[TrainSpec, list[RunSpec]] = {}
+    for cell in dict.fromkeys(cells):
+        by_training.setdefault(cell.train, []).append(cell)
+    return Plan(tuple(Training(spec, tuple(sorted(runs, key=lambda r: r.step))) for spec, runs in by_training.items()))

@@ -1,0 +1,248 @@
+"""The only reader of Hydra's configuration: the plain config of a cell becomes a `RunSpec`, or one clear line."""
+
+import json
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from functools import lru_cache
+from pathlib import Path
+from types import UnionType
+from typing import Any
+
+from evaluation.spec import EvalSpec, class_words, subject_words
+from sweeper.fingerprint import model_revision
+from trainers.errors import SpecError
+from trainers.images import fingerprint as images_fingerprint
+from trainers.spec import (
+    ENDLESS_SCHEDULES,
+    SCHEDULERS,
+    ModelSpec,
+    PriorSpec,
+    SampleSpec,
+    SubjectSpec,
+    TrainerSpec,
+    TrainSpec,
+    label,
+)
+from trainers.validate import validate
+
+PROJECT = Path(__file__).resolve().parent.parent
+PRECISIONS = ("no", "fp16", "bf16")
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One cell: one checkpoint under one way of sampling and judging it."""
+
+    train: TrainSpec
+    step: int
+    sample: SampleSpec
+    evaluation: EvalSpec
+    eval_every: int = label(default=0)
+    params: tuple[tuple[str, Any], ...] = label(default=())  # as typed and shown
+
+
+@dataclass(frozen=True)
+class Axis:
+    kind: type
+    allowed: str
+    holds: Callable[[Any], bool] = lambda _: True
+
+
+def _whole(low: int) -> Axis:
+    return Axis(int, f"a whole number, {low} or more", lambda v: v >= low)
+
+
+def _one_of(names: tuple[str, ...]) -> Axis:
+    return Axis(str, "one of " + ", ".join(names), lambda v: v in names)
+
+
+_SWITCH = Axis(bool, "true or false")
+AXES = {
+    "lr": Axis(float, "a number above 0 and below 1, such as 2e-6", lambda v: 0 < v < 1),
+    "steps": _whole(1),
+    "prior_preservation": _SWITCH,
+    "train_text_encoder": _SWITCH,
+    "seed": _whole(0),
+    "batch_size": _whole(1),
+    "gradient_accumulation_steps": _whole(1),
+    "mixed_precision": _one_of(PRECISIONS),
+    "use_8bit_adam": _SWITCH,
+    "gradient_checkpointing": _SWITCH,
+    "eval_every": _whole(0),
+    "scheduler": _one_of(SCHEDULERS),
+    "inference_steps": _whole(1),
+    "guidance_scale": Axis(float, "a number, 1 or more", lambda v: 1 <= v < 1000),
+}
+PRIOR = {
+    "num_class_images": _whole(1),
+    "weight": Axis(float, "a number, 0 or more", lambda v: 0 <= v < 1000),
+    "scheduler": AXES["scheduler"],
+    "inference_steps": AXES["inference_steps"],
+    "guidance_scale": AXES["guidance_scale"],
+    "seed": AXES["seed"],
+}
+
+
+def coerce(kind: type, value: Any) -> Any:
+    """`value` as `kind`, where that loses nothing (400.0 is 400, 1 is 1.0); raises ValueError otherwise."""
+    if kind is bool:
+        if isinstance(value, bool):
+            return value
+    elif kind is str:
+        if isinstance(value, str):
+            return value
+    elif isinstance(value, (int, float)) and not isinstance(value, bool) and kind(value) == value:
+        return kind(value)
+    raise ValueError
+
+
+def checked(name: str, value: Any, axis: Axis) -> Any:
+    if name.endswith("mixed_precision") and value is False:
+        value = "no"  # YAML reads a bare no as false
+    try:
+        value = coerce(axis.kind, value)
+        if axis.holds(value):
+            return value
+    except (ValueError, OverflowError):
+        pass
+    raise SpecError(f"{name}={shown(value)}: must be {axis.allowed}.")
+
+
+def shown(value: Any) -> str:
+    """A value as one would type it: `true`, `5e-6`, `400`."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        mantissa, _, exponent = f"{value:.12g}".partition("e")
+        return f"{mantissa}e{int(exponent)}" if exponent else mantissa
+    return str(value)
+
+
+def find_path(path: str) -> Path:
+    """A relative path from the working directory, or, where it is not there, from the project's folder."""
+    given = Path(path).expanduser()
+    return given if given.exists() or given.is_absolute() else PROJECT / given
+
+
+def _model(section: Mapping[str, Any]) -> ModelSpec:
+    return ModelSpec(
+        revision=model_revision(section["repo"], section["revision"], find_path(section["repo"])),
+        family=section["family"],
+        resolution=checked("model.resolution", section["resolution"], _whole(8)),
+        lr_scale=checked("model.lr_scale", section["lr_scale"], Axis(float, "a number above 0", lambda v: v > 0)),
+        repo=str(find_path(section["repo"])) if find_path(section["repo"]).exists() else section["repo"],
+        name=section["name"],
+    )
+
+
+def _subject(section: Mapping[str, Any]) -> SubjectSpec:
+    folder, noun = find_path(str(section["images"])), str(section["class_noun"] or "").strip()
+    if not noun:
+        raise SpecError("subject.class_noun is empty: it is the word for what is on the photographs, such as dog.")
+    identifier = str(section["identifier"] or "")
+    return SubjectSpec(
+        fingerprint=images_fingerprint(folder),
+        class_noun=noun,
+        identifier=identifier,
+        instance_prompt=section["instance_prompt"] or f"a photo of {subject_words(identifier, noun)}",
+        class_prompt=section["class_prompt"] or f"a photo of {class_words(noun)}",
+        kind=checked("subject.kind", section["kind"], _one_of(("object", "live", "face"))),
+        images=str(folder.resolve()),
+        name=folder.resolve().name,
+    )
+
+
+def _prior(section: Mapping[str, Any]) -> PriorSpec:
+    values = {name: checked(f"prior.{name}", section[name], axis) for name, axis in PRIOR.items()}
+    sample = SampleSpec(*(values.pop(name) for name in ("scheduler", "inference_steps", "guidance_scale")))
+    folder = section["folder"]
+    if folder:
+        values["folder_fingerprint"] = images_fingerprint(find_path(folder))
+        values["folder"] = str(find_path(folder).resolve())
+    return PriorSpec(sample=sample, **values)
+
+
+def _trainer(section: Mapping[str, Any]) -> TrainerSpec:
+    hints = typing.get_type_hints(TrainerSpec)
+    unknown = sorted(set(section) - set(hints))
+    if unknown:
+        raise SpecError(f"trainer.{unknown[0]} is no setting; there are {', '.join(hints)}.")
+    values = {}
+    for name, value in section.items():
+        kinds = typing.get_args(hints[name]) or (hints[name],)
+        if value is None and type(None) in kinds:
+            values[name] = None
+        elif typing.get_origin(hints[name]) is tuple:
+            values[name] = tuple(value)
+        else:
+            values[name] = checked(f"trainer.{name}", value, Axis(kinds[0], f"of type {kinds[0].__name__}"))
+    return TrainerSpec(**values)
+
+
+def _evaluation(section: Mapping[str, Any], kind: str) -> EvalSpec:
+    prompts = section["prompts"]
+    prompts = prompts[kind] if isinstance(prompts, Mapping) else prompts
+    for prompt in prompts:
+        if not isinstance(prompt, str) or prompt.count("{}") != 1:
+            raise SpecError(f"evaluation.prompts: {prompt!r} needs exactly one {{}}, where the subject's words go.")
+    if not prompts:
+        raise SpecError("evaluation.prompts is empty: give at least one, such as 'a photo of {} on the beach'.")
+    encoders = {}
+    for role in ("clip", "dino"):
+        repo, path = section[role], find_path(section[role])
+        encoders |= {role: model_revision(repo, "main", path), f"{role}_name": repo}
+        encoders[f"{role}_repo"] = str(path) if path.exists() else repo
+    counts = {
+        name: checked(f"evaluation.{name}", section[name], _whole(low))
+        for name, low in (("images_per_prompt", 1), ("class_images", 2), ("seed", 0))
+    }
+    return EvalSpec(prompts=tuple(prompts), name=section["name"], **counts, **encoders)
+
+
+@lru_cache(maxsize=4096)
+def _section(build: Callable[..., Any], text: str, *args: str) -> Any:
+    return build(json.loads(text), *args)
+
+
+def _cached(build: Callable[..., Any], section: Any, *args: str) -> Any:
+    """Sections repeat from cell to cell, and reading one may hash files."""
+    return _section(build, json.dumps(section, sort_keys=True), *args)
+
+
+def run_spec(config: Mapping[str, Any], params: Mapping[str, Any]) -> RunSpec:
+    """The cell that a resolved plain config asks for; `params` adds what else was typed. Raises SpecError."""
+    axes = {name: checked(name, config[name], axis) for name, axis in AXES.items()}
+    subject = _cached(_subject, config["subject"])
+    trainer = _cached(_trainer, config["trainer"])
+    train = TrainSpec(
+        model=_cached(_model, config["model"]),
+        subject=subject,
+        trainer=trainer,
+        prior=_cached(_prior, config["prior"]) if axes["prior_preservation"] else None,
+        horizon=None if trainer.lr_schedule in ENDLESS_SCHEDULES else axes["steps"],
+        **{f.name: axes[f.name] for f in fields(TrainSpec) if f.name in axes},
+    )
+    validate(train)
+    return RunSpec(
+        train=train,
+        step=axes["steps"],
+        sample=SampleSpec(axes["scheduler"], axes["inference_steps"], axes["guidance_scale"]),
+        evaluation=_cached(_evaluation, config["evaluation"], subject.kind),
+        eval_every=axes["eval_every"],
+        params=tuple({**axes, **params}.items()),
+    )
+
+
+def decode(kind: Any, data: Any) -> Any:
+    """The inverse of `dataclasses.asdict` after a trip through JSON."""
+    if is_dataclass(kind):
+        hints = typing.get_type_hints(kind)
+        return kind(**{name: decode(hints[name], value) for name, value in data.items()})
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, UnionType):
+        return None if data is None else decode(next(a for a in args if a is not type(None)), data)
+    if origin is tuple and isinstance(data, list):
+        kinds = args if args and args[-1] is not Ellipsis else (args[0],) * len(data)
+        return tuple(decode(k, v) for k, v in zip(kinds, data, strict=True))
+    return data

@@ -1,0 +1,87 @@
+"""Every path the program writes, what is already there, and who may write it.
+
+store/trainings/SIGNATURE/        spec.json, checkpoints/000400/, state/, evaluations/000400-SIGNATURE/
+store/class_images/SIGNATURE/     of one model, class prompt, sampler, seed and count
+store/baselines/SIGNATURE/        the untuned model and the real photographs, for one way of sampling and judging
+store/cache/                      latents and text embeddings
+NAME/                             one sweep: the results a person looks at, jobs/, logs/
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from sweeper.plan import Point
+from trainers.files import is_complete, read_json
+from trainers.spec import TrainSpec, signature
+
+
+@dataclass(frozen=True)
+class Store:
+    root: Path
+
+    @property
+    def cache(self) -> Path:
+        return self.root / "cache"
+
+    @property
+    def rates(self) -> Path:
+        """Seconds that steps and images took here, to estimate the next plan with."""
+        return self.root / "rates.json"
+
+    def training(self, spec: TrainSpec) -> Path:
+        return self.root / "trainings" / spec.signature
+
+    def checkpoint(self, spec: TrainSpec, step: int) -> Path:
+        return self.training(spec) / "checkpoints" / f"{step:06d}"
+
+    def evaluation(self, spec: TrainSpec, point: Point) -> Path:
+        return self.training(spec) / "evaluations" / f"{point.step:06d}-{point.signature}"
+
+    def class_images(self, spec: TrainSpec) -> Path:
+        assert spec.prior
+        return self.root / "class_images" / signature(spec.model, spec.subject.class_prompt, spec.prior)
+
+    def baselines(self, spec: TrainSpec, point: Point) -> Path:
+        return self.root / "baselines" / signature(spec.model, spec.subject, point.sample, point.evaluation)
+
+    def baseline_values(self, spec: TrainSpec, point: Point) -> Path:
+        return self.baselines(spec, point) / "values.json"
+
+    def trained_steps(self, spec: TrainSpec) -> int:
+        """The last step with a complete checkpoint or training state; 0 where there is none."""
+        folders = [f for f in (self.training(spec) / "checkpoints").glob("[0-9]*") if is_complete(f)]
+        return max((int(f.name) for f in folders), default=0)
+
+    def scores(self, spec: TrainSpec, point: Point) -> dict[str, Any] | None:
+        path = self.evaluation(spec, point) / "scores.json"
+        return read_json(path) if path.exists() else None
+
+    def is_scored(self, spec: TrainSpec, point: Point) -> bool:
+        return (self.evaluation(spec, point) / "scores.json").exists()
+
+    def has_baselines(self, spec: TrainSpec, point: Point) -> bool:
+        return self.baseline_values(spec, point).exists()
+
+    def has_class_images(self, spec: TrainSpec) -> bool:
+        return is_complete(self.class_images(spec))
+
+
+@contextmanager
+def claim(folder: Path, wait: bool = True) -> Iterator[bool]:
+    """Holds `folder` for this process; the lock dies with it. Without `wait`, yields False where another holds it."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.with_name(f".{folder.name}.lock"), timeout=-1 if wait else 0)
+    try:
+        lock.acquire()
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
