@@ -151,6 +151,6 @@ CONTEXTS = {
     "space": space,
     "indoors": indoors,
 }
-"""Name -> painter `(size in pixels, random.Random) -> RGB image`; "plain" is a studio backdrop that captions never name."""
+"""Name -> painter `(size in pixels, random.Random) -> RGB image`. Captions never name "plain", a studio backdrop."""
 
 SHADOWLESS = {"plain", "night", "space"}

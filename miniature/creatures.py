@@ -19,7 +19,7 @@ def body_color(attributes):
     color = COLORS[attributes["color"]]
     if attributes["shade"] == "pale":
         return lighten(color, 0.16)
-    return darken(color, 0.84) if attributes["shade"] == "deep" else color
+    return darken(color, 0.88) if attributes["shade"] == "deep" else color
 
 
 def eyes(canvas, x, y, radius, color):

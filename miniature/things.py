@@ -14,9 +14,10 @@ def ball(canvas, attributes):
     elif pattern == "half":
         canvas.ellipse(0, 0.15, 0.8, 0.8, COLORS[attributes["second"]], 0, 180)
     elif pattern == "star":
+        color_inside = COLORS[attributes["second"]]
         outer = arc_points(0, 0.15, 0.56, 0.56, -90, 270, count=5)[:5]
         inner = arc_points(0, 0.15, 0.24, 0.24, -54, 306, count=5)[:5]
-        canvas.polygon([point for both in zip(outer, inner, strict=True) for point in both], COLORS[attributes["second"]])
+        canvas.polygon([point for both in zip(outer, inner, strict=True) for point in both], color_inside)
     canvas.ellipse(-0.3, -0.24, 0.16, 0.11, lighten(color, 0.7))
 
 

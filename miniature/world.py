@@ -92,8 +92,8 @@ def photo(image, seed):
 
 def painting(image, seed):
     """Flat patches of warm, slightly uneven paint."""
-    pixels = np.asarray(image.filter(ImageFilter.ModeFilter(5)), dtype=np.float32)
-    wash = np.random.default_rng(seed).normal(0, 14, (4, 4, 3))
+    pixels = np.asarray(image.filter(ImageFilter.ModeFilter(5)).filter(ImageFilter.GaussianBlur(0.6)), dtype=np.float32)
+    wash = np.random.default_rng(seed).normal(0, 8, (4, 4, 3))
     wash = np.stack([np.asarray(Image.fromarray(wash[..., c].astype(np.float32)).resize((SIZE, SIZE), 3))
                      for c in range(3)], axis=-1)
     pixels = (pixels * 0.8 + 38) * (1.1, 1.0, 0.76) + wash
@@ -105,7 +105,7 @@ def sketch(image, seed):
     gray = image.convert("L")
     soft = np.asarray(gray.filter(ImageFilter.GaussianBlur(0.6)), dtype=np.float32)
     wide = np.asarray(gray.filter(ImageFilter.GaussianBlur(2.0)), dtype=np.float32)
-    pixels = 168 + 0.3 * soft - 1.3 * np.abs(soft - wide)
+    pixels = 130 + 0.5 * soft - 1.5 * np.abs(soft - wide)
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).convert("RGB")
 
 

@@ -1,0 +1,50 @@
+"""Build the whole miniature from nothing: `python -m miniature.pretrain`. Interrupted, it goes on where it was."""
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from miniature import subjects
+from miniature.pretrain import classifier, clip, export, identity, unet, vae
+from miniature.pretrain.data import cached_renders
+
+SCENES = 40_000
+PARTS = ("vae", "clip", "identity", "judge", "unet")
+
+
+def parse():
+    parser = argparse.ArgumentParser(prog="python -m miniature.pretrain", description=__doc__)
+    parser.add_argument("--state", type=Path, default=Path(".pretrain"), help="checkpoints and cached renders")
+    parser.add_argument("--weights", type=Path, default=export.WEIGHTS, help="where the finished parts go")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="what to train; the U-Net comes last")
+    parser.add_argument("--unet-steps", type=int, default=unet.STEPS, help="batches of 64 that the U-Net sees")
+    return parser.parse_args()
+
+
+def main():
+    options = parse()
+    torch.set_num_threads(options.threads)
+    state, parts = options.state, options.parts
+    state.mkdir(parents=True, exist_ok=True)
+    subjects.write_instances()
+    scenes, images = cached_renders(state, SCENES)
+    if "identity" in parts:
+        export.export_identity(identity.train(state), options.weights / "identity")
+    if "judge" in parts:
+        classifier.save(classifier.train(scenes, images, state), options.weights / "judge")
+    if "vae" in parts or "unet" in parts:
+        autoencoder = vae.train(images, state)
+    if "clip" in parts or "unet" in parts:
+        towers, tokenizer = clip.train(scenes, images, state)
+        export.export_clip(towers, tokenizer, options.weights / "clip")
+    if "unet" in parts:
+        latents = unet.cached_latents(autoencoder, images, state)
+        text_encoder = export.text_encoder_of(towers)
+        denoiser = unet.train(scenes, latents, text_encoder, tokenizer, state, options.unet_steps)
+        export.export_pipeline(autoencoder, towers, tokenizer, denoiser, options.weights / "pipeline")
+
+
+if __name__ == "__main__":
+    main()
