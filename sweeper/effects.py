@@ -1,0 +1,84 @@
+"""What each axis does to a metric, from the factorial grid: main effects and two-way interactions."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+LEVELS = 12  # an axis with more values is no factor
+
+
+def effects(places: Sequence[dict[str, Any]], axes: dict[str, Sequence[Any]], values: np.ndarray) -> dict[str, Any]:
+    """`levels`: per axis, the matched mean of each of its values; `shares`: of the variance, by term; `pairs`: means.
+
+    `places` and `values` hold one entry per cell; a cell whose value is NaN is left out.
+    """
+    kept = np.isfinite(values)
+    cells = [place for place, keep in zip(places, kept, strict=True) if keep]
+    y = values[kept]
+    factors = {
+        name: [position[cell[name]] for cell in cells]
+        for name, levels in axes.items()
+        if 1 < len(levels) <= LEVELS and (position := {v: i for i, v in enumerate(levels)})
+    }
+    codes = {name: np.array(code) for name, code in factors.items()}
+    sizes = {name: len(axes[name]) for name in codes}
+    return {
+        "levels": {name: matched_means(name, codes, sizes[name], y) for name in codes},
+        "shares": variance_shares(codes, sizes, y),
+        "pairs": {f"{a}|{b}": pair_means(codes[a], codes[b], sizes[a], sizes[b], y) for a, b in combinations(codes, 2)},
+    }
+
+
+def matched_means(name: str, codes: dict[str, np.ndarray], size: int, y: np.ndarray) -> list[dict[str, float]] | None:
+    """The mean of `y` at each value of an axis, over the blocks of cells equal in every other axis.
+
+    Only blocks with all values count, so that an unfinished cell favours none. `low` and `high` are 1.96 standard
+    errors of the difference from the block's mean: how far the effect varies with the other axes.
+    """
+    others = [code for other, code in codes.items() if other != name]
+    blocks: dict[tuple, np.ndarray] = defaultdict(lambda: np.full(size, np.nan))
+    for i, value in enumerate(y):
+        blocks[tuple(code[i] for code in others)][codes[name][i]] = value
+    whole = np.array([block for block in blocks.values() if np.isfinite(block).all()])
+    if not len(whole):
+        return None
+    centred = whole - whole.mean(axis=1, keepdims=True)
+    error = 1.96 * centred.std(axis=0, ddof=1) / np.sqrt(len(whole)) if len(whole) > 1 else np.full(size, np.nan)
+    mean = whole.mean() + centred.mean(axis=0)
+    return [{"mean": m, "low": m - e, "high": m + e, "blocks": len(whole)} for m, e in zip(mean, error, strict=True)]
+
+
+def variance_shares(codes: dict[str, np.ndarray], sizes: dict[str, int], y: np.ndarray) -> list[dict[str, Any]]:
+    """The share of the variance that each axis and each pair of axes explains (sums of squares of type II)."""
+    total = float(((y - y.mean()) ** 2).sum()) if len(y) else 0.0
+    if total <= 1e-12 * max(1, len(y)):
+        return []
+    mains = {name: np.eye(sizes[name])[code][:, 1:] for name, code in codes.items()}
+    additive = _residual(list(mains.values()), y)
+    shares = []
+    for name in mains:
+        without = _residual([m for other, m in mains.items() if other != name], y)
+        shares.append({"term": [name], "share": (without - additive) / total})
+    for a, b in combinations(mains, 2):
+        crossed = (mains[a][:, :, None] * mains[b][:, None, :]).reshape(len(y), -1)
+        together = _residual([*mains.values(), crossed], y)
+        shares.append({"term": [a, b], "share": (additive - together) / total})
+    return sorted(shares, key=lambda entry: -entry["share"])
+
+
+def pair_means(a: np.ndarray, b: np.ndarray, rows: int, columns: int, y: np.ndarray) -> list[list[float]]:
+    """Mean of `y` for each pair of values; NaN where no cell finished."""
+    count, total = np.zeros((rows, columns)), np.zeros((rows, columns))
+    np.add.at(count, (a, b), 1)
+    np.add.at(total, (a, b), y)
+    return np.divide(total, count, out=np.full((rows, columns), np.nan), where=count > 0).tolist()
+
+
+def _residual(blocks: list[np.ndarray], y: np.ndarray) -> float:
+    """Sum of squares that a linear model with an intercept leaves."""
+    design = np.hstack([np.ones((len(y), 1)), *blocks])
+    solution = np.linalg.lstsq(design, y, rcond=None)[0]
+    return float(((y - design @ solution) ** 2).sum())

@@ -1,0 +1,57 @@
+"""Everything a finished sweep leaves for people and programs to read."""
+
+from pathlib import Path
+from typing import Any
+
+from evaluation import contact_sheet
+from evaluation.contact_sheet import Cell
+from sweeper.page import write_page
+from sweeper.results import COMPLETE, Results
+from sweeper.table import print_table, raster, write_csv, write_results_json
+
+__all__ = ["print_table", "write"]
+SHEET_STEPS = 8  # columns of steps on the contact sheet, unless more were asked for
+
+
+def write(results: Results) -> dict[str, Path]:
+    """Writes results.csv, results.json, contact_sheet.png (-2, -3, ...) and report.html into the sweep's folder."""
+    folder = results.folder
+    return {
+        "results.csv": write_csv(folder / "results.csv", results),
+        "results.json": write_results_json(folder / "results.json", results),
+        "contact_sheet.png": write_contact_sheet(folder / "contact_sheet.png", results),
+        "report.html": write_page(folder / "report.html", results),
+    }
+
+
+def write_contact_sheet(path: Path, results: Results) -> Path:
+    axes, places = raster(results)
+    if "steps" in axes:
+        axes |= {"steps": _some_steps(results)}
+    contact_sheet.draw(
+        path,
+        [_cell(results, i, place) for i, place in enumerate(places)],
+        axes,
+        title=f"{results.name}: {results.subject}, {results.model}",
+        prompts=results.prompts,
+        photographs=results.instance_images,
+        chosen=results.best,
+    )
+    return path
+
+
+def _some_steps(results: Results) -> tuple[int, ...]:
+    """The steps asked for and chosen, and as many of the others as fit on a sheet, evenly spread."""
+    steps = sorted({row.step for row in results.rows})
+    kept = {row.step for i, row in enumerate(results.rows) if row.asked or i == results.best}
+    others = [step for step in steps if step not in kept]
+    room = max(0, min(SHEET_STEPS - len(kept), len(others)))
+    return tuple(sorted(kept | {others[(2 * i + 1) * len(others) // (2 * room)] for i in range(room)}))
+
+
+def _cell(results: Results, index: int, place: dict[str, Any]) -> Cell:
+    row = results.rows[index]
+    score = [f"{row.metrics['score']:.2f}"] if "score" in row.metrics else []
+    caption = " · ".join(score + ["veto"] * bool(row.vetoes))
+    fault = "" if row.state == COMPLETE else f"{row.state} {row.reason}"
+    return Cell(place, row.samples, results.untuned_of(row), caption, fault)
