@@ -1,5 +1,6 @@
 """What determines samples and their scores, as values. Imports nothing heavy."""
 
+import re
 from dataclasses import dataclass
 
 from trainers.spec import label
@@ -9,7 +10,7 @@ from trainers.spec import label
 class EvalSpec:
     """The held-out prompts, the noise and the backbones.
 
-    A prompt is a template with one `{}`: the subject's words for a checkpoint ("sks cat toy"), the class's words
+    A prompt is a template: `fill` puts the subject's words into it for a checkpoint ("sks cat toy"), the class's words
     for the untuned model and for CLIP-T ("a cat toy").
     """
 
@@ -33,3 +34,17 @@ def subject_words(identifier: str, class_noun: str) -> str:
 def class_words(class_noun: str) -> str:
     """The class with its article: "a dog", "an owl"."""
     return f"{'an' if class_noun[:1].lower() in 'aeiou' else 'a'} {class_noun}"
+
+
+# A determiner whose noun phrase runs up to the end: "a red ", but not "a photo of ".
+OWN_ARTICLE = re.compile(r"\b(an?|the)( (?!(of|in|on|at|by|with|and|from|for|to)\b)[\w-]+)* $", re.IGNORECASE)
+
+
+def fill(prompt: str, words: str) -> str:
+    """`words` in place of `{}`, without their article where the prompt brings its own: "a red {}", "a photo of {}"."""
+    before, placeholder, after = prompt.partition("{}")
+    if placeholder and OWN_ARTICLE.search(before):
+        words = re.sub(r"^an? ", "", words)
+        if before.endswith("a ") and words[:1].lower() in "aeiou":
+            before = before[:-1] + "n "
+    return before + (words if placeholder else "") + after

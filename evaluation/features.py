@@ -1,0 +1,136 @@
+"""Image and text features: a CLIP and a DINO-like encoder, each loaded once per process.
+
+Any folder or hub repository in transformers' format with safetensors serves: openai/clip-vit-base-patch32 and
+-large-patch14, facebook/dino-vits16, DINOv2 with or without registers, the miniature's own.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import torch
+from transformers import AutoModel, CLIPModel, CLIPTokenizer
+from transformers.image_processing_base import ImageProcessingMixin
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+from transformers.utils import logging
+
+from trainers.errors import SpecError
+
+BATCH = 32  # images encoded at once
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images and their features. The leading shape ... is [prompt, image] of samples, [photograph] of photographs."""
+
+    pixels: np.ndarray  # uint8 [..., H, W, 3]
+    clip: np.ndarray  # float32 [..., D], unit length
+    dino: np.ndarray  # float32 [..., D], unit length: the class token of the last hidden state
+    patches: np.ndarray  # float32 [..., T, D], unit length: DINO's patch tokens, by place
+
+
+def encode(pixels: np.ndarray, clip: "ClipEncoder", dino: "DinoEncoder") -> Images:
+    """Features of uint8 images [..., H, W, 3]."""
+    flat = pixels.reshape(-1, *pixels.shape[-3:])
+    arrays = (clip.images(flat), *dino.images(flat))
+    return Images(pixels, *(a.reshape(pixels.shape[:-3] + a.shape[1:]) for a in arrays))
+
+
+class ClipEncoder:
+    """A CLIP model; images are squares."""
+
+    def __init__(self, repo: str, revision: str | None = None, device: torch.device | str = "cpu"):
+        self.model = load(CLIPModel, repo, revision).to(device)
+        self.tokenizer = CLIPTokenizer.from_pretrained(repo, revision=revision)
+        self.processor = image_processor(repo, revision)
+        self.device = device
+
+    @torch.inference_mode()
+    def images(self, pixels: np.ndarray) -> np.ndarray:
+        """uint8 [N, H, W, 3] -> unit features [N, D]."""
+        batches = preprocessed(self.processor, pixels, self.device)
+        return unit([self.model.get_image_features(pixel_values=x).pooler_output for x in batches])
+
+    @torch.inference_mode()
+    def text(self, texts: Sequence[str]) -> np.ndarray:
+        """Texts -> unit features [N, D]; what is longer than the model's context is cut."""
+        length = self.model.config.text_config.max_position_embeddings
+        tokens = self.tokenizer(list(texts), padding=True, truncation=True, max_length=length, return_tensors="pt")
+        return unit([self.model.get_text_features(**tokens.to(self.device)).pooler_output])
+
+
+class DinoEncoder:
+    """A vision transformer whose class token is an image's feature."""
+
+    def __init__(self, repo: str, revision: str | None = None, device: torch.device | str = "cpu"):
+        self.model = load(AutoModel, repo, revision).to(device)
+        self.processor = image_processor(repo, revision)
+        self.first_patch = 1 + getattr(self.model.config, "num_register_tokens", 0)
+        self.device = device
+
+    @torch.inference_mode()
+    def images(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """uint8 [N, H, W, 3] -> unit class tokens [N, D] and unit patch tokens [N, T, D]."""
+        batches = preprocessed(self.processor, pixels, self.device)
+        hidden = [self.model(pixel_values=x).last_hidden_state for x in batches]
+        return unit([h[:, 0] for h in hidden]), unit([h[:, self.first_patch :] for h in hidden])
+
+
+@cache
+def clip_encoder(repo: str, identity: str, device: str) -> ClipEncoder:
+    """`identity` as in `EvalSpec.clip`: what follows an @ is the revision of a hub repository."""
+    return ClipEncoder(repo, revision_of(identity), device)
+
+
+@cache
+def dino_encoder(repo: str, identity: str, device: str) -> DinoEncoder:
+    return DinoEncoder(repo, revision_of(identity), device)
+
+
+def revision_of(identity: str) -> str | None:
+    return identity.partition("@")[2] or None
+
+
+def load(kind, repo: str, revision: str | None):
+    """Weights from safetensors only. Heads that a checkpoint lacks are drawn apart from the global random numbers."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            model = kind.from_pretrained(repo, revision=revision, use_safetensors=True, dtype=torch.float32)
+    except OSError as error:
+        raise SpecError(
+            f"encoder {repo!r} is neither a local folder with safetensors nor in the local cache of the hub: "
+            "download it once with a network, or set evaluation.clip and evaluation.dino to folders"
+        ) from error
+    finally:
+        logging.set_verbosity(verbosity)
+    return model.eval().requires_grad_(False)
+
+
+def image_processor(repo: str, revision: str | None) -> CLIPImageProcessorPil:
+    """The repository's preprocessing. Where its config says nothing of a crop (DINO's) the square is resized to `size`,
+    as ViTImageProcessor does; CLIP's processor would crop to 224."""
+    config, _ = ImageProcessingMixin.get_image_processor_dict(repo, revision=revision)
+    config = {name: config[name] for name in PREPROCESSING if name in config}
+    if not config.get("do_center_crop", "crop_size" in config):
+        side = config["size"]
+        size = side if isinstance(side, dict) else {"height": side, "width": side}
+        config.update(size=size, do_center_crop=False)
+    return CLIPImageProcessorPil(**config)
+
+
+PREPROCESSING = ("do_resize", "size", "resample", "do_center_crop", "crop_size", "do_rescale", "rescale_factor",
+                 "do_normalize", "image_mean", "image_std")  # fmt: skip
+
+
+def preprocessed(processor, pixels: np.ndarray, device):
+    for start in range(0, len(pixels), BATCH):
+        images = list(pixels[start : start + BATCH])
+        yield processor(images, input_data_format="channels_last", return_tensors="pt")["pixel_values"].to(device)
+
+
+def unit(tensors: list[torch.Tensor]) -> np.ndarray:
+    """Concatenated and scaled to unit length; a zero vector stays zero."""
+    return torch.nn.functional.normalize(torch.cat(tensors).float(), dim=-1).cpu().numpy()

@@ -1,0 +1,119 @@
+"""What is measured on the samples of a checkpoint, one function a metric, per image; the caller averages.
+
+Every function takes (samples, reference) and gives an array [prompt, image]; NaN where it is not defined. Values
+of different backbones do not compare. Similarities are cosines, at most 1 and 1 for identical images.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from evaluation.features import Images
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What one checkpoint made: P prompts x K images, and images of the plain class prompt."""
+
+    prompts: Images  # [P, K, ...]
+    of_class: Images  # [1, images, ...]
+    losses: np.ndarray  # [photograph, timestep] denoising losses, see evaluation/validation.py
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What samples are compared with."""
+
+    photographs: Images  # [N, ...] the instance images, as the training sees them
+    texts: np.ndarray  # [P, D] CLIP features of the prompts without the identifier
+
+
+def dino(samples: Samples, reference: Reference) -> np.ndarray:
+    """Subject fidelity: mean cosine to the photographs in DINO features (Ruiz et al., CVPR 2023)."""
+    return samples.prompts.dino @ reference.photographs.dino.mean(0)
+
+
+def clip_i(samples: Samples, reference: Reference) -> np.ndarray:
+    """Subject fidelity: mean cosine to the photographs in CLIP image features (Gal et al., ICLR 2023)."""
+    return samples.prompts.clip @ reference.photographs.clip.mean(0)
+
+
+def clip_t(samples: Samples, reference: Reference) -> np.ndarray:
+    """Prompt fidelity: cosine of CLIP image and text features, the identifier taken out of the text.
+
+    torchmetrics' CLIPScore is 100 times this, cut at 0.
+    """
+    return np.einsum("pkd,pd->pk", samples.prompts.clip, reference.texts)
+
+
+def pres(samples: Samples, reference: Reference) -> np.ndarray:
+    """Drift of the class: DINO similarity of images of the plain class prompt to the photographs; lower is better."""
+    return samples.of_class.dino @ reference.photographs.dino.mean(0)
+
+
+def div(samples: Samples, reference: Reference) -> np.ndarray:
+    """Diversity: mean distance of an image to the others of its prompt; 0 is collapse.
+
+    The paper's DIV is LPIPS. Here the distance is 1 - cosine of DINO's patch tokens, mean over places: like LPIPS it
+    compares features place by place, and it needs no further weights.
+    """
+    patches = samples.prompts.patches
+    others = patches.shape[1] - 1
+    if others == 0:
+        return np.full(patches.shape[:2], np.nan)
+    cosines = np.einsum("pktd,pltd->pkl", patches, patches) / patches.shape[2]
+    return 1 - (cosines.sum(-1) - np.einsum("pkk->pk", cosines)) / others
+
+
+def copying(samples: Samples, reference: Reference) -> np.ndarray:
+    """Cosine to the nearest photograph in CLIP image features, which hold the whole scene, background included."""
+    return (samples.prompts.clip @ reference.photographs.clip.T).max(-1)
+
+
+def noise(samples: Samples, reference: Reference) -> np.ndarray:
+    """Standard deviation of the pixel noise, in grey levels of 255 (see `noise_level`)."""
+    return noise_level(samples.prompts.pixels)
+
+
+def noise_level(pixels: np.ndarray) -> np.ndarray:
+    """Noise of uint8 images [..., H, W, 3] -> [...], grey levels (Immerkaer, CVIU 1996).
+
+    Mean absolute response to a mask that is blind to planes and straight edges. NaN for images under 3 pixels.
+    """
+    grey = pixels.astype(np.float32) @ np.float32([0.299, 0.587, 0.114])
+    if min(grey.shape[-2:]) < 3:
+        return np.full(grey.shape[:-2], np.nan)
+    rows = grey[..., :-2, :] - 2 * grey[..., 1:-1, :] + grey[..., 2:, :]
+    response = rows[..., :-2] - 2 * rows[..., 1:-1] + rows[..., 2:]
+    return np.abs(response).mean((-2, -1)) * np.sqrt(np.pi / 2) / 6
+
+
+def validation_loss(samples: Samples, reference: Reference) -> np.ndarray:
+    """Denoising loss on the photographs with frozen noise and timesteps: [photograph, timestep]. To look at; it seldom
+    turns up where people see overfitting, so nothing is chosen by it."""
+    return samples.losses
+
+
+@dataclass(frozen=True)
+class Metric:
+    measure: Callable[[Samples, Reference], np.ndarray]
+    backbone: str  # clip | dino | pixels | unet
+    higher_is_better: bool
+
+
+METRICS = {
+    "dino": Metric(dino, "dino", True),
+    "clip_i": Metric(clip_i, "clip", True),
+    "clip_t": Metric(clip_t, "clip", True),
+    "pres": Metric(pres, "dino", False),
+    "div": Metric(div, "dino", True),
+    "copying": Metric(copying, "clip", False),
+    "noise": Metric(noise, "pixels", False),
+    "validation_loss": Metric(validation_loss, "unet", False),
+}
+
+
+def score(samples: Samples, reference: Reference) -> dict[str, np.ndarray]:
+    """Every metric of METRICS, per image."""
+    return {name: metric.measure(samples, reference) for name, metric in METRICS.items()}

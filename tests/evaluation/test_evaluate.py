@@ -1,0 +1,110 @@
+"""From a checkpoint's components to its scorecard."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from evaluation.evaluate import evaluate, prepare
+from evaluation.metrics import METRICS
+from evaluation.sample import generator, read_images, sample_images
+from trainers.files import read_json
+
+
+@pytest.fixture(scope="module")
+def baselines(components, subject, sampling, evaluation, tmp_path_factory):
+    return prepare(components, subject, sampling, evaluation, tmp_path_factory.mktemp("untuned"))
+
+
+def test_the_scorecard_holds_every_metric_per_image(components, subject, sampling, evaluation, baselines, tmp_path):
+    card = evaluate(components, subject, sampling, evaluation, baselines, tmp_path)
+    assert set(card["metrics"]) == set(card["values"]) == set(card["backbones"]) == set(METRICS)
+    assert np.shape(card["values"]["dino"]) == (2, 2)
+    assert np.shape(card["values"]["pres"]) == (1, 2)
+    assert card["images"]["clip_t"] == 4
+    assert card["backbones"]["clip_t"] == "tiny clip"
+    assert card["metrics"]["dino"] == pytest.approx(np.mean(card["values"]["dino"]))
+    assert json.loads((tmp_path / "scores.json").read_text()) == card
+    assert sorted(f.name for f in tmp_path.glob("*.png")) == ["00-00.png", "00-01.png", "01-00.png", "01-01.png"]
+
+
+def test_the_baselines_are_json_and_have_the_shapes_of_checkpoints(baselines):
+    values = json.loads(json.dumps(baselines.values, allow_nan=False))
+    assert set(values["untuned"]) == set(METRICS)
+    assert np.shape(values["photographs"]["clip_t"]) == (2, 3)
+    assert np.shape(values["photographs"]["dino"]) == (3,)
+
+
+def test_what_is_scored_is_not_sampled_again(components, subject, sampling, evaluation, baselines, tmp_path):
+    first = evaluate(components, subject, sampling, evaluation, baselines, tmp_path)
+    (tmp_path / "00-00.png").unlink()
+    assert evaluate(components, subject, sampling, evaluation, baselines, tmp_path) == first
+    assert not (tmp_path / "00-00.png").exists()
+
+
+def test_a_killed_sampling_goes_on_and_gives_the_same(components, sampling, tmp_path):
+    arguments = (components, sampling, "sks owl", ("a {}", "a {} at night", "{}"), 2, 0)
+    whole = sample_images(*arguments, tmp_path / "whole", batch_size=2)
+    shutil.copytree(whole, tmp_path / "killed")
+    for name in ("manifest.json", "01-01.png", "02-00.png", "02-01.png"):
+        (tmp_path / "killed" / name).unlink()
+    kept = (tmp_path / "killed" / "00-00.png").stat().st_mtime_ns
+    resumed = sample_images(*arguments, tmp_path / "killed", batch_size=2)
+    assert (resumed / "00-00.png").stat().st_mtime_ns == kept
+    assert (read_images(resumed, 3, 2) == read_images(whole, 3, 2)).all()
+    assert read_json(resumed / "manifest.json")["prompts"] == ["a sks owl", "a sks owl at night", "sks owl"]
+
+
+def test_a_folder_of_other_samples_is_refused(components, sampling, tmp_path):
+    sample_images(components, sampling, "sks owl", ("{}",), 1, 0, tmp_path)
+    with pytest.raises(ValueError, match="other settings"):
+        sample_images(components, sampling, "sks owl", ("{}",), 1, 1, tmp_path)
+
+
+def test_noise_depends_on_seed_prompt_and_image_only():
+    draws = {key: torch.randn(3, generator=generator(*key)) for key in [(0, 0, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0)]}
+    again = torch.randn(3, generator=generator(0, 1, 0))
+    assert torch.equal(draws[0, 1, 0], again)
+    assert len({tuple(d.tolist()) for d in draws.values()}) == 4
+
+
+def test_the_batch_size_and_the_other_prompts_do_not_change_an_image(components, sampling, tmp_path):
+    alone = sample_images(components, sampling, "owl", ("{}",), 1, 0, tmp_path / "a", batch_size=1)
+    among = sample_images(components, sampling, "owl", ("{}", "a {} at night"), 3, 0, tmp_path / "b", batch_size=6)
+    difference = read_images(alone, 1, 1)[0, 0].astype(int) - read_images(among, 2, 3)[0, 0]
+    assert abs(difference).max() <= 1  # rounding of sums in another order
+
+
+def test_evaluation_leaves_the_global_random_numbers_alone(components, subject, sampling, evaluation, tmp_path):
+    before = torch.random.get_rng_state(), np.random.get_state()[1].copy()
+    baselines = prepare(components, subject, sampling, evaluation, tmp_path / "untuned")
+    evaluate(components, subject, sampling, evaluation, baselines, tmp_path / "tuned")
+    assert torch.equal(before[0], torch.random.get_rng_state())
+    assert (before[1] == np.random.get_state()[1]).all()
+
+
+def test_memory_that_runs_out_halves_the_batch(components, sampling, tmp_path, monkeypatch):
+    import evaluation.sample as module
+
+    sizes, real = [], module.sample_batch
+
+    def limited(components, spec, texts, batch, *args):
+        sizes.append(len(batch))
+        if len(batch) > 2:
+            raise torch.OutOfMemoryError
+        real(components, spec, texts, batch, *args)
+
+    monkeypatch.setattr(module, "sample_batch", limited)
+    sample_images(components, sampling, "owl", ("{}",), 5, 0, tmp_path, batch_size=8)
+    assert sizes == [5, 4, 2, 2, 1]
+    assert read_images(tmp_path, 1, 5).shape[:2] == (1, 5)
+
+
+def test_progress_counts_every_image_once(components, subject, sampling, evaluation, baselines, tmp_path):
+    seen = []
+    evaluate(
+        components, subject, sampling, evaluation, baselines, tmp_path, batch_size=2, progress=lambda *a: seen.append(a)
+    )
+    assert seen == [(2, 6), (4, 6), (6, 6)]
