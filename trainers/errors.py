@@ -1,2 +1,22 @@
+"""What can be wrong with a training, said in one line: the value, what is allowed, what to do."""
+
+
 class SpecError(ValueError):
-    """A user's mistake, in one line: the value, what is allowed, what to do next. Shown without a traceback."""
+    """A setting, or a combination of settings, that no training can have."""
+
+
+class ImageError(SpecError):
+    """A folder of images that holds something else, or nothing."""
+
+
+class TrainingDiverged(RuntimeError):
+    """The loss became NaN or infinite."""
+
+    def __init__(self, step: int, loss: float, settings: str):
+        super().__init__(f"loss is {loss} at step {step} with {settings}; lower lr or mixed_precision=no may help")
+        self.step = step
+        self.loss = loss
+        self.settings = settings
+
+    def __reduce__(self):
+        return type(self), (self.step, self.loss, self.settings)

@@ -152,6 +152,11 @@ class TrainSpec:
     def effective_lr(self) -> float:
         return self.lr * self.model.lr_scale
 
+    @property
+    def effective_text_encoder_lr(self) -> float:
+        own = self.trainer.text_encoder_lr
+        return (self.lr if own is None else own) * self.model.lr_scale
+
     @cached_property
     def signature(self) -> str:
         return signature(self)

@@ -1,0 +1,131 @@
+"""The licence to share: a checkpoint at step n is bit for bit what a training of exactly n steps gives."""
+
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from trainers.checkpoint import saved_step
+from trainers.families import family_of
+from trainers.files import read_json
+from trainers.loop import train
+from trainers.spec import SampleSpec
+
+EVERYTHING = {
+    "prior": True,
+    "train_text_encoder": True,
+    "gradient_accumulation_steps": 2,
+    "trainer": {
+        "lr_schedule": "constant_with_warmup",
+        "lr_warmup_steps": 3,
+        "ema_decay": 0.9,
+        "text_encoder_stop_step": 3,
+        "random_flip": True,
+        "offset_noise": 0.1,
+    },
+}
+
+
+@pytest.fixture(params=["plain", "everything", "dropout"])
+def spec(request, make_spec):
+    if request.param == "plain":
+        return make_spec()
+    return make_spec("dropout" if request.param == "dropout" else "v_prediction", **EVERYTHING)
+
+
+def weights(checkpoint):
+    files = sorted(checkpoint.folder.rglob("*.safetensors"))
+    assert files
+    return {f"{file.parent.name}/{name}": w for file in files for name, w in load_file(file).items()}
+
+
+def assert_equal(one, other):
+    one, other = weights(one), weights(other)
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def run(spec, steps, folder, class_folder, **kwargs):
+    return list(train(spec, steps, folder, class_images=class_folder, **kwargs))
+
+
+def test_checkpoint_equals_a_training_of_its_length(spec, tmp_path, class_folder):
+    shared = run(spec, [2, 4, 5], tmp_path / "shared", class_folder)
+    for checkpoint in shared:
+        (alone,) = run(spec, [checkpoint.step], tmp_path / str(checkpoint.step), class_folder)
+        assert_equal(checkpoint, alone)
+    assert weights(shared[0])["unet/conv_in.weight"].ne(weights(shared[1])["unet/conv_in.weight"]).any()
+
+
+def test_killed_and_resumed_equals_uninterrupted(spec, tmp_path, class_folder):
+    whole = run(spec, [2, 5], tmp_path / "whole", class_folder)[-1]
+
+    def die(step, loss):
+        if step == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(spec, [2, 5], tmp_path / "killed", class_folder, progress=die)
+    assert saved_step(tmp_path / "killed") == 2
+    trained = []
+    resumed = run(spec, [2, 5], tmp_path / "killed", class_folder, progress=lambda step, loss: trained.append(step))[-1]
+    assert trained == [3, 4, 5]
+    assert_equal(whole, resumed)
+    assert read_json(tmp_path / "killed" / "loss.json") == read_json(tmp_path / "whole" / "loss.json")
+
+
+def test_a_finished_training_is_extended(spec, tmp_path, class_folder):
+    whole = run(spec, [5], tmp_path / "whole", class_folder)[-1]
+    run(spec, [3], tmp_path / "extended", class_folder)
+    trained = []
+    extended = run(spec, [5], tmp_path / "extended", class_folder, progress=lambda step, loss: trained.append(step))[-1]
+    assert trained == [4, 5]
+    assert_equal(whole, extended)
+
+
+def test_an_earlier_checkpoint_is_trained_anew_and_the_later_state_kept(make_spec, tmp_path, class_folder):
+    spec = make_spec()
+    later = run(spec, [4], tmp_path, class_folder)[0]
+    (earlier,) = run(spec, [2], tmp_path, class_folder)
+    (alone,) = run(spec, [2], tmp_path / "alone", class_folder)
+    assert_equal(earlier, alone)
+    assert saved_step(tmp_path) == 4
+    assert later.complete
+    assert len(read_json(tmp_path / "loss.json")["loss"]) == 4
+
+
+def test_complete_checkpoints_are_yielded_without_training(make_spec, tmp_path, class_folder):
+    spec = make_spec()
+    run(spec, [1, 2], tmp_path, class_folder)
+    shutil.rmtree(tmp_path / "state")  # nothing but the checkpoints is needed
+
+    def fail(step, loss):
+        raise AssertionError(f"trained step {step}")
+
+    assert [c.step for c in run(spec, [2, 1, 2], tmp_path, class_folder, progress=fail)] == [1, 2]
+
+
+def test_sampling_in_between_disturbs_nothing(make_spec, tmp_path, class_folder):
+    spec = make_spec("dropout", **EVERYTHING)
+    undisturbed = run(spec, [1, 3], tmp_path / "undisturbed", class_folder)[-1]
+    family = family_of(spec.model)
+    for checkpoint in train(spec, [1, 3], tmp_path / "sampled", class_images=class_folder):
+        torch.manual_seed(checkpoint.step)
+        torch.rand(7)
+        family.sample(
+            checkpoint.components(),
+            ["a photo of sks dog"],
+            torch.randn(1, 4, 8, 8),
+            SampleSpec("euler_a", inference_steps=2),
+            [torch.Generator().manual_seed(0)],
+        )
+    assert_equal(undisturbed, checkpoint)
+
+
+def test_the_global_generator_is_not_touched(make_spec, tmp_path, class_folder):
+    spec = make_spec("dropout", **EVERYTHING)
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state()
+    run(spec, [2], tmp_path, class_folder)
+    assert torch.equal(before, torch.random.get_rng_state())

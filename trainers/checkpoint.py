@@ -1,0 +1,107 @@
+"""What a training leaves on disk: checkpoints to sample from, and the state to go on from.
+
+folder/checkpoints/000400/   what was learned, as diffusers loads it; `ema/` beside it where there is an average
+folder/state/                the latest state; a training that is asked for more steps goes on from it
+folder/loss.json             the loss of every step
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers.training_utils import EMAModel
+from torch.amp import GradScaler
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from trainers.families import family_of
+from trainers.files import complete_folder, is_complete, read_json, write_json
+from trainers.learner import Learner
+from trainers.spec import ModelSpec
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The learned weights after `step` optimizer steps, in `folder`."""
+
+    training: Path
+    step: int
+    model: ModelSpec
+    untuned: Any = field(default=None, repr=False, compare=False)  # Components; None: the family's own
+
+    @property
+    def folder(self) -> Path:
+        return self.training / "checkpoints" / f"{self.step:06d}"
+
+    @property
+    def complete(self) -> bool:
+        return is_complete(self.folder)
+
+    def components(self, ema: bool = False) -> Any:
+        """The model with the learned weights, or with their moving average, on the CPU, ready to sample from."""
+        family = family_of(self.model)
+        untuned = self.untuned if self.untuned is not None else family.load(self.model)
+        return family.with_checkpoint(untuned, self.folder / "ema" if ema else self.folder)
+
+
+@dataclass
+class TrainState:
+    """Everything that changes while training. What the data and the noise are depends on `step` alone."""
+
+    learner: Learner
+    optimizer: Optimizer
+    schedule: LRScheduler
+    scaler: GradScaler | None  # of fp16
+    ema: EMAModel | None
+    step: int = 0
+    losses: list[float] = field(default_factory=list)
+
+    def save_checkpoint(self, checkpoint: Checkpoint) -> None:
+        weights = list(self.learner.learned().values())
+        with complete_folder(checkpoint.folder, {"step": self.step, "loss": self.losses[-1:]}) as folder:
+            self.learner.write(folder)
+            if self.ema is not None:
+                self.ema.store(weights)
+                self.ema.copy_to(weights)
+                self.learner.write(folder / "ema")
+                self.ema.restore(weights)
+
+    def save(self, training: Path) -> None:
+        """Becomes the latest state, unless that is a later one already."""
+        if saved_step(training) >= self.step:
+            return
+        with complete_folder(training / "state", {"step": self.step}) as folder:
+            torch.save(
+                {
+                    "weights": {name: weight.detach() for name, weight in self.learner.learned().items()},
+                    "optimizer": self.optimizer.state_dict(),
+                    "schedule": self.schedule.state_dict(),
+                    "scaler": self.scaler.state_dict() if self.scaler else {},
+                    "ema": self.ema.state_dict() if self.ema else {},
+                    "step": self.step,
+                    "losses": self.losses,
+                },
+                folder / "state.pt",
+            )
+        write_json(training / "loss.json", {"loss": self.losses})
+
+    def load(self, training: Path) -> None:
+        saved = torch.load(training / "state" / "state.pt", map_location="cpu", weights_only=True)
+        with torch.no_grad():
+            for name, weight in self.learner.learned().items():
+                weight.copy_(saved["weights"][name])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.schedule.load_state_dict(saved["schedule"])
+        if self.scaler:
+            self.scaler.load_state_dict(saved["scaler"])
+        if self.ema:
+            self.ema.load_state_dict(saved["ema"])
+            self.ema.to(weight.device)
+        self.step, self.losses = saved["step"], saved["losses"]
+
+
+def saved_step(training: Path) -> int:
+    """The step of the latest state; -1 if there is none."""
+    folder = training / "state"
+    return read_json(folder / "manifest.json")["step"] if is_complete(folder) else -1

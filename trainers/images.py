@@ -1,0 +1,81 @@
+"""Photographs in a folder: which they are, how they are read, what they hash to. Imports no torch."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from trainers.errors import ImageError
+from trainers.files import MANIFEST
+
+FORMATS = {"JPEG", "MPO", "PNG", "WEBP"}  # MPO: how phones write JPEG
+IGNORED = {MANIFEST, "Thumbs.db", "desktop.ini"}
+
+
+def instance_images(folder: Path | str) -> list[Path]:
+    """The images of `folder` in order of their names. A `.txt` of the same name is an image's caption.
+
+    Raises:
+        ImageError: the folder is missing or empty, or holds a file that is neither image nor caption.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ImageError(f"images={folder} is no folder; give one that holds JPEG, PNG or WebP images")
+    files = sorted(f for f in folder.iterdir() if f.is_file() and not f.name.startswith(".") and f.name not in IGNORED)
+    images = [f for f in files if f.suffix.lower() != ".txt"]
+    stems = {f.stem for f in images}
+    orphans = [f.name for f in files if f.suffix.lower() == ".txt" and f.stem not in stems]
+    refused = [reason for f in images if (reason := why_refused(f))] + [f"{name}: no image" for name in orphans]
+    if refused:
+        raise ImageError(f"{folder} holds what is no JPEG, PNG or WebP image: {'; '.join(refused)}; remove or convert")
+    if not images:
+        raise ImageError(f"{folder} holds no image; put JPEG, PNG or WebP images there")
+    return images
+
+
+def why_refused(file: Path) -> str | None:
+    """What is wrong with `file` as an image; None if nothing is."""
+    try:
+        with Image.open(file) as image:
+            if image.format not in FORMATS:
+                return f"{file.name}: {image.format}"
+            image.load()
+    except Exception as error:  # Pillow raises whatever its decoders raise
+        return f"{file.name}: {type(error).__name__}"
+    return None
+
+
+def load_image(path: Path | str) -> Image.Image:
+    """RGB, 8 bit, upright: the EXIF orientation applied, 16 bit scaled, transparency laid on white."""
+    with Image.open(path) as opened:
+        image = ImageOps.exif_transpose(opened)
+    if image.mode.startswith("I"):  # Pillow's own conversion clips 16 bit at 255
+        image = Image.fromarray(np.round(np.asarray(image, dtype=np.float64) / 257).clip(0, 255).astype(np.uint8))
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
+
+
+def caption(path: Path | str) -> str | None:
+    """The text of the `.txt` beside an image; None if there is none or it is empty."""
+    file = Path(path).with_suffix(".txt")
+    return (file.read_text(encoding="utf-8").strip() or None) if file.exists() else None
+
+
+def fingerprint(folder: Path | str) -> str:
+    """16 hexadecimal digits: SHA-256 of the images' bytes and captions in order; the names do not matter."""
+    digest = hashlib.sha256()
+    for path in instance_images(folder):
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+        digest.update(hashlib.sha256((caption(path) or "").encode()).digest())
+    return digest.hexdigest()[:16]
+
+
+def resize(image: Image.Image, resolution: int) -> Image.Image:
+    """The shorter side becomes `resolution` pixels, the shape stays: bilinear, as torchvision's `Resize`."""
+    width, height = image.size
+    short = min(width, height)
+    size = (int(resolution * width / short), int(resolution * height / short))
+    return image if size == image.size else image.resize(size, Image.Resampling.BILINEAR)

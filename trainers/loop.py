@@ -1,0 +1,182 @@
+"""The training loop: a generator of checkpoints.
+
+The checkpoint at step n is, bit for bit on a CPU, what a training of exactly n steps gives, wherever it was stopped and
+resumed, and whatever was sampled in between: what is drawn depends on the seed and the step alone, never on the global
+generator, and nothing but the schedules that need it knows how long the training is.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.state import AcceleratorState
+from diffusers.training_utils import EMAModel
+from torch import Tensor
+
+from trainers.checkpoint import Checkpoint, TrainState, saved_step
+from trainers.data import Batch, Half, generator, make_halves
+from trainers.errors import SpecError, TrainingDiverged
+from trainers.families import family_of
+from trainers.full import Full
+from trainers.learner import Learner, Texts
+from trainers.loss import denoising_losses, min_snr_weights, total
+from trainers.optimizers import make_optimizer, make_schedule
+from trainers.spec import TrainSpec
+from trainers.validate import validate
+
+LEARNERS: dict[str, type[Learner]] = {"dreambooth": Full}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What does not change while training."""
+
+    spec: TrainSpec
+    accelerator: Accelerator
+    network: torch.nn.Module  # the learner as accelerate wraps it
+    halves: list[Half]  # of the instance images and, with prior preservation, of the class images
+    noising: Any
+    texts: Texts
+
+    @property
+    def share(self) -> slice:
+        """This process's rows of the batch."""
+        size = self.spec.batch_size // self.accelerator.num_processes
+        return slice(size * self.accelerator.process_index, size * (self.accelerator.process_index + 1))
+
+
+def train(
+    spec: TrainSpec,
+    steps: Sequence[int],
+    folder: Path,
+    *,
+    class_images: Path | None = None,
+    cache: Path | None = None,
+    components: Any = None,
+    progress: Callable[[int, float], None] = lambda step, loss: None,
+) -> Iterator[Checkpoint]:
+    """Trains as `spec` says and yields the checkpoint at each of `steps` (optimizer steps), in order.
+
+    A checkpoint that is in `folder` is yielded as it is; the others are trained, from the latest state in `folder` where
+    there is one. `components` are the untuned weights, loaded by the family if not given. `cache` is a folder for what
+    trainings share. Run by several processes under accelerate, each yields the same checkpoints.
+
+    Raises:
+        SpecError: a setting that no training can have.
+        TrainingDiverged: the loss is NaN or infinite.
+    """
+    validate(spec)
+    setting = state = None
+    for step in sorted(set(steps)):
+        checkpoint = Checkpoint(folder, step, spec.model, components)
+        if not checkpoint.complete:
+            if state is None:
+                setting, state = _start(spec, components, class_images, cache)
+                if 0 <= saved_step(folder) <= step:
+                    state.load(folder)
+            while state.step < step:
+                loss = _optimizer_step(setting, state)
+                if setting.accelerator.is_main_process:
+                    progress(state.step, loss)
+            if setting.accelerator.is_main_process:
+                state.save_checkpoint(checkpoint)
+                state.save(folder)
+            setting.accelerator.wait_for_everyone()
+        yield checkpoint
+
+
+def _optimizer_step(setting: Setting, state: TrainState) -> float:
+    """One step of the optimizer, over all accumulation steps and processes; its loss."""
+    spec, accelerator = setting.spec, setting.accelerator
+    stop = spec.trainer.text_encoder_stop_step
+    state.learner.text_stopped = stop is not None and state.step >= stop
+    accumulation = spec.gradient_accumulation_steps
+    summed = torch.zeros((), device=accelerator.device)
+    for i in range(accumulation):
+        position = state.step * accumulation + i
+        halves = [half.batch(position, spec.batch_size, setting.share, accelerator.device) for half in setting.halves]
+        last = i == accumulation - 1
+        with contextlib.nullcontext() if last else accelerator.no_sync(setting.network):
+            loss = _loss(setting, Batch.of(halves), position) / accumulation
+            accelerator.backward(loss)
+        summed += loss.detach()
+    accelerator.clip_grad_norm_(state.learner.learned().values(), spec.trainer.max_grad_norm)
+    state.optimizer.step()
+    state.schedule.step()
+    state.optimizer.zero_grad(set_to_none=True)
+    if state.ema is not None:
+        state.ema.step(state.learner.learned().values())
+    state.step += 1
+    state.losses.append(accelerator.reduce(summed, "mean").item())
+    if not torch.isfinite(torch.tensor(state.losses[-1])):
+        settings = f"trainer={spec.trainer.name} lr={spec.lr} mixed_precision={spec.mixed_precision} seed={spec.seed}"
+        raise TrainingDiverged(state.step, state.losses[-1], settings)
+    return state.losses[-1]
+
+
+def _loss(setting: Setting, batch: Batch, position: int) -> Tensor:
+    """The loss of one accumulation step, a scalar."""
+    trainer, noising = setting.spec.trainer, setting.noising
+    text, rows = setting.texts(batch.prompts)
+    noisy = noising.noised(batch.latents, batch.noise, batch.timesteps)
+    with _dropout_from(setting, position):
+        prediction = setting.network(noisy, batch.timesteps, text, rows)
+    losses = denoising_losses(prediction, noising.target(batch.latents, batch.noise, batch.timesteps))
+    if trainer.min_snr_gamma is not None:
+        losses = losses * min_snr_weights(noising.snr(batch.timesteps), trainer.min_snr_gamma, noising.prediction)
+    return total(losses, batch.instances, setting.spec.prior.weight if setting.spec.prior else 0.0)
+
+
+@contextlib.contextmanager
+def _dropout_from(setting: Setting, position: int) -> Iterator[None]:
+    """Dropout is all that draws from the global generators: it gets a seed of its own, and they are put back."""
+    accelerator = setting.accelerator
+    devices = [accelerator.device] if accelerator.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        purpose = ("dropout", position, accelerator.process_index)
+        torch.manual_seed(generator(setting.spec.seed, *purpose).initial_seed())
+        yield
+
+
+def _start(
+    spec: TrainSpec, components: Any, class_images: Path | None, cache: Path | None
+) -> tuple[Setting, TrainState]:
+    """The training before its first step."""
+    accelerator = _accelerator(spec)
+    family = family_of(spec.model)
+    components = components if components is not None else family.load(spec.model)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = spec.trainer.tf32
+    learner = LEARNERS[spec.trainer.name](components, spec)
+    texts = Texts(components, learner, accelerator.device)
+    learner.configure(accelerator.device)
+    learner.to(accelerator.device)
+    optimizer = make_optimizer(spec, learner.parameter_groups())
+    network, optimizer = accelerator.prepare(learner, optimizer)
+    noising = family.Noising(components, accelerator.device)
+    halves = make_halves(spec, components, noising, class_images, cache, accelerator.device)
+    state = TrainState(
+        learner=learner,
+        optimizer=optimizer,
+        schedule=make_schedule(spec, optimizer.optimizer),
+        scaler=accelerator.scaler,
+        ema=EMAModel(learner.learned().values(), spec.trainer.ema_decay) if spec.trainer.ema_decay else None,
+    )
+    return Setting(spec, accelerator, network, halves, noising, texts), state
+
+
+def _accelerator(spec: TrainSpec) -> Accelerator:
+    AcceleratorState._reset_state()  # or a process could not train in another precision than it did before
+    unused = DistributedDataParallelKwargs(find_unused_parameters=spec.trainer.text_encoder_stop_step is not None)
+    try:
+        accelerator = Accelerator(mixed_precision=spec.mixed_precision, kwargs_handlers=[unused])
+    except ValueError as error:
+        raise SpecError(f"mixed_precision={spec.mixed_precision} does not work on this device: {error}") from error
+    if spec.batch_size % accelerator.num_processes:
+        raise SpecError(
+            f"batch_size={spec.batch_size} cannot be shared by {accelerator.num_processes} processes; take a multiple"
+        )
+    return accelerator

@@ -1,0 +1,98 @@
+"""Class images for prior preservation: sampled from the untuned model, or the user's own."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from trainers.data import generator
+from trainers.errors import SpecError
+from trainers.families import family_of
+from trainers.files import MANIFEST, is_complete, write_bytes, write_json
+from trainers.images import instance_images, load_image
+from trainers.spec import ModelSpec, PriorSpec, canonical, signature
+
+SHEET = "sheet.jpg"  # beside the folder of class images
+
+
+def prior_signature(model: ModelSpec, prompt: str, prior: PriorSpec) -> str:
+    """Names the class images on disk: of what they depend on, which their weight in the loss is not."""
+    return signature(model.revision, model.family, model.resolution, prompt, _identity(prior))
+
+
+def _identity(prior: PriorSpec) -> dict[str, Any]:
+    return {name: value for name, value in canonical(prior).items() if name != "weight"}
+
+
+def make_class_images(
+    components: Any,
+    prompt: str,
+    prior: PriorSpec,
+    folder: Path,
+    *,
+    device: torch.device | str = "cpu",
+    batch_size: int = 4,
+    progress: Callable[[int, int], None] = lambda done, count: None,
+) -> Path:
+    """`prior.num_class_images` PNGs of `prompt` in `folder`, made where missing; with `prior.folder`, that folder.
+
+    Image k comes from a generator seeded by (`prior.seed`, k), so neither the batch size nor an interruption matters,
+    and the training's randomness is not touched. `progress` gets (images done, images in all).
+    """
+    if prior.folder:
+        return _own_images(prior)
+    if is_complete(folder):
+        return folder
+    family = family_of(components.model)
+    shape = family.latent_shape(components, components.model.resolution)
+    missing = [k for k in range(prior.num_class_images) if not (folder / f"{k:05d}.png").exists()]
+    placed = components.to(device, prior.sample.precision)
+    for start in range(0, len(missing), batch_size):
+        batch = missing[start : start + batch_size]
+        generators = [generator(prior.seed, "class image", k) for k in batch]
+        latents = torch.stack([torch.randn(shape, generator=g) for g in generators])
+        images = family.sample(placed, [prompt] * len(batch), latents, prior.sample, generators, device)
+        for k, image in zip(batch, images, strict=True):
+            write_bytes(folder / f"{k:05d}.png", png(Image.fromarray(image)))
+        progress(prior.num_class_images - len(missing) + start + len(batch), prior.num_class_images)
+    write_json(folder / MANIFEST, {"prompt": prompt, **_identity(prior)})
+    return folder
+
+
+def _own_images(prior: PriorSpec) -> Path:
+    count = len(instance_images(prior.folder))
+    if count < prior.num_class_images:
+        raise SpecError(
+            f"prior.folder={prior.folder} holds {count} images and prior.num_class_images={prior.num_class_images}; "
+            f"ask for {count}, or leave prior.folder out and the model makes them"
+        )
+    return Path(prior.folder)
+
+
+def review_sheet(folder: Path, tile: int = 128, columns: int = 16) -> Path:
+    """All class images of `folder` on one sheet beside it, to look at before they are trained with."""
+    paths = instance_images(folder)
+    rows = -(-len(paths) // columns)
+    sheet = Image.new("RGB", (tile * min(columns, len(paths)), tile * rows), "white")
+    for place, image in _tiles(paths, tile, columns):
+        sheet.paste(image, place)
+    target = folder.parent / f"{folder.name}-{SHEET}"
+    sheet.save(target, quality=90)
+    return target
+
+
+def _tiles(paths: list[Path], tile: int, columns: int) -> Iterable[tuple[tuple[int, int], Image.Image]]:
+    for i, path in enumerate(paths):
+        image = load_image(path)
+        image.thumbnail((tile, tile))
+        yield ((i % columns) * tile, (i // columns) * tile), image
+
+
+def png(image: Image.Image) -> bytes:
+    import io
+
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()

@@ -1,0 +1,94 @@
+"""Which settings a training can have; asked before anything is loaded. Imports nothing heavy."""
+
+from collections.abc import Iterator
+
+from trainers.errors import SpecError
+from trainers.spec import ENDLESS_SCHEDULES, LR_SCHEDULES, OPTIMIZERS, SCHEDULERS, TRAINERS, TrainSpec
+
+PRECISIONS = ("no", "fp16", "bf16")
+
+
+def validate(spec: TrainSpec) -> None:
+    """
+    Raises:
+        SpecError: the first thing that is wrong with `spec`: the value, what is allowed, what to do.
+    """
+    for complaint in complaints(spec):
+        raise SpecError(complaint)
+
+
+def complaints(spec: TrainSpec) -> Iterator[str]:
+    """Everything that is wrong with `spec`, a line each."""
+    yield from _choices(spec)
+    yield from _ranges(spec)
+    yield from _combinations(spec)
+
+
+def _choices(spec: TrainSpec) -> Iterator[str]:
+    trainer = spec.trainer
+    for name, value, allowed in (
+        ("trainer", trainer.name, TRAINERS),
+        ("mixed_precision", spec.mixed_precision, PRECISIONS),
+        ("trainer.optimizer", trainer.optimizer, OPTIMIZERS),
+        ("trainer.lr_schedule", trainer.lr_schedule, LR_SCHEDULES),
+        ("trainer.attention", trainer.attention, ("auto", "sdpa", "eager")),
+        ("trainer.templates", trainer.templates, ("object", "style")),
+        *([("prior.sample.scheduler", spec.prior.sample.scheduler, SCHEDULERS)] if spec.prior else []),
+    ):
+        if value not in allowed:
+            yield f"{name}={value} is unknown; one of {', '.join(allowed)}"
+
+
+def _ranges(spec: TrainSpec) -> Iterator[str]:
+    trainer = spec.trainer
+    at_least_one = {
+        "batch_size": spec.batch_size,
+        "gradient_accumulation_steps": spec.gradient_accumulation_steps,
+        "model.resolution": spec.model.resolution,
+        "trainer.repeats": trainer.repeats,
+        "trainer.lora_rank": trainer.lora_rank,
+        "trainer.vectors": trainer.vectors,
+        **({"prior.num_class_images": spec.prior.num_class_images} if spec.prior else {}),
+    }
+    for name, count in at_least_one.items():
+        if count < 1:
+            yield f"{name}={count}: must be 1 or more"
+    not_negative = {
+        "trainer.weight_decay": trainer.weight_decay,
+        "trainer.lr_warmup_steps": trainer.lr_warmup_steps,
+        "trainer.offset_noise": trainer.offset_noise,
+        "trainer.text_encoder_lr": trainer.text_encoder_lr or 0,
+        "trainer.text_encoder_stop_step": trainer.text_encoder_stop_step or 0,
+        **({"prior.weight": spec.prior.weight} if spec.prior else {}),
+    }
+    for name, number in not_negative.items():
+        if number < 0:
+            yield f"{name}={number}: must not be negative"
+    if not 0 < spec.lr < float("inf"):
+        yield f"lr={spec.lr}: must be above 0; 2e-6 is usual for dreambooth, 1e-4 for dreambooth_lora"
+    if trainer.max_grad_norm <= 0:
+        yield f"trainer.max_grad_norm={trainer.max_grad_norm}: must be above 0; a very large number clips nothing"
+    if trainer.min_snr_gamma is not None and trainer.min_snr_gamma <= 0:
+        yield f"trainer.min_snr_gamma={trainer.min_snr_gamma}: must be above 0 (5 is usual), or null for none"
+    if not 0 <= trainer.ema_decay < 1:
+        yield f"trainer.ema_decay={trainer.ema_decay}: must be in [0, 1); 0 keeps no average"
+
+
+def _combinations(spec: TrainSpec) -> Iterator[str]:
+    trainer, name = spec.trainer, spec.trainer.name
+    if trainer.lr_schedule not in ENDLESS_SCHEDULES and spec.horizon is None:
+        yield f"trainer.lr_schedule={trainer.lr_schedule} needs to know the number of steps; the plan sets the horizon"
+    if trainer.lr_schedule == "constant" and trainer.lr_warmup_steps:
+        yield "trainer.lr_warmup_steps has no effect on lr_schedule=constant; use lr_schedule=constant_with_warmup"
+    if spec.use_8bit_adam and trainer.optimizer not in ("adamw", "adamw8bit"):
+        yield f"use_8bit_adam=true contradicts trainer.optimizer={trainer.optimizer}; leave one of them out"
+    if trainer.optimizer == "prodigy" and spec.train_text_encoder and trainer.text_encoder_lr is not None:
+        yield "trainer.optimizer=prodigy finds one step size for all; leave trainer.text_encoder_lr out"
+    if name == "textual_inversion" and spec.train_text_encoder:
+        yield "train_text_encoder=true contradicts trainer=textual_inversion, where only new tokens learn"
+    if name == "textual_inversion" and spec.prior is not None:
+        yield "prior_preservation=true has no effect with trainer=textual_inversion: the networks do not change"
+    if not spec.train_text_encoder:
+        for option in ("text_encoder_lr", "text_encoder_stop_step"):
+            if getattr(trainer, option) is not None:
+                yield f"trainer.{option} has no effect without train_text_encoder=true"
