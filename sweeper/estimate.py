@@ -3,9 +3,10 @@
 import json
 import os
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 
-from sweeper.plan import Plan, Training
+from sweeper.plan import Left, Plan
 from sweeper.store import Store
 from trainers.errors import SpecError
 from trainers.files import read_json, write_json
@@ -43,44 +44,39 @@ def checkpoint_bytes(spec: TrainSpec) -> int:
     return 4 * (unet + text_encoder * spec.train_text_encoder)
 
 
-def disk(plan: Plan, store: Store, keep: str) -> int:
-    """Bytes that the plan will add, of checkpoints, training states (weights and two moments) and samples."""
+def disk(left: Sequence[Left]) -> int:
+    """Bytes that the work will add, of checkpoints, training states (weights and two moments) and samples."""
     sizes: dict[tuple[ModelSpec, bool], int] = {}
-    total = largest = 0
-    for training in plan.trainings:
-        spec = training.spec
-        size = sizes.setdefault((spec.model, spec.train_text_encoder), 0) or checkpoint_bytes(spec)
-        sizes[spec.model, spec.train_text_encoder] = size
-        missing = sum(not store.checkpoint(spec, step).exists() for step in training.steps)
-        total += size * missing + (3 * size if missing else 0)
-        total += sum(p.images for p in training.points if not store.is_scored(spec, p)) * spec.model.resolution**2
-        largest = max(largest, size)
+    total = 0
+    for each in left:
+        spec = each.training.spec
+        key = spec.model, spec.train_text_encoder
+        sizes[key] = sizes.get(key) or checkpoint_bytes(spec)
+        checkpoints = len({point.step for point in each.missing})
+        total += sizes[key] * (checkpoints + 3 * bool(each.missing))
+        total += sum(point.images for point in each.missing) * spec.model.resolution**2
     return total
 
 
-def seconds(plan: Plan, store: Store) -> float | None:
+def seconds(left: Sequence[Left], store: Store) -> float | None:
     """Of the work that is left, on one device; None where this machine has not trained such a model yet."""
     rates = read_json(store.rates) if store.rates.exists() else {}
-    total = 0.0
-    for training in plan.trainings:
-        rate = rates.get(training.spec.model.revision) or (
-            MINIATURE if training.spec.model.name == "miniature" else None
-        )
-        if rate is None:
-            return None
-        total += _seconds(training, store, rate)
-    return total + (rate["start"] if total else 0)
+    total = start = 0.0
+    for each in left:
+        if each.missing:
+            model = each.training.spec.model
+            rate = rates.get(model.revision, MINIATURE if model.name == "miniature" else None)
+            if rate is None:
+                return None
+            total, start = total + _seconds(each, rate), rate["start"]
+    return total + start
 
 
-def _seconds(training: Training, store: Store, rate: dict[str, float]) -> float:
-    spec = training.spec
-    missing = [p for p in training.points if not store.is_scored(spec, p)]
-    if not missing:
-        return 0.0
-    steps = max(p.step for p in missing) - min(store.trained_steps(spec), max(p.step for p in missing))
-    return steps * rate["step"] * images_per_step(spec) + sum(
-        p.images * p.sample.inference_steps * rate["image"] for p in missing
-    )
+def _seconds(left: Left, rate: dict[str, float]) -> float:
+    last = max(point.step for point in left.missing)
+    steps = last - min(left.trained, last)
+    images = sum(point.images * point.sample.inference_steps for point in left.missing)
+    return steps * images_per_step(left.training.spec) * rate["step"] + images * rate["image"]
 
 
 def images_per_step(spec: TrainSpec) -> int:

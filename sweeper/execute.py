@@ -2,16 +2,16 @@
 
 from pathlib import Path
 
-from trainers.prior import make_class_images
-
 from evaluation.evaluate import Baselines, evaluate, prepare
 from evaluation.spec import EvalSpec
+from sweeper.estimate import images_per_step
 from sweeper.jobs import Reporter
 from sweeper.plan import Point, Training
 from sweeper.store import Store, claim
 from trainers.families import family_of
 from trainers.files import complete_folder, is_complete, write_json
 from trainers.loop import train
+from trainers.prior import make_class_images
 from trainers.spec import SampleSpec, SubjectSpec
 
 SAMPLE_BATCH = 16  # images at once
@@ -24,10 +24,11 @@ class Execution:
         self.training, self.spec = training, training.spec
         self.store, self.report, self.device = store, report, device
         self.baselines: dict[Path, Baselines] = {}
+        self.trained = self.denoised = 0  # optimizer steps; images x inference steps
 
     def run(self) -> None:
         """Does what is missing of the training's checkpoints, samples and scores."""
-        missing = [p for p in self.training.points if not self.store.is_scored(self.spec, p)]
+        missing = self.store.left(self.training).missing
         self._load()
         class_images = self._class_images()
         folder = self.store.training(self.spec)
@@ -38,7 +39,7 @@ class Execution:
                 folder,
                 class_images=class_images,
                 cache=self.store.cache,
-                progress=lambda step, _loss: self.report("training", step, self.training.last_step),
+                progress=self._trained,
             )
             while True:
                 with self.report.timed("training"):
@@ -47,6 +48,21 @@ class Execution:
                     break
                 for point in (p for p in missing if p.step == checkpoint.step):
                     self._evaluate(checkpoint, point)
+
+    def rates(self) -> dict[str, float]:
+        """Seconds of a training step per image, of an inference step per image, and before the first training step."""
+        seconds = self.report.seconds
+        if not (self.trained and self.denoised):
+            return {}
+        return {
+            "step": seconds["training"] / self.trained / images_per_step(self.spec),
+            "image": seconds["evaluation"] / self.denoised,
+            "start": seconds["loading"],
+        }
+
+    def _trained(self, step: int, _loss: float) -> None:
+        self.trained += 1
+        self.report("training", step, self.training.last_step)
 
     def export(self, step: int, to: Path) -> None:
         """Writes the checkpoint at `step` as a whole diffusers folder."""
@@ -91,6 +107,7 @@ class Execution:
                 device=self.device,
                 batch_size=SAMPLE_BATCH,
             )
+        self.denoised += point.images * point.sample.inference_steps
 
     def _baselines(self, point: Point) -> Baselines:
         folder = self.store.baselines(self.spec, point)

@@ -32,7 +32,7 @@ def folder_hash(folder: Path) -> str:
 
 
 def model_revision(repo: str, revision: str | None, path: Path) -> str:
-    """`repo@revision` of a hub model, or the content hash of a local folder. Raises SpecError where there is neither."""
+    """`repo@revision` of a hub model, or the content hash of a local folder. Raises SpecError for neither."""
     if path.is_dir():
         return folder_hash(path)
     if path.exists() or repo.startswith((".", "/", "~")) or repo.count("/") != 1:

@@ -36,6 +36,7 @@ class Outcome:
     reason: str = ""
     note: str = ""  # what else a reader must know, such as a batch halved for lack of memory
     seconds: dict[str, float] = field(default_factory=dict)  # by kind of work
+    rates: dict[str, float] = field(default_factory=dict)  # see estimate.remember
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,13 @@ class Reporter:
             yield
         finally:
             self.seconds[kind] = self.seconds.get(kind, 0.0) + time.monotonic() - start
+
+
+def new_folder(sweep: Path) -> Path:
+    """A folder for the jobs of this run of the sweep; two runs at once have one each."""
+    folder = sweep / "jobs" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+    folder.mkdir(parents=True)
+    return folder
 
 
 def add(folder: Path, training: Training, export: tuple[int, Path] | None = None) -> Job:

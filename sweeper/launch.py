@@ -132,10 +132,11 @@ class LocalEngine:
         for worker in self.workers:
             worker.stop()
 
-    def add(self, job: Job) -> None:
+    def add(self, job: Job) -> Job:
         self.jobs.append(job)
         if len(self.workers) < min(len(self.jobs), len(self.leased)):
             self._start(self.leased[len(self.workers)])
+        return job
 
     def wait(self, watch: Callable[[list[Job]], None]) -> None:
         """Returns when every job has an outcome; calls `watch` meanwhile."""

@@ -5,7 +5,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,10 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from sweeper import estimate, jobs
-from sweeper.display import Watch, print_plan
-from sweeper.overrides import Grid, cell_spec, expand, label, parse
-from sweeper.plan import Plan, compile_plan
+from sweeper import estimate
+from sweeper.display import print_plan
+from sweeper.overrides import Grid, cell_spec, expand, parse
+from sweeper.plan import compile_plan, cost
 from sweeper.spec import Axis, checked
 from sweeper.store import Store
 from trainers.errors import SpecError
@@ -99,66 +99,15 @@ def run(grid: Grid, settings: Settings) -> int:
     start = time.monotonic()
     console = Console(highlight=False)
     plan, store = compile_plan(grid.cells), Store(settings.output_dir / "store")
-    cost = plan.cost(store)
-    model = " ".join(dict.fromkeys(t.spec.model.name for t in plan.trainings))
-    left, room = estimate.seconds(plan, store), estimate.disk(plan, store, settings.keep)
-    print_plan(console, cost, grid.axes, left, room, model)
+    left = [store.left(training) for training in plan.trainings]
+    bill = cost(left, store)
+    models = " ".join(dict.fromkeys(t.spec.model.name for t in plan.trainings))
+    print_plan(console, bill, grid.axes, estimate.seconds(left, store), estimate.disk(left), models)
     if settings.plan_only:
         return 0
     estimate.check_models(plan)
     folder = settings.output_dir / (settings.name or sweep_name(grid))
     console.print(f"  {'folder':<17} {folder}\n", soft_wrap=True)
-    sweep = Sweep(grid, plan, cost, store, folder, settings, console)
-    results = sweep.run(start)
-    sweep.show(results)
-    return 1 if any(row.state == FAIL for row in results.rows) else 0
+    from sweeper.run import Sweep
 
-
-@dataclass
-class Sweep:
-    """One sweep while it runs."""
-
-    grid: Grid
-    plan: Plan
-    cost: Cost
-    store: Store
-    folder: Path
-    settings: Settings
-    console: Console
-
-    def run(self, start: float) -> Results:
-        """Trains, samples and scores what is missing, then collects, exports and writes the report."""
-        from sweeper import report
-        from sweeper.collect import collect
-        from sweeper.launch import LocalEngine, leases
-        from sweeper.tracking import Tracker
-
-        work = self.folder / "jobs" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
-        work.mkdir(parents=True)
-        begun: dict[str, Job] = {}
-        with (
-            Tracker(self.settings.tracking_uri, self.settings.output_dir, self.settings.experiment) as self.tracker,
-            LocalEngine(leases(self.settings.gpus_per_trial), work, self.store.root) as engine,
-        ):
-            for training in self._missing():
-                begun[training.spec.signature] = engine.add(jobs.add(work, training))
-            with Watch(self.console, {job.path: self._label(job.training) for job in begun.values()}) as watch:
-                engine.wait(watch)
-            results = collect(self.grid, self.plan, self.store, self.folder, begun, command(), asdict(self.cost))
-            results = self._export(results, engine, work)
-            results = replace(results, timings={**results.timings, "wall": time.monotonic() - start})
-            report.write(results)
-            self._remember(begun)
-            self.tracker.publish(results)
-        return results
-
-    def _missing(self) -> list[Training]:
-        """What is left to do, the longest first, so that no device waits for one at the end."""
-        left = [t for t in self.plan.trainings if not all(self.store.is_scored(t.spec, p) for p in t.points)]
-        return sorted(left, key=lambda t: -t.last_step * estimate.images_per_step(t.spec))
-
-    def _label(self, training: Training) -> str:
-        return (
-            label(dict(training.runs[0].params), [a for a in self.grid.axes if a not in SAMPLING])
-            or training.spec.subject.name
-        )
+    return Sweep(grid, plan, bill, store, folder, settings, console, start).run()

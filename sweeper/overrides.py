@@ -129,9 +129,7 @@ def cell_spec(config: dict[str, Any], typed: Sequence[str]) -> RunSpec:
 
 def _get(config: Any, key: str) -> Any:
     for name in key.split("."):
-        config = config[name] if name in config else None
-        if config is None:
-            break
+        config = (config or {}).get(name)
     return config
 
 

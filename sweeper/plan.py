@@ -4,7 +4,7 @@ Steps are checkpoints of one training and ways of sampling cost no training, so 
 share one. What must not be shared (another seed, a schedule that knows its horizon) differs in its `TrainSpec`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -61,11 +61,19 @@ class Training:
         return next((r for r in self.runs if Point(r.step, r.sample, r.evaluation) == point), None)
 
 
+@dataclass(frozen=True)
+class Left:
+    """What a training still takes."""
+
+    training: Training
+    missing: tuple[Point, ...]  # to sample and score
+    trained: int  # steps
+
+
 class Done(Protocol):
     """What a store knows of finished work."""
 
-    def trained_steps(self, spec: TrainSpec) -> int: ...
-    def is_scored(self, spec: TrainSpec, point: Point) -> bool: ...
+    def left(self, training: Training) -> Left: ...
     def has_baselines(self, spec: TrainSpec, point: Point) -> bool: ...
     def has_class_images(self, spec: TrainSpec) -> bool: ...
 
@@ -93,36 +101,32 @@ class Plan:
     def cells(self) -> tuple[RunSpec, ...]:
         return tuple(run for training in self.trainings for run in training.runs)
 
-    def cost(self, done: Done) -> Cost:
-        images = done_images = done_steps = done_trainings = 0
-        for count, finished in _images(self, done):
-            images += count
-            done_images += count * finished
-        for training in self.trainings:
-            trained = min(done.trained_steps(training.spec), training.last_step)
-            done_steps += trained
-            done_trainings += trained == training.last_step
-        return Cost(
-            cells=len(self.cells),
-            trainings=len(self.trainings),
-            training_steps=sum(t.last_step for t in self.trainings),
-            training_steps_unshared=sum(run.step for run in self.cells),
-            images=images,
-            checkpoints=sum(len(t.steps) for t in self.trainings),
-            done_trainings=done_trainings,
-            done_training_steps=done_steps,
-            done_images=done_images,
-        )
+
+def cost(left: Sequence[Left], done: Done) -> Cost:
+    trainings = [each.training for each in left]
+    cells = [run for training in trainings for run in training.runs]
+    images = list(_images(left, done))
+    return Cost(
+        cells=len(cells),
+        trainings=len(trainings),
+        training_steps=sum(training.last_step for training in trainings),
+        training_steps_unshared=sum(run.step for run in cells),
+        images=sum(count for count, _ in images),
+        checkpoints=sum(len(training.steps) for training in trainings),
+        done_trainings=sum(not each.missing for each in left),
+        done_training_steps=sum(each.trained if each.missing else each.training.last_step for each in left),
+        done_images=sum(count for count, finished in images if finished),
+    )
 
 
-def _images(plan: Plan, done: Done) -> Iterable[tuple[int, bool]]:
+def _images(left: Iterable[Left], done: Done) -> Iterator[tuple[int, bool]]:
     """(number of images, whether they are there) of every shared piece of sampling."""
     baselines, class_images = {}, {}
-    for training in plan.trainings:
-        spec = training.spec
-        for point in training.points:
+    for each in left:
+        spec = each.training.spec
+        for point in each.training.points:
             baselines.setdefault((spec.model, spec.subject, point.sample, point.evaluation), (spec, point))
-            yield point.images, done.is_scored(spec, point)
+            yield point.images, point not in each.missing
         if spec.prior and not spec.prior.folder:
             class_images.setdefault((spec.model, spec.subject.class_prompt, spec.prior), spec)
     for spec, point in baselines.values():

@@ -15,7 +15,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from sweeper.plan import Point
+from sweeper.plan import Left, Point, Training
 from trainers.files import is_complete, read_json
 from trainers.spec import TrainSpec, signature
 
@@ -61,8 +61,13 @@ class Store:
         path = self.evaluation(spec, point) / "scores.json"
         return read_json(path) if path.exists() else None
 
-    def is_scored(self, spec: TrainSpec, point: Point) -> bool:
-        return (self.evaluation(spec, point) / "scores.json").exists()
+    def left(self, training: Training) -> Left:
+        """What of the training is not there yet."""
+        spec = training.spec
+        if not self.training(spec).exists():
+            return Left(training, training.points, 0)
+        missing = tuple(p for p in training.points if not (self.evaluation(spec, p) / "scores.json").exists())
+        return Left(training, missing, min(self.trained_steps(spec), training.last_step))
 
     def has_baselines(self, spec: TrainSpec, point: Point) -> bool:
         return self.baseline_values(spec, point).exists()

@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 import traceback
+from dataclasses import replace
 from pathlib import Path
 
 from sweeper.jobs import CLOSED, Job, Outcome, Reporter, next_job
@@ -29,14 +30,14 @@ def run_job(job: Job, store: Store, device: str) -> None:
     try:
         execution = Execution(job.training, store, report, device)
         execution.export(*job.export) if job.export else execution.run()
-        outcome = Outcome(COMPLETE)
+        outcome = Outcome(COMPLETE, rates=execution.rates())
     except Exception as error:  # whatever a trial dies of, the others go on
         logging.getLogger().error(traceback.format_exc())
         outcome = Outcome(FAIL, f"{type(error).__name__}: {error}".splitlines()[0])
     finally:
         logging.getLogger().removeHandler(log)
     report.seconds["total"] = time.monotonic() - start
-    job.finish(Outcome(outcome.state, outcome.reason, outcome.note, report.seconds))
+    job.finish(replace(outcome, seconds=report.seconds))
 
 
 def main() -> None:
@@ -48,6 +49,8 @@ def main() -> None:
     parent = os.getppid()
 
     import torch
+
+    import sweeper.execute  # noqa: F401  - seconds of imports, before the first training rather than in it
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     while os.getppid() == parent:  # an orphan stops

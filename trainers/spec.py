@@ -7,8 +7,11 @@ change the result (a path, a label) is declared with `label()` and stays out of 
 import hashlib
 import json
 from dataclasses import dataclass, field, fields, is_dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
+
+
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def label(**kwargs: Any) -> Any:
@@ -18,18 +21,31 @@ def label(**kwargs: Any) -> Any:
 
 def canonical(value: Any) -> Any:
     """`value` as plain JSON types; of dataclasses only the fields that determine the result."""
+    return json.loads(_text(value))
+
+
+def _text(value: Any) -> str:
     if is_dataclass(value):
-        kept = (f for f in fields(value) if f.metadata.get("identity", True))
-        return {f.name: canonical(getattr(value, f.name)) for f in kept}
+        return _text_of(value)
     if isinstance(value, (tuple, list)):
-        return [canonical(v) for v in value]
-    return value
+        return f"[{','.join(map(_text, value))}]"
+    return _ENCODER.encode(value)
+
+
+@lru_cache(maxsize=100_000)  # the specs of a plan share their parts
+def _text_of(spec: Any) -> str:
+    parts = (f'"{name}":{_text(getattr(spec, name))}' for name in _identity(type(spec)))
+    return "{" + ",".join(parts) + "}"
+
+
+@lru_cache
+def _identity(kind: type) -> tuple[str, ...]:
+    return tuple(sorted(f.name for f in fields(kind) if f.metadata.get("identity", True)))
 
 
 def signature(*values: Any) -> str:
     """16 hexadecimal digits of the SHA-256 of the canonical JSON of `values`."""
-    text = json.dumps([canonical(v) for v in values], sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(_text(values).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,113 @@
+"""A sweep while it runs: launch what is missing, collect, export the sweet spot, report, track."""
+
+import shlex
+import sys
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from sweeper import estimate, jobs, report
+from sweeper.collect import SAMPLING, collect
+from sweeper.display import Watch
+from sweeper.jobs import Job
+from sweeper.launch import LocalEngine, leases
+from sweeper.overrides import Grid, label
+from sweeper.plan import Cost, Plan, Training
+from sweeper.results import FAIL, Results
+from sweeper.store import Store
+from sweeper.tracking import Tracker
+from trainers.files import is_complete
+
+if TYPE_CHECKING:
+    from sweeper.main import Settings
+
+
+@dataclass
+class Sweep:
+    grid: Grid
+    plan: Plan
+    cost: Cost
+    store: Store
+    folder: Path
+    settings: "Settings"
+    console: Console
+    start: float  # time.monotonic() of the typed line
+
+    def run(self) -> int:
+        """Everything from the plan to the table. Returns the exit code: 1 if a cell failed."""
+        self.work = jobs.new_folder(self.folder)
+        self.begun: dict[str, Job] = {}  # by signature of the training
+        uri, experiment = self.settings.tracking_uri, self.settings.experiment
+        with (
+            Tracker(uri, self.settings.output_dir, experiment) as tracker,
+            LocalEngine(leases(self.settings.gpus_per_trial), self.work, self.store.root) as engine,
+        ):
+            self._train(engine)
+            results = self._export(self._collect(), engine)
+            jobs.close(self.work)
+            paths = report.write(results)
+            tracker.publish(results)
+        self._remember()
+        self._show(results, paths, tracker)
+        return 1 if any(row.state == FAIL for row in results.rows) else 0
+
+    def _train(self, engine: LocalEngine) -> None:
+        for training in self._missing():
+            self.begun[training.spec.signature] = engine.add(jobs.add(self.work, training))
+        labels = {job.path: self._label(job.training) for job in self.begun.values()}
+        with Watch(self.console, labels) as watch:
+            engine.wait(watch)
+
+    def _missing(self) -> list[Training]:
+        """What is left to do, the longest first, so that no device waits for one at the end."""
+        left = [training for training in self.plan.trainings if self.store.left(training).missing]
+        return sorted(left, key=lambda t: -t.last_step * estimate.images_per_step(t.spec))
+
+    def _label(self, training: Training) -> str:
+        axes = [axis for axis in self.grid.axes if axis not in SAMPLING]
+        return label(dict(training.runs[0].params), axes) or training.spec.subject.name
+
+    def _collect(self) -> Results:
+        results = collect(self.grid, self.plan, self.store, self.begun, name=self.folder.name, folder=self.folder)
+        return replace(results, command=shlex.join(["python", *sys.argv]), plan=asdict(self.cost))
+
+    def _export(self, results: Results, engine: LocalEngine) -> Results:
+        """The sweet spot as a diffusers folder, written by a worker, which has the model at hand."""
+        if results.best is None:
+            return self._timed(results)
+        row = results.rows[results.best]
+        to = self.folder / "export" / f"{row.training}-{row.step:06d}"
+        if not is_complete(to):
+            training = next(t for t in self.plan.trainings if t.spec.signature == row.training)
+            job = jobs.add(self.work, training, export=(row.step, to))
+            engine.add(job)
+            with Watch(self.console, {job.path: "sweet spot"}) as watch:
+                engine.wait(watch)
+        return self._timed(replace(results, export=to if is_complete(to) else None))
+
+    def _timed(self, results: Results) -> Results:
+        seconds = {"wall": time.monotonic() - self.start}
+        for outcome in (job.outcome for job in self.begun.values()):
+            for kind, value in outcome.seconds.items() if outcome else ():
+                seconds[kind] = seconds.get(kind, 0.0) + value
+        return replace(results, timings=seconds)
+
+    def _remember(self) -> None:
+        """Keeps this sweep's rates for the next plan's estimate."""
+        for training in self.plan.trainings:
+            job = self.begun.get(training.spec.signature)
+            if job and job.outcome and job.outcome.rates:
+                estimate.remember(self.store, training.spec.model, **job.outcome.rates)
+
+    def _show(self, results: Results, paths: dict[str, Path], tracker: Tracker) -> None:
+        report.print_table(results, self.console)
+        wall = results.timings["wall"]
+        self.console.print()
+        for name, path in {**paths, "checkpoint": results.export}.items():
+            if path:
+                self.console.print(f"{name:<18} {path}", soft_wrap=True, markup=False)
+        self.console.print(f"{'MLflow':<18} {tracker.command}", soft_wrap=True, markup=False)
+        self.console.print(f"{'took':<18} {wall:.0f} s", markup=False)
