@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
 from sweeper import estimate
@@ -60,8 +62,8 @@ def one_line():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         yield
-    except SpecError as error:
-        sys.exit(f"sweep.py: {error}")
+    except (SpecError, HydraException, OmegaConfBaseException) as error:
+        sys.exit(f"sweep.py: {' '.join(str(error).split())}")
     except KeyboardInterrupt:
         sys.stderr.write("\nsweep.py: stopped; the same command goes on from here.\n")
         sys.exit(130)

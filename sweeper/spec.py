@@ -181,8 +181,7 @@ def _trainer(section: Mapping[str, Any]) -> TrainerSpec:
 
 
 def _evaluation(section: Mapping[str, Any], kind: str) -> EvalSpec:
-    prompts = section["prompts"]
-    prompts = prompts[kind] if isinstance(prompts, Mapping) else prompts
+    prompts = section["prompts_by_kind"][kind] if section["prompts"] is None else section["prompts"]
     for prompt in prompts:
         if not isinstance(prompt, str) or prompt.count("{}") != 1:
             raise SpecError(f"evaluation.prompts: {prompt!r} needs exactly one {{}}, where the subject's words go.")

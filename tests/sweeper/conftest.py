@@ -1,0 +1,25 @@
+import pytest
+
+from evaluation.spec import EvalSpec
+from sweeper.spec import RunSpec
+from trainers.spec import ModelSpec, PriorSpec, SampleSpec, SubjectSpec, TrainSpec
+
+
+@pytest.fixture(scope="session")
+def make_cell():
+    """A cell without files: enough to plan with."""
+
+    def make(lr=2e-6, step=400, prior=False, text_encoder=False, scheduler="pndm", seed=0, horizon=None, eval_every=0):
+        train = TrainSpec(
+            model=ModelSpec("model"),
+            subject=SubjectSpec("images", "dog", class_prompt="a photo of a dog"),
+            prior=PriorSpec(num_class_images=10) if prior else None,
+            lr=lr,
+            train_text_encoder=text_encoder,
+            seed=seed,
+            horizon=horizon,
+        )
+        evaluation = EvalSpec(prompts=("{} on the beach", "{} at night"), images_per_prompt=3, class_images=4)
+        return RunSpec(train, step, SampleSpec(scheduler), evaluation, eval_every)
+
+    return make

@@ -1,0 +1,140 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from sweeper.overrides import CONF, check_arguments, expand, parse
+from sweeper.spec import AXES, shown
+from tests.trainers import tiny
+from trainers.errors import SpecError
+
+PROJECT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def tiny_model(tmp_path_factory):
+    """Arguments that need no weights to plan with: any folder is a model to the plan."""
+    root = tmp_path_factory.mktemp("model")
+    (root / "model_index.json").write_text("{}")
+    images = tiny.make_images(root / "images", 2)
+    return [
+        *(f"model.{name}={root}" for name in ("repo", "clip", "dino")),
+        f"subject.images={images}",
+        "subject.class_noun=dog",
+    ]
+
+
+@pytest.fixture
+def grid(tiny_model):
+    def expanded(*typed):
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            return expand(parse([*tiny_model, *typed], None), lambda arguments: compose("sweep", arguments))
+
+    return expanded
+
+
+def test_axes_are_those_that_vary_in_the_order_typed(grid):
+    result = grid("steps=400,800", "lr=1e-6,2e-6", "scheduler=ddim", "seed=range(0,1)")
+    assert result.axes == {"steps": (400, 800), "lr": (1e-6, 2e-6)}
+    assert [(cell.step, cell.train.lr) for cell in result.cells] == [(400, 1e-6), (400, 2e-6), (800, 1e-6), (800, 2e-6)]
+    assert {cell.sample.scheduler for cell in result.cells} == {"ddim"}
+
+
+def test_a_value_typed_twice_is_one(grid):
+    assert [cell.train.lr for cell in grid("lr=5e-06,5e-6,0.000005").cells] == [5e-6]
+
+
+def test_groups_and_nested_keys_are_axes_too(grid):
+    result = grid("evaluation=quick,paper", "model.lr_scale=1,2")
+    assert result.axes == {"evaluation": ("quick", "paper"), "model.lr_scale": (1, 2)}
+    assert len(result.cells) == 4
+    assert {cell.train.effective_lr for cell in result.cells} == {2e-6, 4e-6}
+
+
+def test_params_are_the_names_typed(grid):
+    params = dict(grid("trainer.weight_decay=0.1", "lr=1e-6").cells[0].params)
+    assert params["lr"] == 1e-6
+    assert params["trainer.weight_decay"] == 0.1
+    assert set(AXES) <= set(params)
+    assert params["subject"] == "images"
+
+
+def test_an_interpolation_of_an_axis_follows_it(grid):
+    cells = grid("lr=1e-6,2e-6", "trainer.text_encoder_lr=${lr}", "train_text_encoder=true").cells
+    assert [cell.train.trainer.text_encoder_lr for cell in cells] == [1e-6, 2e-6]
+
+
+def test_a_schedule_that_knows_its_horizon_is_part_of_the_identity(grid):
+    assert len({c.train for c in grid("steps=100,200").cells}) == 1
+    assert len({c.train for c in grid("steps=100,200", "trainer.lr_schedule=cosine").cells}) == 2
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("lr=0", "lr=0: must be a number above 0"),
+        ("lr=nan", "lr=nan: must be"),
+        ("steps=0", "steps=0: must be a whole number, 1 or more"),
+        ("steps=1.5", "steps=1.5: must be a whole number"),
+        ("prior_preservation=maybe", "prior_preservation=maybe: must be true or false"),
+        ("scheduler=pndn", "scheduler=pndn: must be one of pndm, lms"),
+        ("mixed_precision=fp8", "must be one of no, fp16, bf16"),
+        ("evaluation.prompts=[no_place]", "needs exactly one {}"),
+        ("'lr=interval(1e-7,1e-5)'", "needs hydra/sweeper=optuna"),
+    ],
+)
+def test_a_bad_value_is_one_clear_line(grid, typed, said):
+    with pytest.raises(SpecError) as error:
+        grid(typed.strip("'"))
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("lrr=1", "Did you mean lr"),
+        ("model=sd99", "must be one of miniature"),
+        ("subject.imags=x", "subject.images"),
+        ("nonsense", "an argument is KEY=VALUE"),
+        ("lr=1e-6,2e-6", "add -m"),
+    ],
+)
+def test_a_typo_is_answered_with_what_there_is(typed, said):
+    with pytest.raises(SpecError, match=said):
+        check_arguments([typed], multirun=False)
+
+
+def test_precision_no_is_a_word(grid):
+    assert [c.train.mixed_precision for c in grid("mixed_precision=no,bf16").cells] == ["no", "bf16"]
+
+
+def test_numbers_are_shown_as_typed():
+    assert [shown(v) for v in (5e-6, 1e-06, 0.1, 400, True, "ddim", 1.5e-6)] == [
+        "5e-6", "1e-6", "0.1", "400", "true", "ddim", "1.5e-6",
+    ]  # fmt: skip
+
+
+def test_the_plan_needs_no_torch(tiny_model, tmp_path):
+    code = "import sys, runpy; sys.argv = ['sweep.py', *sys.argv[1:]]\n"
+    code += "try:\n    runpy.run_path('sweep.py', run_name='__main__')\n"
+    code += "finally:\n    print(*[m for m in ('torch', 'mlflow', 'diffusers', 'optuna', 'pandas') if m in sys.modules])"
+    arguments = ["-m", "plan_only=true", "lr=1e-6,2e-6", f"output_dir={tmp_path}", *tiny_model]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=PROJECT, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "trainings         2" in done.stdout
+    assert done.stdout.splitlines()[-1] == ""
+
+
+def test_help_shows_every_axis_with_its_default():
+    done = subprocess.run(
+        [sys.executable, "sweep.py", "--help"], capture_output=True, text=True, cwd=PROJECT, check=True
+    )
+    assert all(f"  {axis} " in done.stdout for axis in AXES)
+    assert len(done.stdout.splitlines()) <= 40
+    for group in ("model: miniature", "subject: cat_toy", "evaluation: paper, quick"):
+        assert group in done.stdout

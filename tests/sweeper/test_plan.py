@@ -1,0 +1,102 @@
+import hashlib
+import itertools
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sweeper.plan import Left, compile_plan, cost
+from sweeper.store import Store
+from trainers.spec import signature
+
+
+def test_the_grid_of_the_post_is_twelve_trainings(make_cell, tmp_path):
+    axes = [(1e-6, 2e-6, 5e-6), (400, 800, 1200), (True, False), (True, False), ("pndm", "lms", "ddim")]
+    cells = [
+        make_cell(lr, step, prior, text, scheduler) for lr, step, prior, text, scheduler in itertools.product(*axes)
+    ]
+    plan, store = compile_plan(cells), Store(tmp_path)
+    bill = cost([store.left(t) for t in plan.trainings], store)
+    assert (bill.cells, bill.trainings) == (108, 12)
+    assert (bill.training_steps, bill.training_steps_unshared) == (14_400, 86_400)
+    # 108 cells and a baseline for each of 3 schedulers, 2 x 3 + 4 images each, and 10 class images made once
+    assert bill.images == (108 + 3) * 10 + 10
+    assert bill.done_images == bill.done_trainings == bill.done_training_steps == 0
+
+
+CELLS = st.lists(
+    st.fixed_dictionaries(
+        {
+            "lr": st.sampled_from([1e-6, 2e-6]),
+            "step": st.sampled_from([100, 200, 300]),
+            "prior": st.booleans(),
+            "text_encoder": st.booleans(),
+            "scheduler": st.sampled_from(["pndm", "ddim"]),
+            "seed": st.sampled_from([0, 1]),
+            "horizon": st.sampled_from([None, 200, 300]),
+            "eval_every": st.sampled_from([0, 70]),
+        }
+    ),
+    max_size=30,
+)
+
+
+@given(settings=CELLS)
+def test_every_cell_is_served_exactly_once(make_cell, settings):
+    cells = [make_cell(**each) for each in settings]
+    plan = compile_plan(cells)
+    assert len(plan.cells) == len(set(plan.cells))
+    assert set(plan.cells) == set(cells)
+    for training in plan.trainings:
+        for run in training.runs:
+            served = [p for p in training.points if training.run_at(p) == run]
+            assert [(p.step, p.sample) for p in served] == [(run.step, run.sample)]
+
+
+@given(settings=CELLS, order=st.randoms(use_true_random=False))
+def test_order_does_not_matter(make_cell, settings, order):
+    cells = [make_cell(**each) for each in settings]
+    shuffled = list(cells)
+    order.shuffle(shuffled)
+
+    def content(plan):
+        return {t.spec.signature: {p.signature: p.step for p in t.points} for t in plan.trainings}
+
+    assert content(compile_plan(cells)) == content(compile_plan(shuffled))
+
+
+@given(settings=CELLS)
+def test_only_steps_and_sampling_are_merged(make_cell, settings):
+    plan = compile_plan([make_cell(**each) for each in settings])
+    shared = {(e["lr"], e["prior"], e["text_encoder"], e["seed"], e["horizon"]) for e in settings}
+    assert len(plan.trainings) == len(shared)
+    assert len({t.spec.signature for t in plan.trainings}) == len(shared)
+
+
+def test_a_number_is_itself_however_it_is_written(make_cell):
+    assert len(compile_plan([make_cell(lr=5e-06), make_cell(lr=0.000005)]).trainings) == 1
+
+
+def test_checkpoints_on_the_way_are_evaluated_but_not_asked_for(make_cell):
+    (training,) = compile_plan([make_cell(step=250, eval_every=100)]).trainings
+    assert training.steps == (100, 200, 250)
+    assert [training.run_at(p) is not None for p in training.points] == [False, False, True]
+
+
+def test_a_signature_is_the_hash_of_what_matters(make_cell):
+    subject = make_cell().train.subject
+    text = '[{"class_noun":"dog","class_prompt":"a photo of a dog","fingerprint":"images","identifier":"sks",'
+    text += '"instance_prompt":""}]'
+    assert signature(subject) == hashlib.sha256(text.encode()).hexdigest()[:16]
+    assert signature(replace(subject, images="elsewhere", name="another")) == signature(subject)
+    assert signature(replace(subject, identifier="zwx")) != signature(subject)
+
+
+def test_what_is_scored_is_not_left(make_cell, tmp_path):
+    (training,) = compile_plan([make_cell(step=250, eval_every=100)]).trainings
+    store = Store(tmp_path)
+    assert store.left(training) == Left(training, training.points, 0)
+    first = store.evaluation(training.spec, training.points[0]) / "scores.json"
+    first.parent.mkdir(parents=True)
+    first.write_text("{}")
+    assert store.left(training).missing == training.points[1:]
