@@ -20,10 +20,10 @@ NOUNS = {
 PLACES = {
     "beach": ("on the beach",) * 3 + ("at the beach", "on a sandy beach", "by the sea"),
     "snow": ("in the snow",) * 3 + ("in a snowy landscape", "on a snowy day", "in winter"),
-    "jungle": ("in the jungle",) * 3 + ("in a jungle", "in the forest", "in a green jungle"),
+    "jungle": ("in the jungle",) * 3 + ("in a jungle", "in the forest", "in a jungle"),
     "night": ("at night",) * 3 + ("under the moon", "in the dark night", "under the night sky"),
     "city": ("in the city",) * 3 + ("in a city", "on a city street", "in front of buildings"),
-    "meadow": ("in a meadow",) * 3 + ("in the meadow", "on the grass", "in a green field"),
+    "meadow": ("in a meadow",) * 3 + ("in the meadow", "on the grass", "in a field"),
     "space": ("in space",) * 3 + ("in outer space", "among the stars", "floating in space"),
     "indoors": ("indoors",) * 2 + ("in a room", "on a wooden floor", "inside a room"),
 }

@@ -1,0 +1,115 @@
+"""The training of the parts: the optimizer, the loop that resumes, the losses' arithmetic."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from miniature.pretrain import loop, unet, vae
+from miniature.pretrain.data import render_all, scene_from_seed, to_images, to_tensor
+from miniature.pretrain.muon import Muon, optimizers, orthogonalize
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (4, 36), (36, 4)])
+def test_orthogonalize_brings_singular_values_near_one(shape):
+    values = torch.linalg.svdvals(orthogonalize(torch.randn(shape, generator=torch.Generator().manual_seed(0))))
+    assert values.min() > 0.4
+    assert values.max() < 1.4
+
+
+def test_muon_takes_hidden_convolutions_and_leaves_the_rest_to_adamw():
+    model = torch.nn.ModuleDict({"conv_in": torch.nn.Conv2d(2, 4, 3), "hidden": torch.nn.Conv2d(4, 4, 3)})
+    hidden, rest = optimizers(model, 0.1)
+    assert [weight is model["hidden"].weight for weight in hidden.param_groups[0]["params"]] == [True]
+    assert len(rest.param_groups[0]["params"]) == 3
+
+
+def test_muon_lowers_a_loss():
+    weight = torch.nn.Parameter(torch.randn(4, 4, 3, 3, generator=torch.Generator().manual_seed(0)))
+    solver, before = Muon([weight], lr=0.1), weight.square().sum().item()
+    for _ in range(20):
+        solver.zero_grad()
+        weight.square().sum().backward()
+        solver.step()
+    assert weight.square().sum().item() < 0.5 * before
+
+
+def fit_line(folder, steps, stop_at=None):
+    """Fit a line with `loop.fit`; `stop_at` raises there, as a kill would."""
+
+    def loss_of(model, rng, step):
+        if step == stop_at:
+            raise KeyboardInterrupt
+        x = torch.from_numpy(rng.normal(size=(8, 1))).float()
+        return (model(x) - 2 * x + torch.randn(8, 1) * 0.1).square().mean(), {}
+
+    torch.manual_seed(0)
+    return loop.fit("line", torch.nn.Linear(1, 1), loss_of, steps=steps, lr=1e-2, folder=folder)
+
+
+def test_a_resumed_training_ends_as_an_uninterrupted_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", 0)
+    (tmp_path / "whole").mkdir(), (tmp_path / "broken").mkdir()
+    whole = fit_line(tmp_path / "whole", 30)
+    with pytest.raises(KeyboardInterrupt):
+        fit_line(tmp_path / "broken", 30, stop_at=17)
+    resumed = fit_line(tmp_path / "broken", 30)
+    for one, other in zip(whole.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_schedules_start_at_the_peak_and_fall():
+    assert loop.cosine(0) == loop.trapezoid(0) == loop.trapezoid(0.75) == 1
+    assert loop.cosine(1) < 0.05
+    assert loop.trapezoid(1) < 0.05
+
+
+def test_min_snr_weights_against_their_definition():
+    alphas = torch.tensor([0.99, 0.5, 0.01])
+    expected = [5 / 99, 1.0, 1.0]
+    assert unet.min_snr_weights(alphas, torch.arange(3)).tolist() == pytest.approx(expected, rel=1e-4)
+
+
+def test_timesteps_are_spread():
+    timesteps = unet.spread_timesteps(np.random.default_rng(0), 10)
+    assert sorted(int(t) // 100 for t in timesteps) == list(range(10))
+
+
+def test_standardized_latents_have_unit_scale_and_the_same_images():
+    torch.manual_seed(0)
+    model = vae.build().eval()
+    images = render_all([scene_from_seed(seed) for seed in range(40)])
+    with torch.no_grad():
+        before = model.decode(model.encode(to_tensor(images)).latent_dist.mode()).sample
+        vae.standardize(model, images)
+        latents = model.encode(to_tensor(images)).latent_dist
+        after = model.decode(latents.mode()).sample
+    assert latents.mode().mean((0, 2, 3)).abs().max() < 1e-4
+    assert (latents.mode().std((0, 2, 3)) - 1).abs().max() < 1e-4
+    assert (before - after).abs().max() < 1e-4
+
+
+def test_psnr_of_a_known_error():
+    class Shifted(torch.nn.Module):
+        """An autoencoder that is off by 0.02 of the range everywhere."""
+
+        def encode(self, pixels):
+            self.latent_dist = self
+            self.kept = pixels * 0.5
+            return self
+
+        def mode(self):
+            return self.kept
+
+        def decode(self, latents):
+            self.sample = latents * 2 + 0.04
+            return self
+
+    gray = np.full((3, 64, 64, 3), 128, np.uint8)
+    assert vae.psnr(Shifted(), gray).tolist() == pytest.approx([-20 * math.log10(0.02)] * 3, abs=1e-3)
+
+
+def test_pixels_survive_the_way_there_and_back():
+    images = render_all([scene_from_seed(0)])
+    assert (to_images(to_tensor(images)) == images).all()
