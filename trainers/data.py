@@ -23,6 +23,7 @@ from trainers.files import write_bytes
 from trainers.images import caption, instance_images, load_image, resize
 from trainers.loss import offset_noise
 from trainers.spec import SubjectSpec, TrainSpec, signature
+from trainers.textual_inversion import template_prompts
 
 Crop = tuple[int, int, bool]  # top, left, flipped
 Encode = Callable[[Tensor], tuple[Tensor, Tensor]]  # pixels [1, 3, H, W] -> mean, deviation [1, C, h, w]
@@ -83,18 +84,17 @@ class Latents:
         """Whether each image has one crop."""
         return self.center_crop or all(photo.shape[0] == photo.shape[1] for photo in self.photos)
 
-    def fill(self, file: Path | None, device: torch.device) -> None:
+    def fill(self, file: Path, device: torch.device) -> None:
         """Encodes every crop that there can be, or reads them from `file`."""
         crops = [
             (i, self.crop(i, torch.tensor([0, 0, flip]))) for i in range(len(self.photos)) for flip in self.flip_draws
         ]
-        if file is not None and file.exists():
+        if file.exists():
             stored = load_file(file, device=str(device))
         else:
             moments = [self.encode(self.pixels(i, crop)) for i, crop in crops]
             stored = {"mean": torch.cat([m for m, _ in moments]), "std": torch.cat([s for _, s in moments])}
-            if file is not None:
-                write_bytes(file, save({k: v.cpu().contiguous() for k, v in stored.items()}))
+            write_bytes(file, save({k: v.cpu().contiguous() for k, v in stored.items()}))
         self.moments = dict(zip(crops, zip(stored["mean"], stored["std"], strict=True), strict=True))
 
     @property
@@ -168,7 +168,7 @@ def _choice(options: list[str], draw: float) -> str:
 
 
 def make_halves(
-    spec: TrainSpec, components: Any, noising: Any, class_images: Path | None, cache: Path | None, device: torch.device
+    spec: TrainSpec, components: Any, noising: Any, class_images: Path | None, cache: Path, device: torch.device
 ) -> list[Half]:
     """The stream of the instance images and, with prior preservation, that of the class images."""
     paths = instance_images(spec.subject.images)
@@ -205,7 +205,7 @@ def _encoder(spec: TrainSpec, components: Any, device: torch.device) -> Encode:
     return encode
 
 
-def _latents(spec: TrainSpec, paths: list[Path], encode: Encode, cache: Path | None, device: torch.device) -> Latents:
+def _latents(spec: TrainSpec, paths: list[Path], encode: Encode, cache: Path, device: torch.device) -> Latents:
     trainer, resolution = spec.trainer, spec.model.resolution
     latents = Latents(paths, resolution, trainer.center_crop, trainer.random_flip, encode, trainer.cache_latents)
     if trainer.cache_latents and latents.fixed:
@@ -214,18 +214,19 @@ def _latents(spec: TrainSpec, paths: list[Path], encode: Encode, cache: Path | N
     return latents
 
 
-def _latents_file(cache: Path | None, revision: str, paths: list[Path], settings: tuple) -> Path | None:
-    """Where the latents of these images by this model are kept; None without a cache folder."""
-    if cache is None:
-        return None
+def _latents_file(cache: Path, revision: str, paths: list[Path], settings: tuple) -> Path:
+    """Where the latents of these images by this model are kept."""
     contents = [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
     return cache / "latents" / f"{signature(revision, contents, *settings)}.safetensors"
 
 
 def instance_prompts(spec: TrainSpec, path: Path) -> list[str]:
-    """What an instance image can be trained with: its caption if it has one, else the instance prompt."""
+    """What an instance image can be trained with: its caption if it has one, else the instance prompt, or the
+    templates of textual inversion."""
     own = caption(path) if spec.trainer.captions else None
-    return [own or instance_prompt(spec.subject)]
+    if own:
+        return [own]
+    return template_prompts(spec) if spec.trainer.name == "textual_inversion" else [instance_prompt(spec.subject)]
 
 
 def instance_prompt(subject: SubjectSpec) -> str:

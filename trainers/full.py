@@ -1,10 +1,12 @@
-"""DreamBooth: the whole U-Net learns, and the text encoder where asked (arXiv:2208.12242)."""
+"""DreamBooth: the whole U-Net learns, and the text encoder where asked (arXiv:2208.12242).
+
+`ti_dreambooth` is the same from components that know learned tokens, which every checkpoint then holds too.
+"""
 
 from pathlib import Path
 from typing import Any
 
 from trainers.learner import Learner
-from trainers.precision import DTYPES
 from trainers.spec import TrainSpec
 
 
@@ -15,10 +17,8 @@ class Full(Learner):
         self.text_learns = spec.train_text_encoder
         if spec.train_text_encoder:
             self.text_encoder = self.trainable(components.text_encoder)
-        elif spec.trainer.cache_text:
-            self.text_encoder = None
         else:
-            self.text_encoder = self.frozen(components.text_encoder, DTYPES[spec.mixed_precision])
+            self.text_encoder = self.frozen_text_encoder()
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         groups = [{"params": list(self.unet.parameters()), "lr": self.spec.effective_lr}]
@@ -31,3 +31,5 @@ class Full(Learner):
         self.unet.save_pretrained(folder / "unet", safe_serialization=True)
         if self.spec.train_text_encoder:
             self.text_encoder.save_pretrained(folder / "text_encoder", safe_serialization=True)
+        text_encoder = self.text_encoder if self.spec.train_text_encoder else self.components.text_encoder
+        self.family.save_tokens(folder, self.family.learned_tokens(self.components, text_encoder))

@@ -10,6 +10,7 @@ from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 from torch import Tensor, nn
 
 from trainers.families import family_of
+from trainers.precision import DTYPES
 from trainers.spec import TrainSpec
 
 
@@ -60,6 +61,12 @@ class Learner(nn.Module, ABC):
             checkpoint_activations(thawed)
         return thawed
 
+    def frozen_text_encoder(self) -> nn.Module | None:
+        """None where its states are computed once."""
+        if self.spec.trainer.cache_text:
+            return None
+        return self.frozen(self.components.text_encoder, DTYPES[self.spec.mixed_precision])
+
     def configure(self, device: torch.device) -> None:
         """The options of speed, which change no result but its rounding."""
         trainer = self.spec.trainer
@@ -83,8 +90,8 @@ class Texts:
     """The prompts of a batch, each distinct one once: as ids where the text encoder is in the learner, else as states
     from the untuned text encoder, computed on first use."""
 
-    def __init__(self, components: Any, learner: Learner, device: torch.device):
-        self.components, self.learner, self.device = components, learner, device
+    def __init__(self, learner: Learner, device: torch.device):
+        self.learner, self.device = learner, device
         self.known: dict[str, Tensor] = {}
 
     def __call__(self, prompts: list[str]) -> tuple[Tensor, Tensor]:
@@ -98,6 +105,6 @@ class Texts:
 
     @torch.no_grad()
     def _of(self, prompt: str) -> Tensor:
-        family = self.learner.family
-        ids = family.tokenize(self.components, [prompt])
-        return ids if self.learner.text_encoder is not None else family.encode_text(self.components.text_encoder, ids)
+        family, components = self.learner.family, self.learner.components
+        ids = family.tokenize(components, [prompt])
+        return ids if self.learner.text_encoder is not None else family.encode_text(components.text_encoder, ids)

@@ -6,6 +6,7 @@ generator, and nothing but the schedules that need it knows how long the trainin
 """
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,9 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
-from accelerate.state import AcceleratorState
+from accelerate.state import AcceleratorState, PartialState
 from diffusers.training_utils import EMAModel
+from filelock import FileLock
 from torch import Tensor
 
 from trainers.checkpoint import Checkpoint, TrainState, saved_step
@@ -23,12 +25,21 @@ from trainers.errors import SpecError, TrainingDiverged
 from trainers.families import family_of
 from trainers.full import Full
 from trainers.learner import Learner, Texts
+from trainers.lora import Lora
 from trainers.loss import denoising_losses, min_snr_weights, total
 from trainers.optimizers import make_optimizer, make_schedule
 from trainers.spec import TrainSpec
+from trainers.stages import inversion_stage
+from trainers.textual_inversion import TextualInversion
 from trainers.validate import validate
 
-LEARNERS: dict[str, type[Learner]] = {"dreambooth": Full}
+Progress = Callable[[int, float], None]  # step, loss
+LEARNERS: dict[str, type[Learner]] = {
+    "dreambooth": Full,
+    "dreambooth_lora": Lora,
+    "textual_inversion": TextualInversion,
+    "ti_dreambooth": Full,
+}
 
 
 @dataclass(frozen=True)
@@ -57,13 +68,14 @@ def train(
     class_images: Path | None = None,
     cache: Path | None = None,
     components: Any = None,
-    progress: Callable[[int, float], None] = lambda step, loss: None,
+    progress: Progress = lambda step, loss: None,
 ) -> Iterator[Checkpoint]:
     """Trains as `spec` says and yields the checkpoint at each of `steps` (optimizer steps), in order.
 
-    A checkpoint that is in `folder` is yielded as it is; the others are trained, from the latest state in `folder` where
-    there is one. `components` are the untuned weights, loaded by the family if not given. `cache` is a folder for what
-    trainings share. Run by several processes under accelerate, each yields the same checkpoints.
+    A checkpoint that is in `folder` is yielded as it is; the others are trained, from the latest state in `folder`
+    where there is one. `components` are the untuned weights, loaded by the family if not given. `cache` is a folder
+    for what trainings share, `folder` if not given. `progress` gets (step, loss); the steps of a textual inversion
+    before a `ti_dreambooth` count up to 0. Run by several processes under accelerate, each yields the same checkpoints.
 
     Raises:
         SpecError: a setting that no training can have.
@@ -75,7 +87,7 @@ def train(
         checkpoint = Checkpoint(folder, step, spec.model, components)
         if not checkpoint.complete:
             if state is None:
-                setting, state = _start(spec, components, class_images, cache)
+                setting, state = _start(spec, components, class_images, cache or folder, progress)
                 if 0 <= saved_step(folder) <= step:
                     state.load(folder)
             while state.step < step:
@@ -143,15 +155,16 @@ def _dropout_from(setting: Setting, position: int) -> Iterator[None]:
 
 
 def _start(
-    spec: TrainSpec, components: Any, class_images: Path | None, cache: Path | None
+    spec: TrainSpec, components: Any, class_images: Path | None, cache: Path, progress: Progress
 ) -> tuple[Setting, TrainState]:
     """The training before its first step."""
     accelerator = _accelerator(spec)
     family = family_of(spec.model)
     components = components if components is not None else family.load(spec.model)
+    if spec.trainer.name == "ti_dreambooth":
+        components = _inverted(spec, components, cache, progress)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = spec.trainer.tf32
     learner = LEARNERS[spec.trainer.name](components, spec)
-    texts = Texts(components, learner, accelerator.device)
     learner.configure(accelerator.device)
     learner.to(accelerator.device)
     optimizer = make_optimizer(spec, learner.parameter_groups())
@@ -165,7 +178,25 @@ def _start(
         scaler=accelerator.scaler,
         ema=EMAModel(learner.learned().values(), spec.trainer.ema_decay) if spec.trainer.ema_decay else None,
     )
+    texts = Texts(learner, accelerator.device)
     return Setting(spec, accelerator, network, halves, noising, texts), state
+
+
+def _inverted(spec: TrainSpec, components: Any, cache: Path, progress: Progress) -> Any:
+    """`components` with the word that a textual inversion learned, trained once for all that start from it."""
+    stage, steps = inversion_stage(spec), spec.trainer.inversion_steps
+    folder = cache / "inversions" / stage.signature
+    folder.mkdir(parents=True, exist_ok=True)
+    process = PartialState()
+    with FileLock(folder / ".lock") if process.is_main_process else contextlib.nullcontext():
+        process.wait_for_everyone()  # now all processes find the same checkpoints
+        shown = functools.partial(_before_zero, progress, steps)
+        (inversion,) = train(stage, [steps], folder, cache=cache, components=components, progress=shown)
+    return inversion.components()
+
+
+def _before_zero(progress: Progress, steps: int, step: int, loss: float) -> None:
+    progress(step - steps, loss)
 
 
 def _accelerator(spec: TrainSpec) -> Accelerator:
