@@ -1,6 +1,28 @@
-"""Which checkpoint to use, why, and when overfitting began. Pure functions over arrays; see docs for the definition."""
+"""Which checkpoint to use, why, and when overfitting began. Pure functions over arrays.
 
+Subject fidelity S is DINO, prompt fidelity T is CLIP-T. Three baselines that cost no training put them on a common
+scale: the untuned model on the class's words (S0, T0), the photographs against each other (SR), and a copy machine
+that offers the photographs for every prompt (Tc):
+
+    s = (S - S0) / (SR - S0)        t = (T - Tc) / (T0 - Tc)
+
+so that untuned is about (0, 1), a perfect copier (1, 0), the ideal (1, 1). The score is the harmonic mean of s and t.
+Among the checkpoints within one paired standard error of the best score, the earliest step wins, then the lowest lr.
+It is chosen on one half of the prompts and reported on the other.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from evaluation import words
+from evaluation.bootstrap import interval, lower
+from evaluation.fidelity import Fidelity, Points, Scale, Table, read_table
+from evaluation.vetoes import VETOES, vetoed
+
+EDGE = 2 / 3  # share of the draws whose best point lies at the end of an axis, from which on the grid ends too early
 
 
 @dataclass(frozen=True)
@@ -36,3 +58,163 @@ class SweetSpot:
     # measured on the prompts that had no part in choosing it
     conditional_on: str = ""  # what the intervals do not cover, in words
     suggestion: str = ""  # what to try next
+
+
+def find(
+    candidates: Sequence[Candidate], scorecards: Sequence[dict | None], baselines: Sequence[dict | None]
+) -> SweetSpot:
+    """The sweet spot among `candidates`.
+
+    scorecards: of each candidate, as `evaluate` returns them; baselines: of each candidate, the `Baselines.values` of
+    its way of sampling. Both None for a candidate that failed. Raises ValueError if they do not share their prompts.
+    """
+    if all(card is None for card in scorecards):
+        return SweetSpot(False, "refused", "No checkpoint has been evaluated.")
+    table = read_table(scorecards, baselines)
+    points = Points.of(candidates)
+    whole = table.fidelity(points)
+    held = vetoed({name: points.take(v) for name, v in table.vetoed.items()}, [table.own[i] for i in points.first])
+    onset = {curve: overfit_onset(points.steps[on], whole.take(on)) for curve, on in points.curves.items()}
+    shown = shown_per_candidate(table, len(candidates)) | {
+        "onset": onset,
+        "vetoes": points.spread([tuple(v.values()) for v in held], ()),
+        "conditional_on": words.conditional_on(table.prompts, table.images, len(points.seeds), table.photographs),
+    }
+    if reason := refusal(table.scale):
+        return SweetSpot(False, "refused", reason, suggestion=words.REFUSED, **shown)
+    allowed = np.array([not v for v in held]) & np.isfinite(whole.score)
+    pareto = pareto_set(whole, allowed)
+    shown |= {"pareto": points.members(pareto), "knee": points.one_of(knee(whole, pareto), shown["score"])}
+    if none := why_none(whole, allowed, held, points):
+        return SweetSpot(False, "none", none[0], suggestion=none[1], **shown)
+    best, region, verdict, suggestion = choose(table, points, allowed, onset)
+    reported = table.fidelity(points, halves(table.units)[1])
+    candidate = points.one_of(best, shown["score"])
+    reason = words.reason(
+        verdict,
+        candidates[candidate].words,
+        float(reported.s[best]),
+        float(reported.t[best]),
+        [candidates[points.one_of(g, shown["score"])].words for g in region if g != best],
+        onset[points.keys[best][0]],
+    )
+    return SweetSpot(
+        True, verdict, reason, candidate, points.members(region), reported=reported.summary(best),
+        suggestion=suggestion, **shown,
+    )  # fmt: skip
+
+
+def choose(table, points, allowed, onset) -> tuple[int, np.ndarray, str, str]:
+    """The point to take, the points as good as it, the verdict and what to try next; from one half of the prompts."""
+    half = table.fidelity(points, halves(table.units)[0])
+    score = np.where(allowed & np.isfinite(half.score), half.score, -np.inf)
+    top = int(np.argmax(score))  # points are in order of step, then lr: the first of equals
+    gap = half.score_draws[top] - half.score_draws
+    region = np.flatnonzero(score[top] - score <= np.nanstd(gap, axis=1))
+    best = int(region[0])
+    if len(points.keys) == 1:
+        return best, region, "single", words.SINGLE
+    if is_flat(half, allowed):
+        return best, region, "flat", words.FLAT
+    directions = grid_edges(half, score > -np.inf, points, onset)
+    return best, region, "edge" if directions else "region", words.extend(directions, points.steps, points.lrs)
+
+
+def halves(units: int) -> tuple[np.ndarray, np.ndarray]:
+    """The prompts to choose on, every other one, and those to report on; all for both where there are under four."""
+    everything = np.arange(units)
+    return (everything[::2], everything[1::2]) if units >= 4 else (everything, everything)
+
+
+def refusal(scale: Scale) -> str:
+    """Why s or t cannot be measured here: a denominator that is not clearly above zero. Empty if they can."""
+    subject, prompts = scale.denominators()
+    if not lower(subject) > 0:
+        return words.NO_SUBJECT_SCALE.format(scale.sr, scale.s0.mean())
+    if not lower(prompts) > 0:
+        return words.NO_PROMPT_SCALE.format(scale.t0.mean(), scale.tc.mean())
+    return ""
+
+
+def why_none(whole: Fidelity, allowed: np.ndarray, held: list[dict], points: Points) -> tuple[str, str] | None:
+    """Why no checkpoint can be recommended, and what to try; None if one can."""
+    if not allowed.any():
+        names = [name for v in held for name in v]
+        commonest = max(VETOES, key=names.count)
+        return words.all_vetoed(commonest, len(points.keys)), f"try {VETOES[commonest].advice}"
+    if not (lower(whole.s_draws[allowed]) > 0).any():
+        return words.NOTHING_LEARNED, words.more(points.steps, points.lrs)
+    if not (lower(whole.score_draws[allowed]) > 0).any():
+        return words.PROMPTS_LOST, words.less(points.steps, points.lrs)
+    return None
+
+
+def is_flat(fidelity: Fidelity, allowed: np.ndarray) -> bool:
+    """Whether the scores differ by no more than chance: their range against that of the centred draws (95 %)."""
+    if not allowed.all():
+        return False
+    chance = fidelity.score_draws - fidelity.score[:, None]
+    return bool(np.ptp(fidelity.score) <= np.nanquantile(chance.max(0) - chance.min(0), 0.95))
+
+
+def grid_edges(fidelity: Fidelity, allowed: np.ndarray, points: Points, onset: dict) -> list[str]:
+    """The ends of the grid at which the best point lies in most draws: more steps, fewer steps, higher lr, lower lr."""
+    winners = np.where(allowed[:, None], np.nan_to_num(fidelity.score_draws, nan=-np.inf), -np.inf).argmax(0)
+    ends = {name: np.zeros(len(points.keys), bool) for name in ("more steps", "fewer steps", "higher lr", "lower lr")}
+    for curve, on in points.curves.items():
+        if len(on) > 1:
+            ends["more steps"][on[-1]] = onset[curve] is None
+            ends["fewer steps"][on[0]] = True
+    if points.lrs.min() < points.lrs.max():
+        ends["higher lr"] = points.lrs == points.lrs.max()
+        ends["lower lr"] = points.lrs == points.lrs.min()
+    return [name for name, at in ends.items() if at[winners].mean() > EDGE]
+
+
+def overfit_onset(steps: np.ndarray, curve: Fidelity) -> int | None:
+    """The first step at which t is significantly below its best so far while s, once learned, rises no more.
+
+    curve: the points of one curve in order of step. None if that does not happen.
+    """
+    there = np.isfinite(curve.score)
+    steps, curve = steps[there], curve.take(there)
+    learned = lower(curve.s_draws) > 0
+    for i in range(1, len(steps)):
+        best_s, best_t = curve.s[:i].argmax(), curve.t[:i].argmax()
+        if (
+            learned[best_s]
+            and lower(curve.t_draws[best_t] - curve.t_draws[i]) > 0
+            and not lower(curve.s_draws[i] - curve.s_draws[best_s]) > 0
+            and not (lower(curve.s_draws[i + 1 :] - curve.s_draws[i]) > 0).any()
+        ):
+            return int(steps[i])
+    return None
+
+
+def pareto_set(fidelity: Fidelity, allowed: np.ndarray) -> np.ndarray:
+    """Indices of the allowed points that no other allowed point beats in one of s and t and equals in the other."""
+    order = [g for g in np.lexsort((-fidelity.t, -fidelity.s)) if allowed[g]]
+    kept, highest = [], -np.inf
+    for g in order:
+        if fidelity.t[g] > highest or (kept and (fidelity.s[g], fidelity.t[g]) == (fidelity.s[kept[-1]], highest)):
+            kept.append(g)
+            highest = fidelity.t[g]
+    return np.array(sorted(kept), dtype=int)
+
+
+def knee(fidelity: Fidelity, pareto: np.ndarray) -> int | None:
+    """The point of the Pareto set farthest above the line between its ends; None under three points."""
+    if len(pareto) < 3:
+        return None
+    s, t = fidelity.s[pareto], fidelity.t[pareto]
+    if np.ptp(s) == 0 or np.ptp(t) == 0:
+        return None
+    return int(pareto[np.argmax((s - s.min()) / np.ptp(s) + (t - t.min()) / np.ptp(t))])
+
+
+def shown_per_candidate(table: Table, count: int) -> dict[str, Any]:
+    """s, t and score of every candidate by itself, over all prompts, with intervals."""
+    alone = table.fidelity(Points.separate(count))
+    names = ("s", "t", "score")
+    bounds = {n: tuple(map(tuple, interval(getattr(alone, f"{n}_draws")).tolist())) for n in names}
+    return {n: tuple(getattr(alone, n).tolist()) for n in names} | {"intervals": bounds}

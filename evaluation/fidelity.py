@@ -1,0 +1,217 @@
+"""Subject and prompt fidelity on a scale that makes subjects comparable: arrays from scorecards, s, t and score."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from evaluation.bootstrap import Weights, average, draw_weights, drawn_means, interval, means
+from evaluation.vetoes import VETOES
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The baselines by unit [U]: the untuned model's S0 and T0, the copy machine's Tc; and the photographs' SR."""
+
+    s0: np.ndarray
+    t0: np.ndarray
+    tc: np.ndarray
+    sr: float
+
+    def denominators(self) -> np.ndarray:
+        """Draws of SR - S0 and of T0 - Tc: [2, B]."""
+        rows = np.stack([self.sr - self.s0, self.t0 - self.tc])[:, None]
+        return drawn_means(rows, draw_weights(1, len(self.s0)))
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """s, t and score of G points [G], and their bootstrap draws [G, B]."""
+
+    s: np.ndarray
+    t: np.ndarray
+    score: np.ndarray
+    s_draws: np.ndarray
+    t_draws: np.ndarray
+    score_draws: np.ndarray
+
+    def take(self, points: np.ndarray) -> "Fidelity":
+        return Fidelity(*(getattr(self, f.name)[points] for f in fields(self)))
+
+    def summary(self, point: int) -> dict[str, tuple[float, float, float]]:
+        """Mean, low and high of s, t and score at `point`."""
+        return {
+            name: (float(getattr(self, name)[point]), *interval(getattr(self, f"{name}_draws")[point]).tolist())
+            for name in ("s", "t", "score")
+        }
+
+
+def normalised(dino: np.ndarray, clip_t: np.ndarray, scale: Scale) -> Fidelity:
+    """Fidelity of points from their values [G, R, U]: the same draws of units for points and baselines."""
+    weights = draw_weights(*dino.shape[1:])
+    s, s_draws = on_scale(dino, scale.s0, np.full_like(scale.s0, scale.sr), weights)
+    t, t_draws = on_scale(clip_t, scale.tc, scale.t0, weights)
+    return Fidelity(s, t, harmonic(s, t), s_draws, t_draws, harmonic(s_draws, t_draws))
+
+
+def on_scale(values, zero, one, weights: Weights) -> tuple[np.ndarray, np.ndarray]:
+    """(mean - zero) / (one - zero) and its draws."""
+    ends = np.stack([zero, one])[:, None]
+    drawn_zero, drawn_one = drawn_means(ends, weights.of_units)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        drawn = (drawn_means(values, weights) - drawn_zero) / (drawn_one - drawn_zero)
+        return (means(values) - zero.mean()) / (one.mean() - zero.mean()), drawn
+
+
+def harmonic(s: np.ndarray, t: np.ndarray) -> np.ndarray:
+    """Harmonic mean of s and t, each within 0..1: below the untuned model or the copy machine nothing counts, and more
+    alike than the photographs are among themselves is no better."""
+    s, t = np.clip(s, 0, 1), np.clip(t, 0, 1)
+    return 2 * s * t / np.where(s + t == 0, 1, s + t)
+
+
+@dataclass(frozen=True)
+class Points:
+    """What is compared: the settings and steps, their training seeds taken together. In order of step, then lr."""
+
+    keys: tuple[tuple[str, int], ...]  # (curve, step) of each point
+    lrs: np.ndarray  # [G]
+    seeds: tuple[int, ...]
+    index: np.ndarray  # [G, R] the candidate of each point and seed, -1 where there is none
+
+    @classmethod
+    def of(cls, candidates: Sequence[Any]) -> "Points":
+        lr = {(c.curve, c.step): c.lr for c in candidates}
+        keys = tuple(sorted(lr, key=lambda key: (key[1], lr[key], key[0])))
+        seeds = tuple(sorted({c.seed for c in candidates}))
+        rows, columns = ({v: i for i, v in enumerate(values)} for values in (keys, seeds))
+        index = np.full((len(keys), len(seeds)), -1)
+        for i, c in enumerate(candidates):
+            place = rows[c.curve, c.step], columns[c.seed]
+            if index[place] >= 0:
+                raise ValueError(f"two candidates for step {c.step} and seed {c.seed} of {c.curve!r}")
+            index[place] = i
+        return cls(keys, np.array([lr[key] for key in keys]), seeds, index)
+
+    @classmethod
+    def separate(cls, count: int) -> "Points":
+        """Every candidate by itself."""
+        return cls(tuple(("", i) for i in range(count)), np.zeros(count), (0,), np.arange(count)[:, None])
+
+    @property
+    def steps(self) -> np.ndarray:
+        return np.array([step for _, step in self.keys])
+
+    @property
+    def first(self) -> np.ndarray:
+        """A candidate of each point."""
+        return self.index.max(1)
+
+    @property
+    def curves(self) -> dict[str, np.ndarray]:
+        """The points of each curve in order of step."""
+        curves: dict[str, list[int]] = {}
+        for g, (curve, _) in enumerate(self.keys):
+            curves.setdefault(curve, []).append(g)
+        return {curve: np.array(on) for curve, on in curves.items()}
+
+    def take(self, values: np.ndarray) -> np.ndarray:
+        """[C, ...] by candidate -> [G, R, ...] by point and seed, NaN where there is no candidate."""
+        taken = values[self.index]
+        taken[self.index < 0] = np.nan
+        return taken
+
+    def members(self, points: np.ndarray) -> tuple[int, ...]:
+        """The candidates of `points`."""
+        return tuple(sorted(int(i) for i in self.index[points].ravel() if i >= 0))
+
+    def one_of(self, point: int | None, score: Sequence[float]) -> int | None:
+        """The candidate of `point` with the highest score."""
+        if point is None:
+            return None
+        return max((int(i) for i in self.index[point] if i >= 0), key=lambda i: np.nan_to_num(score[i], nan=-1))
+
+    def spread(self, values: Sequence[Any], missing: Any) -> tuple[Any, ...]:
+        """A value by point -> by candidate."""
+        spread = {int(i): value for row, value in zip(self.index, values, strict=True) for i in row if i >= 0}
+        return tuple(spread.get(i, missing) for i in range(int(self.index.max()) + 1))
+
+
+@dataclass(frozen=True)
+class Table:
+    """Scorecards and baselines as arrays. Units are the prompts, or the images where there is one prompt."""
+
+    dino: np.ndarray  # [C, U]
+    clip_t: np.ndarray  # [C, U]
+    vetoed: dict[str, np.ndarray]  # metric -> [C, units, K]
+    own: list[dict]  # of each candidate, the baselines of its way of sampling
+    scale: Scale  # common to all ways of sampling
+    prompts: int
+    images: int  # per prompt
+
+    @property
+    def units(self) -> int:
+        return self.dino.shape[1]
+
+    @property
+    def photographs(self) -> int:
+        return len(self.own[0]["photographs"]["dino"])
+
+    def fidelity(self, points: Points, units: np.ndarray | slice = slice(None)) -> Fidelity:
+        """Fidelity of `points` on some of the units."""
+        scale = Scale(self.scale.s0[units], self.scale.t0[units], self.scale.tc[units], self.scale.sr)
+        return normalised(points.take(self.dino)[..., units], points.take(self.clip_t)[..., units], scale)
+
+
+def read_table(scorecards: Sequence[dict | None], baselines: Sequence[dict | None]) -> Table:
+    known = {id(b): arrays_of(b) for b in baselines if b is not None}
+    anyone = next(b for b in baselines if b is not None)
+    own = [known[id(b)] if b is not None else known[id(anyone)] for b in baselines]
+    prompts, images = np.shape(anyone["untuned"]["dino"])
+    values = {name: stacked([c and c["values"][name] for c in scorecards]) for name in ("dino", "clip_t", *VETOES)}
+    return Table(
+        dino=average(values["dino"]),
+        clip_t=average(values["clip_t"]),
+        vetoed={name: values[name] for name in VETOES},
+        own=own,
+        scale=common_scale(own, values["dino"].shape[1]),
+        prompts=prompts,
+        images=images,
+    )
+
+
+def common_scale(own: list[dict], units: int) -> Scale:
+    """One scale for all ways of sampling, so that they compare: the mean of their untuned baselines."""
+    distinct = {b["untuned"]["dino"].tobytes() + b["untuned"]["clip_t"].tobytes(): b for b in own}
+    each = [b for _, b in sorted(distinct.items())]
+    return Scale(
+        s0=np.mean([average(b["untuned"]["dino"]) for b in each], axis=0),
+        t0=np.mean([average(b["untuned"]["clip_t"]) for b in each], axis=0),
+        tc=np.broadcast_to(average(each[0]["photographs"]["clip_t"]), (units,)).copy(),
+        sr=float(np.mean(each[0]["photographs"]["dino"])),
+    )
+
+
+def arrays_of(baselines: dict) -> dict:
+    """`Baselines.values` as arrays; the untuned model's by unit."""
+    return {
+        "untuned": {name: by_unit(v) for name, v in baselines["untuned"].items()},
+        "photographs": {name: np.asarray(v, float) for name, v in baselines["photographs"].items()},
+    }
+
+
+def by_unit(values: Any) -> np.ndarray:
+    """[prompt, image] -> [U, K]; of a single prompt the images are the units."""
+    array = np.asarray(values, float)
+    return array.T if len(array) == 1 else array
+
+
+def stacked(values: list[Any]) -> np.ndarray:
+    """Values of every candidate [C, U, K], NaN for None. Raises ValueError if their shapes differ."""
+    arrays = [None if v is None else by_unit(v) for v in values]
+    shapes = {a.shape for a in arrays if a is not None}
+    if len(shapes) > 1:
+        raise ValueError(f"scorecards of different prompts or images: {sorted(shapes)}")
+    missing = np.full(shapes.pop(), np.nan)
+    return np.stack([missing if a is None else a for a in arrays])

@@ -1,0 +1,84 @@
+"""What rules a checkpoint out however well it scores: copying, noise, a drifted class, collapse.
+
+A veto needs evidence: the lower end of the interval of an excess must be above its margin.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from evaluation.bootstrap import average, draw_weights, drawn_means, interval, means
+
+
+@dataclass(frozen=True)
+class Veto:
+    """`excess` turns values [..., U] and the baselines' values into what must stay at or below `margin`."""
+
+    excess: Callable[[np.ndarray, dict], np.ndarray]
+    margin: float
+    words: str  # takes the excess and its interval
+    advice: str
+
+
+def copying(values, base):
+    """Nearest-photograph similarity above what photographs show of each other."""
+    return values - np.mean(base["photographs"]["copying"])
+
+
+def noise(values, base):
+    """Log of the noise, relative to the untuned model's on the same prompt or to the photographs' if they have more."""
+    usual = np.maximum(base["untuned"]["noise"], np.mean(base["photographs"]["noise"]))
+    return np.log(np.maximum(values, FLOOR) / np.maximum(usual, FLOOR))
+
+
+def pres(values, base):
+    """How far plain images of the class have gone from the untuned model's (0) towards the photographs (1)."""
+    way = np.mean(base["photographs"]["dino"]) - np.mean(base["untuned"]["pres"])
+    return (values - base["untuned"]["pres"]) / max(way, FLOOR)
+
+
+def div(values, base):
+    """The share of the untuned model's diversity that is lost."""
+    return 1 - values / np.maximum(average(base["untuned"]["div"].ravel()), FLOOR)
+
+
+FLOOR = 1e-3
+VETOES = {
+    "copying": Veto(
+        copying, 0.0,
+        "copies the photographs: nearer to one of them by {:.2f} [{:.2f}, {:.2f}] than they are to each other",
+        "fewer steps or a lower lr",
+    ),
+    "noise": Veto(
+        noise, float(np.log(1.5)),
+        "noisy: log-ratio {:.2f} [{:.2f}, {:.2f}] to the noise of the untuned model and the photographs",
+        "fewer steps, a lower lr or another scheduler",
+    ),
+    "pres": Veto(
+        pres, 0.5,
+        "the class has turned into the subject: plain images of it went {:.2f} [{:.2f}, {:.2f}] of the way",
+        "prior_preservation=true",
+    ),
+    "div": Veto(
+        div, 0.75,
+        "collapse: {:.2f} [{:.2f}, {:.2f}] of the untuned model's diversity is lost",
+        "fewer steps or a lower lr",
+    ),
+}  # fmt: skip
+
+
+def vetoed(values: dict[str, np.ndarray], baselines: list[dict]) -> list[dict[str, str]]:
+    """The vetoes that hold at each point: name -> in words.
+
+    values: metric -> [G, R, U, K], U the units that are resampled; baselines: a point's, in arrays of the same [U, K].
+    """
+    found = [{} for _ in baselines]
+    for name, veto in VETOES.items():
+        pairs = zip(values[name], baselines, strict=True)
+        excess = average(np.stack([veto.excess(v, base) for v, base in pairs]))
+        bounds = interval(drawn_means(excess, draw_weights(*excess.shape[1:])))
+        for held, e, (low, high) in zip(found, means(excess), bounds, strict=True):
+            if low > veto.margin:
+                held[name] = veto.words.format(e, low, high)
+    return found

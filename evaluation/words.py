@@ -1,0 +1,97 @@
+"""The sweet spot in sentences."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+REFUSED = "use photographs that show the subject alike, or an encoder that knows such images"
+NO_SUBJECT_SCALE = (
+    "The photographs are no more alike (DINO {:.3f}) than the untuned model's images are like them ({:.3f}), "
+    "so subject fidelity cannot be measured."
+)
+NO_PROMPT_SCALE = (
+    "The untuned model follows the prompts (CLIP-T {:.3f}) no better than the photographs do ({:.3f}), "
+    "so prompt fidelity cannot be measured."
+)
+NOTHING_LEARNED = "No checkpoint resembles the subject more than the untuned model does."
+PROMPTS_LOST = "Every checkpoint that shows the subject ignores the prompts."
+SINGLE = "sweep steps or lr to have something to compare it with"
+FLAT = "a wider grid or evaluation=paper may tell them apart"
+VETOED = {
+    "copying": "copies the photographs",
+    "noise": "makes noisier images than the untuned model",
+    "pres": "turns the whole class into the subject",
+    "div": "makes one and the same image",
+}
+
+
+def reason(verdict: str, chosen: str, s: float, t: float, others: Sequence[str], onset: int | None) -> str:
+    """Why `chosen` is recommended; `others` are as good within one standard error, earliest first."""
+    fidelity = (
+        f"its images go {percent(s)} of the way from the untuned model to the photographs "
+        f"and keep {percent(t)} of the prompt fidelity"
+    )
+    after = f"overfitting begins at step {onset}" if onset else "no overfitting seen on its curve"
+    if verdict == "single":
+        return f"{chosen} is the only checkpoint: {fidelity}; there is nothing to compare it with."
+    if verdict == "flat":
+        return f"{chosen}: {fidelity}; but the checkpoints differ by no more than chance."
+    if verdict == "edge":
+        return f"{chosen}: {fidelity}; {after}; but the best score lies at the edge of the grid."
+    return f"{chosen}: {fidelity}; {as_good_as(others)}{after}."
+
+
+def as_good_as(others: Sequence[str]) -> str:
+    if not others:
+        return ""
+    more = f" and {len(others) - 1} more are" if len(others) > 1 else " is"
+    return f"{others[0]}{more} as good within one standard error; "
+
+
+def percent(fraction: float) -> str:
+    return f"{100 * min(max(fraction, 0), 1):.0f} %"
+
+
+def all_vetoed(commonest: str, points: int) -> str:
+    return f"All {points} checkpoints are ruled out; the commonest reason is that one {VETOED[commonest]}."
+
+
+def conditional_on(prompts: int, images: int, seeds: int, photographs: int) -> str:
+    """What was resampled for the intervals, and what they take as given."""
+    units = prompts if prompts > 1 else images
+    resampled = f"{prompts} prompts of {images} images" if prompts > 1 else f"{images} images of one prompt"
+    split = "half to choose, half to report" if units >= 4 else "too few to choose on one half and report on the other"
+    trainings = f" and {seeds} training seeds, given" if seeds > 1 else ", given one training seed and"
+    return f"95 % bootstrap over {resampled} ({split}){trainings} these {photographs} photographs"
+
+
+def extend(directions: Sequence[str], steps: np.ndarray, lrs: np.ndarray) -> str:
+    """What to add to the grid at its ends."""
+    tries = {
+        "more steps": lambda: f"steps={2 * steps.max()}",
+        "fewer steps": lambda: f"steps={max(1, steps.min() // 2)}",
+        "higher lr": lambda: f"lr={beyond(lrs, up=True)}",
+        "lower lr": lambda: f"lr={beyond(lrs, up=False)}",
+    }
+    return "extend the grid: " + ", ".join(tries[d]() for d in directions) if directions else ""
+
+
+def more(steps: np.ndarray, lrs: np.ndarray) -> str:
+    return f"train harder: lr={beyond(lrs, up=True)} or steps={2 * steps.max()}"
+
+
+def less(steps: np.ndarray, lrs: np.ndarray) -> str:
+    return f"train less: lr={beyond(lrs, up=False)} or steps={max(1, steps.min() // 2)}"
+
+
+def beyond(lrs: np.ndarray, up: bool) -> str:
+    """The next learning rate outside the grid, at the distance of the last two, at least twice: "1e-5"."""
+    values = np.unique(lrs) if up else np.unique(lrs)[::-1]
+    factor = max(2.0, values[-2:].max() / values[-2:].min())
+    return number(values[-1] * factor if up else values[-1] / factor)
+
+
+def number(value: float) -> str:
+    """One significant digit: 1e-5."""
+    mantissa, exponent = f"{value:.0e}".split("e")
+    return f"{mantissa}e{int(exponent)}"
