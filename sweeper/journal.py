@@ -1,0 +1,117 @@
+"""What the tracker should show and what it has been sent, on disk: nothing is lost, nothing is sent twice."""
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS item (
+    tracker TEXT, key TEXT, created INTEGER, wanted TEXT, sent TEXT NOT NULL DEFAULT '{}', run TEXT,
+    refused TEXT, PRIMARY KEY (tracker, key)
+);
+CREATE TABLE IF NOT EXISTS fact (tracker TEXT, name TEXT, value TEXT, PRIMARY KEY (tracker, name));
+"""
+
+
+@dataclass(frozen=True)
+class Pending:
+    """One run of the tracker that is not yet what it should be."""
+
+    key: str
+    created: int  # ms since the epoch, when first wanted: the timestamp of everything in it
+    wanted: dict[str, Any]
+    sent: dict[str, Any]  # the last state that arrived whole
+    run: str | None
+
+
+class Journal:
+    """A small sqlite file; several processes may use it. `tracker` tells the trackers of one file apart."""
+
+    def __init__(self, path: Path, tracker: str):
+        self.path, self.tracker = path, tracker
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with self._open() as database:
+            database.executescript(_SCHEMA)
+
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        database = sqlite3.connect(self.path, timeout=60)
+        database.execute(
+            "PRAGMA synchronous = OFF"
+        )  # a lost power supply costs a second sending, which changes nothing
+        try:
+            with database:
+                yield database
+        finally:
+            database.close()
+
+    def want(self, items: dict[str, dict[str, Any]]) -> None:
+        """Notes the state that the tracker should show; an item that is as before costs nothing later."""
+        now = int(time.time() * 1000)
+        rows = [(self.tracker, key, now, json.dumps(item, sort_keys=True)) for key, item in items.items()]
+        with self._open() as database:
+            database.executemany(
+                "INSERT INTO item (tracker, key, created, wanted) VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE "
+                "SET refused = CASE WHEN wanted = excluded.wanted THEN refused END, wanted = excluded.wanted",
+                rows,
+            )
+
+    def pending(self) -> list[str]:
+        """Keys of what is still to be sent, in the order in which it was first wanted."""
+        with self._open() as database:
+            return [
+                key
+                for (key,) in database.execute(
+                    "SELECT key FROM item WHERE tracker = ? AND wanted != sent AND refused IS NULL ORDER BY rowid",
+                    (self.tracker,),
+                )
+            ]
+
+    def item(self, key: str) -> Pending | None:
+        """What to send for `key`; None where another process has sent it meanwhile."""
+        with self._open() as database:
+            found = database.execute(
+                "SELECT created, wanted, sent, run FROM item WHERE tracker = ? AND key = ? AND wanted != sent",
+                (self.tracker, key),
+            ).fetchone()
+        return found and Pending(key, found[0], json.loads(found[1]), json.loads(found[2]), found[3])
+
+    def created(self, key: str, run: str) -> None:
+        self._set("run = ?", run, key)
+
+    def arrived(self, item: Pending) -> None:
+        self._set("sent = ?", json.dumps(item.wanted, sort_keys=True), item.key)
+
+    def refuse(self, key: str, reason: str) -> None:
+        """Leaves an item that the tracker will not take; it is tried again once it changes."""
+        self._set("refused = ?", reason, key)
+
+    def refused(self) -> list[str]:
+        with self._open() as database:
+            found = database.execute("SELECT refused FROM item WHERE tracker = ? AND refused NOT NULL", (self.tracker,))
+            return [reason for (reason,) in found]
+
+    def forget(self) -> None:
+        """The tracker is a new, empty one: everything is to be sent again."""
+        with self._open() as database:
+            database.execute(
+                "UPDATE item SET sent = '{}', run = NULL, refused = NULL WHERE tracker = ?", (self.tracker,)
+            )
+
+    def fact(self, name: str) -> str | None:
+        with self._open() as database:
+            found = database.execute("SELECT value FROM fact WHERE tracker = ? AND name = ?", (self.tracker, name))
+            return next((value for (value,) in found), None)
+
+    def note(self, name: str, value: str) -> None:
+        with self._open() as database:
+            database.execute("INSERT OR REPLACE INTO fact VALUES (?, ?, ?)", (self.tracker, name, value))
+
+    def _set(self, what: str, value: str, key: str) -> None:
+        with self._open() as database:
+            database.execute(f"UPDATE item SET {what} WHERE tracker = ? AND key = ?", (value, self.tracker, key))

@@ -1,0 +1,260 @@
+"""MLflow, and the only file that imports it: a thread that makes the tracker show what the results on disk say.
+
+`publish` notes in a journal what the tracker should show and returns; the thread sends what is missing. A tracker that
+is away delays nothing and loses nothing: the journal is sent when it is back, in this sweep or in a later one.
+"""
+
+import contextlib
+import hashlib
+import logging
+import os
+import shutil
+import sys
+import threading
+import urllib.parse
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from PIL import Image
+
+from evaluation.contact_sheet import thumbnail
+from sweeper.journal import Journal, Pending
+from sweeper.publication import items
+from sweeper.results import COMPLETE, FAIL, PRUNED, Results
+
+STATUS = {COMPLETE: "FINISHED", FAIL: "FAILED", PRUNED: "KILLED"}
+BATCH = 900  # metrics in one call; MLflow takes 1,000
+AWAY = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "UNAUTHENTICATED")
+WAITS = (1, 2, 5, 10, 30)  # seconds between attempts while the tracker is away
+TILE, TILES_ACROSS = 192, 4  # of a grid of samples
+KIND = {"mlflow.experimentKind": "custom_model_development"}  # MLflow's pages for trainings, not for chat
+SETTINGS = {  # of MLflow: silent, no reports to its makers, no long retries: the journal is our retry
+    "MLFLOW_CONFIGURE_LOGGING": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+}
+
+
+class Tracker:
+    """Publishes sweeps to `uri`, or to sqlite in `folder`. Never raises, never waits except in `close`."""
+
+    def __init__(self, uri: str | None, folder: Path, experiment: str):
+        self.local = uri is None
+        self.uri = uri or f"sqlite:///{folder.absolute() / 'mlflow.db'}"
+        self.folder, self.experiment = folder, experiment
+        name = hashlib.sha256(f"{self.uri} {experiment}".encode()).hexdigest()[:16]
+        self.journal = Journal(folder / "tracking.db", name)
+        self._lock = FileLock(folder / f".tracking-{name}.lock")
+        self._wake = threading.Event()
+        self._closing = False
+        self.known: dict[str, dict[str, str]] = {}
+        self.trouble = ""  # why the last attempt failed
+        self._thread = threading.Thread(target=self._work, name="tracker", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> "Tracker":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def publish(self, results: Results) -> None:
+        """Has the tracker show `results` (finished or not); what it already shows is not sent again."""
+        self.journal.want(items(results))
+        self._wake.set()
+
+    def close(self, timeout: float = 600) -> str:
+        """Waits until all is sent, or the tracker is found away, or `timeout` seconds. Says what was kept aside."""
+        self._closing = True
+        self._wake.set()
+        self._thread.join(timeout)
+        return self.status
+
+    @property
+    def status(self) -> str:
+        """Empty when the tracker shows everything; else one line for the user."""
+        left, refused = len(self.journal.pending()), self.journal.refused()
+        lines = [f"{left} runs are kept aside and sent with the next sweep: {self.trouble or 'not sent yet'}"] * bool(
+            left
+        )
+        lines += [f"{len(refused)} runs were refused by MLflow: {refused[0]}"] if refused else []
+        return "; ".join(lines)
+
+    @property
+    def command(self) -> str:
+        """What opens MLflow: a command, or the address of the server."""
+        if not self.uri.startswith("sqlite:"):
+            return self.uri
+        program = Path(sys.executable).with_name("mlflow")
+        program = "mlflow" if shutil.which("mlflow") == str(program) else str(program)
+        return f"{program} ui --backend-store-uri {self.uri} --host 127.0.0.1"
+
+    def link(self, sweep: str) -> str:
+        """The cells of a sweep, best first; for sqlite, once `command` runs."""
+        address = self.uri.rstrip("/") if self.uri.startswith("http") else "http://127.0.0.1:5000"
+        query = {
+            "searchFilter": f"tags.sweep = {_literal(sweep)} and tags.kind = 'cell'",
+            "orderByKey": "metrics.`score`",
+            "orderByAsc": "false",
+            "workflowType": "machine_learning",
+        }
+        return f"{address}/#/experiments/{self.journal.fact('experiment') or 0}/runs?{urllib.parse.urlencode(query)}"
+
+    def _work(self) -> None:
+        """The thread: sends while there is something to send; leaves when closing and done, or away."""
+        attempt = 0
+        while True:
+            try:
+                self._send_pending()
+                self.trouble, attempt = "", 0
+            except Exception as error:  # whatever it is, it must not end the sweep
+                self.trouble = f"{type(error).__name__}: {error}".splitlines()[0][:300]
+                attempt += 1
+            if self._closing and (self.trouble or not self.journal.pending()):
+                return
+            self._wake.wait(WAITS[min(attempt, len(WAITS)) - 1] if attempt else None)
+            self._wake.clear()
+
+    def _send_pending(self) -> None:
+        for key in self.journal.pending():
+            with self._lock:  # another sweep in this folder may be sending the same
+                item = self.journal.item(key)
+                if item:
+                    self._connect()
+                    self._send(item)
+
+    def _connect(self) -> None:
+        """The client and the experiment, made on first use."""
+        if hasattr(self, "client"):
+            return
+        os.environ.update({name: value for name, value in SETTINGS.items() if name not in os.environ})
+        for name in ("mlflow", "alembic"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+        from mlflow import MlflowClient
+
+        client = MlflowClient(self.uri, self.uri)
+        found = client.get_experiment_by_name(self.experiment)
+        if found is None:
+            place = (self.folder.absolute() / "mlartifacts").as_uri() if self.local else None
+            found = client.get_experiment(client.create_experiment(self.experiment, place))
+        identity = f"{found.experiment_id} {found.creation_time}"
+        if self.journal.fact("identity") != identity:  # a new database under the same address
+            self.journal.forget()
+            self.journal.note("identity", identity)
+        self.journal.note("experiment", found.experiment_id)
+        self.client, self.experiment_id = client, found.experiment_id
+
+    def _send(self, item: Pending) -> None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            run = item.run or self._run(item)
+            self._send_values(run, item)
+            self._send_files(run, item)
+            self._end(run, item)
+            self.journal.arrived(item)
+        except MlflowException as error:
+            if error.error_code in AWAY:
+                raise
+            self.journal.refuse(item.key, str(error).splitlines()[0][:300])
+
+    def _run(self, item: Pending) -> str:
+        """The run with this key, should one have been made without our knowing, or a new one."""
+        run = self._known(item.wanted["tags"]["sweep"]).get(item.key)
+        if run is None:
+            made = self.client.create_run(self.experiment_id, item.created, item.wanted["tags"], item.wanted["name"])
+            run = made.info.run_id
+        self.journal.created(item.key, run)
+        return run
+
+    def _known(self, sweep: str) -> dict[str, str]:
+        """The runs that the tracker had of a sweep when we first asked, by key."""
+        if sweep not in self.known:
+            condition, found, token = f"tags.sweep = {_literal(sweep)}", [], None
+            while page := self.client.search_runs([self.experiment_id], condition, max_results=1000, page_token=token):
+                found += page
+                token = page.token
+                if not token:
+                    break
+            self.known[sweep] = {run.data.tags.get("key"): run.info.run_id for run in found}
+        return self.known[sweep]
+
+    def _send_values(self, run: str, item: Pending) -> None:
+        """Parameters, tags and metrics that have not arrived. A point sent again by mistake is stored once."""
+        from mlflow.entities import Metric, Param, RunTag
+
+        wanted, sent = item.wanted, item.sent
+        params = [Param(k, v) for k, v in _new(wanted["params"], sent.get("params", {})).items()]
+        tags = [RunTag(k, v) for k, v in _new(wanted["tags"], sent.get("tags", {})).items() if k != "key"]
+        there = set(map(tuple, sent.get("metrics", ())))
+        metrics = [Metric(k, v, item.created, step) for k, v, step in wanted["metrics"] if (k, v, step) not in there]
+        for start in range(0, max(1, len(metrics)), BATCH):
+            self.client.log_batch(run, metrics[start : start + BATCH], params, tags, synchronous=True)
+            params, tags = [], []
+        for gone in sent.get("tags", {}).keys() - wanted["tags"].keys():
+            self.client.delete_tag(run, gone)
+
+    def _send_files(self, run: str, item: Pending) -> None:
+        wanted, sent = item.wanted, item.sent
+        images = [image for image in wanted["images"] if image not in sent.get("images", ())]
+        there = self._images(run) if images and item.run else set()
+        for key, step, folder in images:
+            grid = None if (key, step) in there else sample_grid(Path(folder))
+            if grid:
+                self.client.log_image(run, grid, key=key, step=step, timestamp=item.created, synchronous=True)
+        for path, content in wanted["files"]:
+            if [path, content] not in sent.get("files", ()) and Path(path).exists():
+                self.client.log_artifact(run, path)
+
+    def _images(self, run: str) -> set[tuple[str, int]]:
+        """Key and step of the images that arrived whole: MLflow writes the small copy last."""
+        names = [file.path.split("/")[-1] for file in self.client.list_artifacts(run, "images")]
+        parts = [name.replace("%", "+").split("+") for name in names if name.endswith(".webp")]
+        return {(part[0].replace("~", "/"), int(part[2])) for part in parts}
+
+    def _end(self, run: str, item: Pending) -> None:
+        if item.wanted["state"] != item.sent.get("state"):
+            status = STATUS.get(item.wanted["state"])
+            if status:
+                self.client.set_terminated(run, status, item.created)
+            else:
+                self.client.update_run(run, "RUNNING")
+        if item.wanted["name"] != item.sent.get("name", item.wanted["name"]):
+            self.client.update_run(run, name=item.wanted["name"])
+
+
+def sample_grid(folder: Path) -> Image.Image | None:
+    """The samples of one checkpoint side by side, small ones enlarged by whole pixels."""
+    files = sorted(folder.glob("[0-9]*-[0-9]*.png"))
+    if not files:
+        return None
+    across = min(TILES_ACROSS, len(files))
+    with Image.open(files[0]) as image:
+        side = min(image.size)
+    side = side * max(1, 128 // side) if side <= TILE else TILE
+    sheet = Image.new("RGB", (across * side, -(-len(files) // across) * side), "white")
+    for i, file in enumerate(files):
+        sheet.paste(thumbnail(file, side), (i % across * side, i // across * side))
+    return sheet
+
+
+def _new(wanted: dict[str, Any], sent: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in wanted.items() if sent.get(name) != value}
+
+
+def _literal(text: str) -> str:
+    """A text inside a search expression of MLflow, which knows both quotation marks and no escape."""
+    return f'"{text}"' if "'" in text else f"'{text}'"
+
+
+def main() -> None:
+    """`python -m sweeper.tracking OUTPUT_DIR [URI [EXPERIMENT]]` sends what was kept aside."""
+    folder, uri, experiment = [*sys.argv[1:], None, None, None][:3] if len(sys.argv) > 1 else sys.exit(main.__doc__)
+    with contextlib.suppress(KeyboardInterrupt):
+        print(Tracker(uri, Path(folder), experiment or "dreambooth").close() or "Everything is sent.")
+
+
+if __name__ == "__main__":
+    main()
