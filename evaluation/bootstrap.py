@@ -51,7 +51,10 @@ def means(values: np.ndarray) -> np.ndarray:
 def drawn_means(values: np.ndarray, weights: Weights) -> np.ndarray:
     """Bootstrap draws of `means`: [G, R, U] -> [G, B]. A draw that holds nothing present of a point is NaN there."""
     present = np.isfinite(values)
-    return ratio(weighted(np.where(present, values, 0.0), weights), weighted(present.astype(float), weights))
+    total = weighted(np.where(present, values, 0.0), weights)
+    if present.all():
+        return total / (weights.seeds.sum(1) * weights.units.sum(1))
+    return ratio(total, weighted(present.astype(float), weights))
 
 
 def weighted(values: np.ndarray, weights: Weights) -> np.ndarray:

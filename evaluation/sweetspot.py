@@ -109,8 +109,8 @@ def choose(table, points, allowed, onset) -> tuple[int, np.ndarray, str, str]:
     half = table.fidelity(points, halves(table.units)[0])
     score = np.where(allowed & np.isfinite(half.score), half.score, -np.inf)
     top = int(np.argmax(score))  # points are in order of step, then lr: the first of equals
-    gap = half.score_draws[top] - half.score_draws
-    region = np.flatnonzero(score[top] - score <= np.nanstd(gap, axis=1))
+    error = np.nan_to_num((half.score_draws[top] - half.score_draws).std(1))
+    region = np.flatnonzero(score[top] - score <= error)
     best = int(region[0])
     if len(points.keys) == 1:
         return best, region, "single", words.SINGLE
