@@ -96,6 +96,7 @@ def load(kind, repo: str, revision: str | None):
     """Weights from safetensors only. Heads that a checkpoint lacks are drawn apart from the global random numbers."""
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
+    logging.disable_progress_bar()
     try:
         with torch.random.fork_rng(devices=[]):
             model = kind.from_pretrained(repo, revision=revision, use_safetensors=True, dtype=torch.float32)
