@@ -81,15 +81,16 @@ class Journal:
             ).fetchone()
         return found and Pending(key, found[0], json.loads(found[1]), json.loads(found[2]), found[3])
 
-    def created(self, key: str, run: str) -> None:
-        self._set("run = ?", run, key)
+    def found(self, item: Pending) -> None:
+        """Notes the run, and the time of its creation, where the tracker knew it."""
+        self._set("run = ?, created = ?", (item.run, item.created), item.key)
 
     def arrived(self, item: Pending) -> None:
-        self._set("sent = ?", json.dumps(item.wanted, sort_keys=True), item.key)
+        self._set("sent = ?", (json.dumps(item.wanted, sort_keys=True),), item.key)
 
     def refuse(self, key: str, reason: str) -> None:
         """Leaves an item that the tracker will not take; it is tried again once it changes."""
-        self._set("refused = ?", reason, key)
+        self._set("refused = ?", (reason,), key)
 
     def refused(self) -> list[str]:
         with self._open() as database:
@@ -112,6 +113,6 @@ class Journal:
         with self._open() as database:
             database.execute("INSERT OR REPLACE INTO fact VALUES (?, ?, ?)", (self.tracker, name, value))
 
-    def _set(self, what: str, value: str, key: str) -> None:
+    def _set(self, what: str, values: tuple, key: str) -> None:
         with self._open() as database:
-            database.execute(f"UPDATE item SET {what} WHERE tracker = ? AND key = ?", (value, self.tracker, key))
+            database.execute(f"UPDATE item SET {what} WHERE tracker = ? AND key = ?", (*values, self.tracker, key))

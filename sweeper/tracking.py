@@ -12,6 +12,7 @@ import shutil
 import sys
 import threading
 import urllib.parse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ BATCH = 900  # metrics in one call; MLflow takes 1,000
 AWAY = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "UNAUTHENTICATED")
 WAITS = (1, 2, 5, 10, 30)  # seconds between attempts while the tracker is away
 TILE, TILES_ACROSS = 192, 4  # of a grid of samples
+KIND = {"mlflow.experimentKind": "custom_model_development"}  # MLflow's pages for trainings, not for chat
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # MLflow's pages for trainings, not for chat
 SETTINGS = {  # of MLflow: silent, no reports to its makers, no long retries: the journal is our retry
     "MLFLOW_CONFIGURE_LOGGING": "false",
@@ -49,7 +51,7 @@ class Tracker:
         self._lock = FileLock(folder / f".tracking-{name}.lock")
         self._wake = threading.Event()
         self._closing = False
-        self.known: dict[str, dict[str, str]] = {}
+        self.known: dict[str, dict[str, Any]] = {}
         self.trouble = ""  # why the last attempt failed
         self._thread = threading.Thread(target=self._work, name="tracker", daemon=True)
         self._thread.start()
@@ -112,6 +114,7 @@ class Tracker:
             except Exception as error:  # whatever it is, it must not end the sweep
                 self.trouble = f"{type(error).__name__}: {error}".splitlines()[0][:300]
                 attempt += 1
+                self.known.clear()  # what was sent last may have arrived without an answer
             if self._closing and (self.trouble or not self.journal.pending()):
                 return
             self._wake.wait(WAITS[min(attempt, len(WAITS)) - 1] if attempt else None)
@@ -138,7 +141,7 @@ class Tracker:
         found = client.get_experiment_by_name(self.experiment)
         if found is None:
             place = (self.folder.absolute() / "mlartifacts").as_uri() if self.local else None
-            found = client.get_experiment(client.create_experiment(self.experiment, place))
+            found = client.get_experiment(client.create_experiment(self.experiment, place, KIND))
         identity = f"{found.experiment_id} {found.creation_time}"
         if self.journal.fact("identity") != identity:  # a new database under the same address
             self.journal.forget()
@@ -150,26 +153,29 @@ class Tracker:
         from mlflow.exceptions import MlflowException
 
         try:
-            run = item.run or self._run(item)
-            self._send_values(run, item)
-            self._send_files(run, item)
-            self._end(run, item)
+            made = False
+            if item.run is None:
+                item, made = self._run(item)
+                self.journal.found(item)
+            self._send_values(item)
+            self._send_images(item, made)
+            self._send_files(item)
+            self._end(item)
             self.journal.arrived(item)
         except MlflowException as error:
             if error.error_code in AWAY:
                 raise
             self.journal.refuse(item.key, str(error).splitlines()[0][:300])
 
-    def _run(self, item: Pending) -> str:
-        """The run with this key, should one have been made without our knowing, or a new one."""
-        run = self._known(item.wanted["tags"]["sweep"]).get(item.key)
+    def _run(self, item: Pending) -> tuple[Pending, bool]:
+        """The item with its run: one with this key that the tracker had, or (True) a new one."""
+        run, made = self._known(item.wanted["tags"]["sweep"]).get(item.key), False
         if run is None:
-            made = self.client.create_run(self.experiment_id, item.created, item.wanted["tags"], item.wanted["name"])
-            run = made.info.run_id
-        self.journal.created(item.key, run)
-        return run
+            tags, name = item.wanted["tags"], item.wanted["name"]
+            run, made = self.client.create_run(self.experiment_id, item.created, tags, name).info, True
+        return replace(item, run=run.run_id, created=run.start_time), made
 
-    def _known(self, sweep: str) -> dict[str, str]:
+    def _known(self, sweep: str) -> dict[str, Any]:
         """The runs that the tracker had of a sweep when we first asked, by key."""
         if sweep not in self.known:
             condition, found, token = f"tags.sweep = {_literal(sweep)}", [], None
@@ -178,35 +184,36 @@ class Tracker:
                 token = page.token
                 if not token:
                     break
-            self.known[sweep] = {run.data.tags.get("key"): run.info.run_id for run in found}
+            self.known[sweep] = {run.data.tags.get("key"): run.info for run in found}
         return self.known[sweep]
 
-    def _send_values(self, run: str, item: Pending) -> None:
+    def _send_values(self, item: Pending) -> None:
         """Parameters, tags and metrics that have not arrived. A point sent again by mistake is stored once."""
         from mlflow.entities import Metric, Param, RunTag
 
         wanted, sent = item.wanted, item.sent
         params = [Param(k, v) for k, v in _new(wanted["params"], sent.get("params", {})).items()]
-        tags = [RunTag(k, v) for k, v in _new(wanted["tags"], sent.get("tags", {})).items() if k != "key"]
+        tags = [RunTag(k, v) for k, v in _new(wanted["tags"], sent.get("tags", {})).items()]
         there = set(map(tuple, sent.get("metrics", ())))
         metrics = [Metric(k, v, item.created, step) for k, v, step in wanted["metrics"] if (k, v, step) not in there]
         for start in range(0, max(1, len(metrics)), BATCH):
-            self.client.log_batch(run, metrics[start : start + BATCH], params, tags, synchronous=True)
+            self.client.log_batch(item.run, metrics[start : start + BATCH], params, tags, synchronous=True)
             params, tags = [], []
         for gone in sent.get("tags", {}).keys() - wanted["tags"].keys():
-            self.client.delete_tag(run, gone)
+            self.client.delete_tag(item.run, gone)
 
-    def _send_files(self, run: str, item: Pending) -> None:
-        wanted, sent = item.wanted, item.sent
-        images = [image for image in wanted["images"] if image not in sent.get("images", ())]
-        there = self._images(run) if images and item.run else set()
+    def _send_images(self, item: Pending, made: bool) -> None:
+        images = [image for image in item.wanted["images"] if image not in item.sent.get("images", ())]
+        there = self._images(item.run) if images and not made else set()
         for key, step, folder in images:
             grid = None if (key, step) in there else sample_grid(Path(folder))
             if grid:
-                self.client.log_image(run, grid, key=key, step=step, timestamp=item.created, synchronous=True)
-        for path, content in wanted["files"]:
-            if [path, content] not in sent.get("files", ()) and Path(path).exists():
-                self.client.log_artifact(run, path)
+                self.client.log_image(item.run, grid, key=key, step=step, timestamp=item.created, synchronous=True)
+
+    def _send_files(self, item: Pending) -> None:
+        for path, content in item.wanted["files"]:
+            if [path, content] not in item.sent.get("files", ()) and Path(path).exists():
+                self.client.log_artifact(item.run, path)
 
     def _images(self, run: str) -> set[tuple[str, int]]:
         """Key and step of the images that arrived whole: MLflow writes the small copy last."""
@@ -214,15 +221,15 @@ class Tracker:
         parts = [name.replace("%", "+").split("+") for name in names if name.endswith(".webp")]
         return {(part[0].replace("~", "/"), int(part[2])) for part in parts}
 
-    def _end(self, run: str, item: Pending) -> None:
+    def _end(self, item: Pending) -> None:
         if item.wanted["state"] != item.sent.get("state"):
             status = STATUS.get(item.wanted["state"])
             if status:
-                self.client.set_terminated(run, status, item.created)
+                self.client.set_terminated(item.run, status, item.created)
             else:
-                self.client.update_run(run, "RUNNING")
+                self.client.update_run(item.run, "RUNNING")
         if item.wanted["name"] != item.sent.get("name", item.wanted["name"]):
-            self.client.update_run(run, name=item.wanted["name"])
+            self.client.update_run(item.run, name=item.wanted["name"])
 
 
 def sample_grid(folder: Path) -> Image.Image | None:

@@ -1,0 +1,243 @@
+import json
+import math
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sweeper import publication, report
+from sweeper.journal import Journal
+from sweeper.results import COMPLETE, FAIL, PRUNED, Row
+from sweeper.tracking import Tracker
+from tests.report.synthetic import make_results
+
+AXES = {"lr": (1e-6, 5e-6), "steps": (400, 800), "scheduler": ("pndm", "ddim")}
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory):
+    """A published sweep of 8 cells, one of them failed: (results, folder)."""
+    folder = tmp_path_factory.mktemp("outputs")
+    results = make_results(folder / "sweep", AXES, fail=(3,))
+    report.write(results)
+    _publish(results, folder)
+    return results, folder
+
+
+def _publish(results, folder, uri=None):
+    with Tracker(uri, folder, "dreambooth") as tracker:
+        tracker.publish(results)
+    return tracker
+
+
+def _client(uri):
+    from mlflow import MlflowClient
+
+    return MlflowClient(uri, uri)
+
+
+def _runs(uri, condition=""):
+    client = _client(uri)
+    found = client.search_runs([client.get_experiment_by_name("dreambooth").experiment_id], condition, max_results=1000)
+    return client, {run.data.tags["key"]: run for run in found}
+
+
+def _uri(folder):
+    return f"sqlite:///{folder / 'mlflow.db'}"
+
+
+def test_the_sweep_is_a_run_with_its_files_and_its_answer(sweep):
+    results, folder = sweep
+    client, runs = _runs(_uri(folder), "tags.kind = 'sweep'")
+    (run,) = runs.values()
+    assert run.data.tags["sweet_spot"].startswith("lr=")
+    assert results.sweet_spot.reason.split(":")[1].split("(")[0].strip() in run.data.tags["mlflow.note.content"]
+    files = {file.path for file in client.list_artifacts(run.info.run_id)}
+    assert files == {"report.html", "results.csv", "results.json", "contact_sheet.png"}
+    assert run.data.metrics["plan/cells"] == 8
+
+
+def test_a_training_is_a_run_with_curves_against_the_step(sweep):
+    results, folder = sweep
+    client, runs = _runs(_uri(folder), "tags.kind = 'training'")
+    assert len(runs) == len(results.trainings) == 2
+    run = next(run for run in runs.values() if run.data.params["lr"] == "5e-6")
+    loss = client.get_metric_history(run.info.run_id, "loss")
+    assert [(m.step, m.value) for m in loss] == list(results.trainings[1].loss)
+    assert [m.step for m in client.get_metric_history(run.info.run_id, "s/ddim")] == [400, 800]
+    names = [file.path for file in client.list_artifacts(run.info.run_id, "images") if file.path.endswith(".png")]
+    assert sorted(int(name.split("+")[2]) for name in names if "ddim" in name) == [0, 400, 800]
+
+
+def test_a_cell_is_a_flat_run_with_its_typed_parameters(sweep):
+    results, folder = sweep
+    client, runs = _runs(_uri(folder), "tags.kind = 'cell' and tags.sweep = '2026-11-20_12-00-00'")
+    assert len(runs) == 8
+    assert not any("mlflow.parentRunId" in run.data.tags for run in runs.values())
+    best = results.rows[results.best]
+    (chosen,) = [run for run in runs.values() if "sweet_spot" in run.data.tags]
+    assert chosen.data.params["lr"] == f"{best.params['lr']:g}".replace("e-0", "e-")
+    assert chosen.data.params["steps"] == str(best.step)
+    assert chosen.data.metrics["score"] == best.metrics["score"]
+    assert chosen.data.metrics["log10_lr"] == math.log10(best.params["lr"])
+    assert chosen.info.run_name == f"lr={chosen.data.params['lr']} steps={best.step} {best.params['scheduler']}"
+    assert any("samples+step" in file.path for file in client.list_artifacts(chosen.info.run_id, "images"))
+
+
+def test_a_failed_cell_says_why(sweep):
+    _, runs = _runs(_uri(sweep[1]), "tags.state = 'FAIL'")
+    (run,) = runs.values()
+    assert run.info.status == "FAILED"
+    assert run.data.tags["reason"] == "not enough memory: tried 2.1 GiB"
+
+
+def test_the_same_again_sends_nothing(sweep, monkeypatch):
+    results, folder = sweep
+    monkeypatch.setattr(Tracker, "_connect", lambda self: pytest.fail("nothing to send"))
+    tracker = _publish(results, folder)
+    assert tracker.status == ""
+
+
+def test_what_changed_is_sent_and_nothing_else(sweep):
+    results, folder = sweep
+    uri = _uri(folder)
+    _, before = _runs(uri)
+    rows = list(results.rows)
+    rows[0] = replace(rows[0], metrics=rows[0].metrics | {"dino": 0.5}, vetoes=("copies",))
+    changed = replace(results, rows=tuple(rows))
+    _publish(changed, folder)
+    client, after = _runs(uri)
+    assert after.keys() == before.keys()
+    (key,) = [k for k in after if after[k].data.tags.get("vetoes") == "copies"]
+    run = after[key].info.run_id
+    assert client.get_metric_history(run, "dino")[-1].value == 0.5
+    assert len(client.get_metric_history(run, "s")) == 1
+    assert len(client.list_artifacts(run, "images")) == 4  # two images, each with its small copy
+
+
+def test_a_lost_journal_doubles_no_run(sweep):
+    results, folder = sweep
+    _, before = _runs(_uri(folder))
+    (folder / "tracking.db").unlink()
+    _publish(results, folder)
+    client, after = _runs(_uri(folder))
+    assert {k: r.info.run_id for k, r in after.items()} == {k: r.info.run_id for k, r in before.items()}
+    run = next(run for run in after.values() if run.data.tags["kind"] == "cell" and run.data.tags["state"] == COMPLETE)
+    assert len(client.list_artifacts(run.info.run_id, "images")) == 4
+
+
+def test_a_tracker_that_is_away_delays_and_loses_nothing(sweep, tmp_path):
+    """Nothing listens at the address; what is kept aside goes out when the same address answers."""
+    results, _ = sweep
+    start = time.monotonic()
+    with Tracker(f"http://127.0.0.1:{_free_port()}", tmp_path, "dreambooth") as tracker:
+        tracker.publish(results)
+        assert time.monotonic() - start < 5
+    assert "11 runs are kept aside" in tracker.status
+    assert len(tracker.journal.pending()) == 11
+
+
+def test_states_names_and_values_that_mlflow_would_refuse(tmp_path):
+    results = make_results(tmp_path, AXES, images=False, name="it's <b>")
+    rows = list(results.rows)
+    rows[0] = replace(rows[0], metrics={"a b%": 1.0, "nan": math.nan, "inf": math.inf})
+    rows[1] = Row(rows[1].params, rows[1].training, PRUNED, reason="low fidelity")
+    found = publication.items(replace(results, rows=tuple(rows)))
+    first, second = [item for key, item in found.items() if "/cell/" in key][:2]
+    assert [name for name, _, _ in first["metrics"]] == ["a b_", "log10_lr"]
+    assert second["state"] == PRUNED
+    assert second["tags"]["reason"] == "low fidelity"
+    assert "\\<b\\>" not in json.dumps(found["it's <b>/sweep"]["params"])
+
+
+def test_the_journal_keeps_what_was_not_sent(tmp_path):
+    journal = Journal(tmp_path / "j.db", "a")
+    journal.want({"x": {"n": 1}, "y": {"n": 1}})
+    item = journal.item("x")
+    journal.found(replace(item, run="run-1"))
+    journal.arrived(item)
+    assert Journal(tmp_path / "j.db", "a").pending() == ["y"]
+    journal.refuse("y", "no such thing")
+    assert (journal.pending(), journal.refused()) == ([], ["no such thing"])
+    journal.want({"x": {"n": 2}, "y": {"n": 1}})
+    assert journal.pending() == ["x"]
+    assert (journal.item("x").sent, journal.item("x").run) == ({"n": 1}, "run-1")
+    assert Journal(tmp_path / "j.db", "b").pending() == []
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+class _Server:
+    """A real `mlflow server` on loopback, in a process group of its own."""
+
+    def __init__(self, folder: Path, port: int):
+        self.uri = f"http://127.0.0.1:{port}"
+        command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{folder / 's.db'}"]
+        command += [
+            "--artifacts-destination",
+            str(folder / "a"),
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(port),
+            "--workers",
+            "1",
+        ]
+        self.process = subprocess.Popen(
+            command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        for _ in range(600):
+            try:
+                urllib.request.urlopen(f"{self.uri}/health", timeout=2)
+                return
+            except OSError:
+                time.sleep(0.2)
+        self.kill()
+        raise TimeoutError(self.uri)
+
+    def kill(self) -> None:
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+@pytest.mark.slow
+def test_a_server_killed_in_the_middle_gets_everything_once(tmp_path):
+    results = make_results(tmp_path / "sweep", AXES, fail=(3,))
+    report.write(results)
+    port = _free_port()
+    server = _Server(tmp_path, port)
+    try:
+        with Tracker(server.uri, tmp_path, "dreambooth") as tracker:
+            tracker.publish(results)
+            while len(tracker.journal.pending()) > 6:  # in the middle
+                time.sleep(0.05)
+            server.kill()
+            time.sleep(2)
+        assert tracker.status
+        server = _Server(tmp_path, port)
+        tracker = _publish(results, tmp_path, server.uri)
+        assert tracker.status == ""
+        client, runs = _runs(server.uri)
+        experiment = client.get_experiment_by_name("dreambooth").experiment_id
+        assert len(client.search_runs([experiment])) == len(runs) == 11
+        for run in runs.values():
+            names = [
+                file.path for file in client.list_artifacts(run.info.run_id, "images") if file.path.endswith(".webp")
+            ]
+            assert len({name.split("+timestamp+")[0] for name in names}) == len(names)
+            if run.data.tags["kind"] == "training":
+                assert len(client.get_metric_history(run.info.run_id, "loss")) == 120
+        assert sum(run.info.status == "FAILED" for run in runs.values()) == sum(r.state == FAIL for r in results.rows)
+    finally:
+        server.kill()
