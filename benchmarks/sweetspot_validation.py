@@ -1,0 +1,230 @@
+"""Does the sweet spot pick what the truth would? On the miniature the truth is known: a classifier trained on renders
+reads from samples whether the subject's attributes are kept, the place is the one asked for, the class is still itself.
+
+    python benchmarks/sweetspot_validation.py            # trains, samples and judges; resumable; writes the table
+
+Compared with what people do: the last checkpoint, the lowest validation loss, the best CLIP-I, the best CLIP-T, and
+DVAR's stop (Voronov et al., arXiv:2302.04841), each on every curve, that is one training. The truth is measured on
+images of its own, of other prompts and noise than those that the sweet spot sees.
+"""
+
+import argparse
+import json
+import shutil
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from evaluation.evaluate import evaluate, prepare
+from evaluation.sample import read_images, sample_images
+from evaluation.spec import EvalSpec, subject_words
+from evaluation.sweetspot import Candidate, SweetSpot, find
+from miniature import judge
+from miniature.captions import PLACES
+from miniature.study import attributes_right
+from miniature.subjects import FOLDER, IDENTITIES, NEW_CONTEXTS, SUBJECTS
+from trainers.families import family_of
+from trainers.files import read_json, write_json
+from trainers.images import fingerprint
+from trainers.loop import train
+from trainers.spec import ModelSpec, SampleSpec, SubjectSpec, TrainSpec
+
+ROOT = Path(__file__).parents[1]
+WEIGHTS = ROOT / "miniature" / "weights"
+PLACED, CLASS, TRUTH_SEED = 4, 8, 1000  # images a new place, images of the plain class prompt, their noise
+SAMPLING = SampleSpec("dpm", inference_steps=15, guidance_scale=5.0, precision="bf16")
+
+
+@dataclass(frozen=True)
+class Curve:
+    subject: str
+    lr: float
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.subject}-{self.lr:g}-{self.seed}"
+
+
+def spec_of(curve: Curve, lr_scale: float) -> TrainSpec:
+    noun, images = IDENTITIES[curve.subject]["noun"], FOLDER / curve.subject
+    model = ModelSpec(revision="miniature", repo=str(WEIGHTS / "pipeline"), lr_scale=lr_scale)
+    words = {"instance_prompt": f"a photo of sks {noun}", "class_prompt": f"a photo of a {noun}"}
+    subject = SubjectSpec(fingerprint(images), noun, images=str(images), **words)
+    return TrainSpec(model, subject, lr=curve.lr, seed=curve.seed, batch_size=2)
+
+
+def quick() -> EvalSpec:
+    """conf/evaluation/quick.yaml with the miniature's encoders."""
+    config = yaml.safe_load((ROOT / "conf" / "evaluation" / "quick.yaml").read_text())
+    counts = {name: config[name] for name in ("images_per_prompt", "class_images", "seed")}
+    encoders = {"clip_repo": str(WEIGHTS / "clip"), "dino_repo": str(WEIGHTS / "identity")}
+    return EvalSpec(tuple(config["prompts"]["object"]), clip="miniature", dino="miniature", **counts, **encoders)
+
+
+# --- measuring ---------------------------------------------------------------------------------------------------
+
+
+def truth(components, curve: Curve, words: str, folder: Path) -> dict[str, float]:
+    """Shares 0..1 on images of their own: subject's attributes right, asked-for place right, class turned into it."""
+    noun = IDENTITIES[curve.subject]["noun"]
+    prompts = [f"a photo of {{}} {PLACES[context][0]}" for context in NEW_CONTEXTS]
+    placed = sample_images(components, SAMPLING, words, prompts, PLACED, TRUTH_SEED, folder / "placed")
+    placed = read_images(placed, len(prompts), PLACED).reshape(-1, 64, 64, 3)
+    plain = sample_images(components, SAMPLING, "", [f"a photo of a {noun}"], CLASS, TRUTH_SEED, folder / "plain")
+    plain = read_images(plain, 1, CLASS)[0]
+    right = np.array(judge.read(placed)["context"]) == np.repeat(NEW_CONTEXTS, PLACED)
+    return {
+        "subject": float(attributes_right(curve.subject, placed).mean()),
+        "place": float(right.mean()),
+        "drift": float(attributes_right(curve.subject, plain).mean()),
+    }
+
+
+def measure(curve: Curve, steps: list[int], lr_scale: float, state: Path) -> dict:
+    """Everything about one curve, from its file where it is done: steps, scorecards, truths and the untuned model's."""
+    file = state / curve.name / "measured.json"
+    if file.exists():
+        return read_json(file)
+    spec, evaluation = spec_of(curve, lr_scale), quick()
+    judged = (spec.subject, SAMPLING, evaluation)
+    untuned, noun = family_of(spec.model).load(spec.model), spec.subject.class_noun
+    folder = state / f"untuned-{curve.subject}"
+    baselines = prepare(untuned, *judged, folder)
+    found = {"untuned": truth(untuned, curve, f"a {noun}", folder), "cards": [], "truths": []}
+    for checkpoint in train(spec, steps, file.parent, cache=state / "cache"):
+        components, folder = checkpoint.components(), file.parent / f"{checkpoint.step:06d}"
+        found["cards"].append(evaluate(components, *judged, baselines, folder))
+        found["truths"].append(truth(components, curve, subject_words("sks", noun), folder))
+    found |= {"steps": steps, "baselines": baselines.values}
+    write_json(file, found)
+    shutil.rmtree(file.parent / "checkpoints")
+    shutil.rmtree(file.parent / "state")
+    return found
+
+
+# --- choosing ----------------------------------------------------------------------------------------------------
+
+
+def goodness(measured: dict) -> np.ndarray:
+    """How good each checkpoint of a curve truly is, 0..1: harmonic mean of the subject's attributes gained over the
+    untuned model, the place, and the class kept."""
+    before = measured["untuned"]
+    rows = [
+        (
+            (truth["subject"] - before["subject"]) / (1 - before["subject"]),
+            truth["place"],
+            1 - (truth["drift"] - before["drift"]) / (1 - before["drift"]),
+        )
+        for truth in measured["truths"]
+    ]
+    return 3 / (1 / np.clip(rows, 1e-3, 1)).sum(1)
+
+
+def metric(measured: dict, name: str) -> np.ndarray:
+    return np.array([card["metrics"][name] for card in measured["cards"]])
+
+
+def dvar(measured: dict) -> int:
+    """The first checkpoint where the frozen loss has settled: variance of the last three under 0.15 of all so far."""
+    loss = metric(measured, "validation_loss")
+    settled = (i for i in range(3, len(loss)) if loss[i - 2 : i + 1].var() < 0.15 * loss[: i + 1].var())
+    return next(settled, len(loss) - 1)
+
+
+def sweet_spot(curves: dict[Curve, dict]) -> tuple[SweetSpot, list[tuple[Curve, int]]]:
+    """The sweet spot of a grid and what each of its candidates is: the curve, the checkpoint's position."""
+    places = [(curve, i) for curve, measured in curves.items() for i in range(len(measured["steps"]))]
+    candidates = [candidate(c, curves[c]["steps"][i]) for c, i in places]
+    cards = [curves[c]["cards"][i] for c, i in places]
+    return find(candidates, cards, [curves[c]["baselines"] for c, _ in places]), places
+
+
+def candidate(curve: Curve, step: int) -> Candidate:
+    lr = f"lr={curve.lr:g}"
+    return Candidate(f"{curve.name}-{step}", lr, step, curve.lr, curve.seed, f"{lr} at step {step}")
+
+
+def by_sweet_spot(curve: Curve, measured: dict) -> int:
+    """Of one curve; where none is found, the checkpoint of the best score, which is what a user would turn to."""
+    spot, _ = sweet_spot({curve: measured})
+    return spot.best if spot.found else int(np.nanargmax(spot.score))
+
+
+PLAIN = {
+    "last checkpoint": lambda m: len(m["steps"]) - 1,
+    "lowest validation loss": lambda m: int(metric(m, "validation_loss").argmin()),
+    "best CLIP-I": lambda m: int(metric(m, "clip_i").argmax()),
+    "best DINO": lambda m: int(metric(m, "dino").argmax()),
+    "best CLIP-T": lambda m: int(metric(m, "clip_t").argmax()),
+    "DVAR's stop": dvar,
+}
+
+
+def compare(curves: dict[Curve, dict]) -> dict[str, dict[str, float]]:
+    """For each way of choosing on one curve: how often within one checkpoint of the truth's choice, and the regret."""
+    picks = {name: [choose(m) for m in curves.values()] for name, choose in PLAIN.items()}
+    picks["sweet spot"] = [by_sweet_spot(c, m) for c, m in curves.items()]
+    truths = [goodness(m) for m in curves.values()]
+    table = {}
+    for name, chosen in picks.items():
+        regret = np.array([good.max() - good[i] for good, i in zip(truths, chosen, strict=True)])
+        near = np.mean([abs(good.argmax() - i) <= 1 for good, i in zip(truths, chosen, strict=True)])
+        table[name] = {"near": float(near), "regret": float(regret.mean())} | bounds(regret, list(curves))
+    return table
+
+
+def bounds(regret: np.ndarray, curves: list[Curve]) -> dict[str, float]:
+    """95 % of the mean regret, subjects and seeds resampled as blocks of their learning rates."""
+    blocks: dict[tuple[str, int], list[int]] = {}
+    for i, curve in enumerate(curves):
+        blocks.setdefault((curve.subject, curve.seed), []).append(i)
+    means = np.array([regret[block].mean() for block in blocks.values()])
+    drawn = np.random.default_rng(0).choice(means, (2000, len(means))).mean(1)
+    low, high = np.quantile(drawn, (0.025, 0.975))
+    return {"low": float(low), "high": float(high)}
+
+
+def grids(curves: dict[Curve, dict]) -> list[str]:
+    """Of each subject's whole grid, seeds taken together: the answer in words and its regret."""
+    lines = []
+    for subject in dict.fromkeys(c.subject for c in curves):
+        grid = {c: m for c, m in curves.items() if c.subject == subject}
+        spot, places = sweet_spot(grid)
+        lrs = {c.lr for c in grid}
+        good = {lr: np.mean([goodness(m) for c, m in grid.items() if c.lr == lr], axis=0) for lr in lrs}
+        regret = "-"
+        if spot.found:
+            curve, i = places[spot.best]
+            regret = f"{max(g.max() for g in good.values()) - good[curve.lr][i]:.3f}"
+        lines.append(f"{subject}: {spot.verdict}, regret {regret}. {spot.reason} {spot.suggestion}")
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--subjects", nargs="+", default=SUBJECTS, choices=SUBJECTS)
+    parser.add_argument("--lrs", nargs="+", type=float, default=(2e-6, 5e-6, 1e-5))
+    parser.add_argument("--seeds", nargs="+", type=int, default=(0, 1, 2))
+    parser.add_argument("--steps", nargs="+", type=int, default=(25, 50, 100, 150, 200, 300))
+    parser.add_argument("--lr-scale", type=float, default=40)
+    parser.add_argument("--state", type=Path, default=ROOT / "outputs" / "validation")
+    options = parser.parse_args()
+    curves = {}
+    for seed, subject, lr in product(options.seeds, options.subjects, options.lrs):
+        curve = Curve(subject, lr, seed)
+        curves[curve] = measure(curve, list(options.steps), options.lr_scale, options.state)
+        print(curve.name, *(f"{good:.2f}" for good in goodness(curves[curve])), flush=True)
+    table = compare(curves)
+    for name, row in sorted(table.items(), key=lambda item: item[1]["regret"]):
+        regret = "{regret:.3f} [{low:.3f}, {high:.3f}]".format(**row)
+        print(f"{name:24} within one checkpoint {row['near']:4.0%}   regret {regret}")
+    print(*grids(curves), sep="\n")
+    (options.state / "table.json").write_text(json.dumps(table, indent=1))
+
+
+if __name__ == "__main__":
+    main()
