@@ -53,8 +53,8 @@ class _Rate(ProgressColumn):
 class Watch:
     """Shows each job's work, and the sweep's; on no terminal, a line when a training begins or ends."""
 
-    def __init__(self, console: Console, labels: dict[Path, str], points: dict[Path, int]) -> None:
-        self.console, self.labels, self.points = console, labels, points
+    def __init__(self, console: Console, labels: dict[Path, str]) -> None:
+        self.console, self.labels = console, labels
         self.quiet = not console.is_terminal
         self.said: dict[Path, str] = {}
         self.tasks: dict[Path, int] = {}
@@ -72,7 +72,7 @@ class Watch:
     def __enter__(self) -> "Watch":
         self.progress.start()
         if len(self.labels) > 1:
-            self.whole = self.progress.add_task("sweep", total=len(self.labels))
+            self.whole = self.progress.add_task("sweep, percent", total=100)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -90,7 +90,8 @@ class Watch:
                 self._say(job, "begun", "started")
                 self._show(job, status)
         if len(self.labels) > 1:
-            self.progress.update(self.whole, completed=sum(1 for job in jobs if job.outcome))
+            done = sum(1.0 if job.outcome else job.status.fraction if job.status else 0.0 for job in jobs)
+            self.progress.update(self.whole, completed=int(100 * done / len(jobs)))
 
     def _show(self, job: Job, status) -> None:
         words = f"{self.labels[job.path]}  {status.phase}"

@@ -62,6 +62,7 @@ class Execution:
 
     def _trained(self, step: int, _loss: float) -> None:
         self.trained += 1
+        self.report.fraction = step / self.training.last_step
         self.report("training", step, self.training.last_step)
 
     def export(self, step: int, to: Path) -> None:

@@ -27,7 +27,7 @@ class Status:
     phase: str  # in words: "training", "sampling step 100"
     done: int = 0
     total: int = 0
-    pid: int = 0
+    fraction: float = 0.0  # of the whole job
 
 
 @dataclass(frozen=True)
@@ -76,21 +76,21 @@ class Job:
     def finish(self, outcome: Outcome) -> None:
         write_json(self._result, asdict(outcome))
 
-    def report(self, phase: str, done: int = 0, total: int = 0) -> None:
-        write_json(self._status, asdict(Status(phase, done, total, os.getpid())))
+    def report(self, status: Status) -> None:
+        write_json(self._status, asdict(status))
 
 
 class Reporter:
     """Writes a job's status at most every `REPORT_EVERY` seconds, and adds up the seconds of each kind of work."""
 
     def __init__(self, job: Job) -> None:
-        self.job, self.seconds, self._last = job, {}, 0.0
+        self.job, self.seconds, self.fraction, self._last = job, {}, 0.0, 0.0
 
     def __call__(self, phase: str, done: int = 0, total: int = 0) -> None:
         now = time.monotonic()
         if now - self._last >= REPORT_EVERY or done == total:
             self._last = now
-            self.job.report(phase, done, total)
+            self.job.report(Status(phase, done, total, self.fraction))
 
     @contextmanager
     def timed(self, kind: str) -> Iterator[None]:
@@ -137,7 +137,7 @@ def next_job(folder: Path) -> Iterator[Job | None]:
         if job.status is None:
             with claim(path, wait=False) as mine:
                 if mine and job.status is None:
-                    job.report("starting")
+                    job.report(Status("starting"))
                     yield job
                     return
     yield None

@@ -71,8 +71,16 @@ class Sweep:
         return label(dict(training.runs[0].params), axes) or training.spec.subject.name
 
     def _collect(self) -> Results:
-        results = collect(self.grid, self.plan, self.store, self.begun, name=self.folder.name, folder=self.folder)
-        return replace(results, command=shlex.join(["python", *sys.argv]), plan=asdict(self.cost))
+        return collect(
+            self.grid,
+            self.plan,
+            self.store,
+            self.begun,
+            name=self.folder.name,
+            folder=self.folder,
+            command=shlex.join(["python", *sys.argv]),
+            plan=asdict(self.cost),
+        )
 
     def _export(self, results: Results, engine: LocalEngine) -> Results:
         """The sweet spot as a diffusers folder, written by a worker, which has the model at hand."""

@@ -32,5 +32,7 @@ class GridSweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> Any:
         from sweeper.main import run_grid
 
-        typed = [*(f"{key}={value}" for key, value in self.params.items()), *arguments]
-        return run_grid(self.config, self.config_loader, typed, self.launcher)
+        return run_grid(self.config, self.config_loader, self.typed(arguments), self.launcher)
+
+    def typed(self, arguments: list[str]) -> list[str]:
+        return [*(f"{key}={value}" for key, value in self.params.items()), *arguments]
