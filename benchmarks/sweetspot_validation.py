@@ -62,7 +62,7 @@ def quick() -> EvalSpec:
     config = yaml.safe_load((ROOT / "conf" / "evaluation" / "quick.yaml").read_text())
     counts = {name: config[name] for name in ("images_per_prompt", "class_images", "seed")}
     encoders = {"clip_repo": str(WEIGHTS / "clip"), "dino_repo": str(WEIGHTS / "identity")}
-    return EvalSpec(tuple(config["prompts"]["object"]), clip="miniature", dino="miniature", **counts, **encoders)
+    return EvalSpec(tuple(config["prompts_by_kind"]["object"]), clip="miniature", dino="miniature", **counts, **encoders)
 
 
 # --- measuring ---------------------------------------------------------------------------------------------------

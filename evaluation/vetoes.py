@@ -22,8 +22,9 @@ class Veto:
 
 
 def copying(values, base):
-    """Nearest-photograph similarity above what photographs show of each other."""
-    return values - np.mean(base["photographs"]["copying"])
+    """How near images are to a photograph: as near as photographs are to each other (0), or identical to one (1)."""
+    usual = np.mean(base["photographs"]["copying"])
+    return (values - usual) / max(1 - usual, FLOOR)
 
 
 def noise(values, base):
@@ -46,8 +47,8 @@ def div(values, base):
 FLOOR = 1e-3
 VETOES = {
     "copying": Veto(
-        copying, 0.0,
-        "copies the photographs: nearer to one of them by {:.2f} [{:.2f}, {:.2f}] than they are to each other",
+        copying, 0.25,
+        "copies the photographs: {:.2f} [{:.2f}, {:.2f}] of the way from their usual likeness to one of them itself",
         "fewer steps or a lower lr",
     ),
     "noise": Veto(
