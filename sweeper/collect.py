@@ -18,6 +18,7 @@ from sweeper.spec import shown
 from sweeper.store import Store
 from trainers.files import is_complete, read_json
 from trainers.images import instance_images
+from trainers.spec import TrainSpec
 
 SAMPLING = ("steps", "scheduler", "inference_steps", "guidance_scale", "eval_every", "evaluation")
 
@@ -25,7 +26,7 @@ SAMPLING = ("steps", "scheduler", "inference_steps", "guidance_scale", "eval_eve
 def _row(training: Training, store: Store, point: Point, scores: Any, outcome: Outcome | None, log: Path | None) -> Row:
     run, spec = training.run_at(point), training.spec
     nearest = run or next(r for r in training.runs if (r.sample, r.evaluation) == (point.sample, point.evaluation))
-    state, reason = COMPLETE, outcome.note if outcome else ""
+    state, reason = COMPLETE, note_of(store, spec)
     if scores is None:
         state, reason = (outcome.state, outcome.reason) if outcome else (WAITING, "")
     checkpoint = store.checkpoint(spec, point.step)
@@ -44,6 +45,10 @@ def _row(training: Training, store: Store, point: Point, scores: Any, outcome: O
     )
 
 
+def note_of(store: Store, spec: TrainSpec) -> str:
+    return read_json(store.note(spec)) if store.note(spec).exists() else ""
+
+
 def curve_of(training: Training, point: Point) -> str:
     """Everything but step and seed, as one string."""
     return f"{replace(training.spec, seed=0).signature}-{point.signature}"
@@ -58,7 +63,7 @@ def result_of(training: Training, store: Store, outcome: Outcome | None, log: Pa
         params={k: v for k, v in training.runs[0].params if k not in SAMPLING},
         state=COMPLETE if done else outcome.state if outcome else WAITING,
         loss=tuple(enumerate(loss[: training.last_step], start=1)),
-        reason=(outcome.note if done else outcome.reason) if outcome else "",
+        reason=note_of(store, training.spec) if done else outcome.reason if outcome else "",
         log=log,
     )
 

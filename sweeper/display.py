@@ -6,10 +6,19 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.filesize import decimal
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
-from sweeper.jobs import Job
+from sweeper.jobs import Job, Status
 from sweeper.plan import Cost
 
 
@@ -57,7 +66,7 @@ class Watch:
         self.console, self.labels = console, labels
         self.quiet = not console.is_terminal
         self.said: dict[Path, str] = {}
-        self.tasks: dict[Path, int] = {}
+        self.tasks: dict[Path, tuple[TaskID, str]] = {}  # and the phase it shows
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -79,43 +88,39 @@ class Watch:
         self.progress.stop()
 
     def __call__(self, jobs: Sequence[Job]) -> None:
-        for job in jobs:
+        done = 0.0
+        for job in (job for job in jobs if job.path in self.labels):
             outcome, status = job.outcome, job.status
             if outcome:
-                self._say(
-                    job, outcome.state, f"{outcome.state} in {hours(outcome.seconds.get('total', 0))}", outcome.reason
-                )
-                self._drop(job.path)
+                done += 1
+                self._remove(job.path)
+                took = hours(outcome.seconds.get("total", 0))
+                self._say(job.path, f"{outcome.state} in {took}  {outcome.reason}")
             elif status:
-                self._say(job, "begun", "started")
-                self._show(job, status)
+                done += status.fraction
+                self._show(job.path, status)
+                if self.quiet:
+                    self._say(job.path, "started")
         if len(self.labels) > 1:
-            done = sum(1.0 if job.outcome else job.status.fraction if job.status else 0.0 for job in jobs)
-            self.progress.update(self.whole, completed=int(100 * done / len(jobs)))
+            self.progress.update(self.whole, completed=int(100 * done / len(self.labels)))
 
-    def _show(self, job: Job, status) -> None:
-        words = f"{self.labels[job.path]}  {status.phase}"
-        task = self.tasks.get(job.path)
-        if task is not None and self.progress.tasks and self._phase(task) != status.phase:
-            self._drop(job.path)
-            task = None
-        if task is None:
-            unit = "steps" if status.phase == "training" else "images" if status.total else ""
-            self.tasks[job.path] = self.progress.add_task(words, total=None, unit=unit, phase=status.phase)
-        self.progress.update(self.tasks[job.path], completed=status.done, total=status.total or None)
+    def _show(self, path: Path, status: Status) -> None:
+        """A bar for what the job is doing; each kind of work has its own, as rates differ."""
+        task, phase = self.tasks.get(path, (None, ""))
+        if phase != status.phase:
+            self._remove(path)
+            unit = "steps" if status.phase == "training" else "images"
+            task = self.progress.add_task(f"{self.labels[path]}  {status.phase}", total=None, unit=unit)
+            self.tasks[path] = task, status.phase
+        self.progress.update(task, completed=status.done, total=status.total or None)
 
-    def _phase(self, task: int) -> str:
-        return next((t.fields["phase"] for t in self.progress.tasks if t.id == task), "")
-
-    def _drop(self, path: Path) -> None:
+    def _remove(self, path: Path) -> None:
         if path in self.tasks:
-            self.progress.remove_task(self.tasks.pop(path))
+            self.progress.remove_task(self.tasks.pop(path)[0])
 
-    def _say(self, job: Job, stage: str, *words: str) -> None:
-        if self.said.get(job.path) == stage or (stage == "begun" and not self.quiet):
-            return
-        self.said[job.path] = stage
-        text = "  ".join(word for word in words if word)
-        self.console.print(
-            f"{time.strftime('%H:%M:%S')}  {self.labels[job.path]}  {text}", markup=False, highlight=False
-        )
+    def _say(self, path: Path, words: str) -> None:
+        """A line that stays, once."""
+        if self.said.get(path) != words:
+            self.said[path] = words
+            text = f"{time.strftime('%H:%M:%S')}  {self.labels[path]}  {words}"
+            self.console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -1,6 +1,12 @@
 """One training, a checkpoint at a time: train -> sample -> score. Runs in a worker; writes into the store only."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
+
+import torch
+from accelerate import PartialState
 
 from evaluation.evaluate import Baselines, evaluate, prepare
 from evaluation.spec import EvalSpec
@@ -8,46 +14,73 @@ from sweeper.estimate import images_per_step
 from sweeper.jobs import Reporter
 from sweeper.plan import Point, Training
 from sweeper.store import Store, claim
+from trainers.checkpoint import Checkpoint
 from trainers.families import family_of
 from trainers.files import complete_folder, is_complete, write_json
 from trainers.loop import train
 from trainers.prior import make_class_images
-from trainers.spec import SampleSpec, SubjectSpec
+from trainers.spec import SampleSpec, SubjectSpec, TrainSpec
 
 SAMPLE_BATCH = 16  # images at once
 
 
 class Execution:
-    """What one training needs while it runs."""
+    """What one training needs while it runs. Of several processes all train; the first does everything else."""
 
-    def __init__(self, training: Training, store: Store, report: Reporter, device: str) -> None:
+    def __init__(self, training: Training, store: Store, report: Reporter, process: PartialState) -> None:
         self.training, self.spec = training, training.spec
-        self.store, self.report, self.device = store, report, device
+        self.store, self.report, self.process = store, report, process
         self.baselines: dict[Path, Baselines] = {}
         self.trained = self.denoised = 0  # optimizer steps; images x inference steps
 
     def run(self) -> None:
         """Does what is missing of the training's checkpoints, samples and scores."""
-        missing = self.store.left(self.training).missing
         self._load()
         class_images = self._class_images()
-        folder = self.store.training(self.spec)
-        with claim(folder):
-            checkpoints = train(
-                self.spec,
-                sorted({point.step for point in missing}),
-                folder,
-                class_images=class_images,
-                cache=self.store.cache,
-                progress=self._trained,
-            )
-            while True:
-                with self.report.timed("training"):
-                    checkpoint = next(checkpoints, None)
-                if checkpoint is None:
-                    break
-                for point in (p for p in missing if p.step == checkpoint.step):
-                    self._evaluate(checkpoint, point)
+        with self._claimed(self.store.training(self.spec)):
+            missing = self.store.left(self.training).missing
+            steps = sorted({point.step for point in missing})
+            for checkpoint in self._checkpoints(steps, class_images):
+                if self.process.is_main_process:
+                    for point in (p for p in missing if p.step == checkpoint.step):
+                        self._evaluate(checkpoint, point)
+                self.process.wait_for_everyone()
+
+    def _checkpoints(self, steps: list[int], class_images: Path | None) -> Iterator[Checkpoint]:
+        """Trains; once out of memory, goes on with half the batch and twice the accumulation."""
+        done = 0
+        try:
+            for checkpoint in self._timed(self._train(self.spec, steps, class_images)):
+                done += 1
+                yield checkpoint
+            return
+        except torch.OutOfMemoryError:
+            if self.spec.batch_size % (2 * self.process.num_processes):
+                raise
+        smaller = halved(self.spec)
+        if self.process.is_main_process:
+            write_json(self.store.note(self.spec), memory_note(self.spec, smaller))
+        torch.cuda.empty_cache()
+        yield from self._timed(self._train(smaller, steps[done:], class_images))
+
+    def _train(self, spec: TrainSpec, steps: list[int], class_images: Path | None) -> Iterator[Checkpoint]:
+        return train(
+            spec,
+            steps,
+            self.store.training(self.spec),
+            class_images=class_images,
+            cache=self.store.cache,
+            components=self.untuned,
+            progress=self._trained,
+        )
+
+    def _timed(self, checkpoints: Iterator[Checkpoint]) -> Iterator[Checkpoint]:
+        while True:
+            with self.report.timed("training"):
+                checkpoint = next(checkpoints, None)
+            if checkpoint is None:
+                return
+            yield checkpoint
 
     def rates(self) -> dict[str, float]:
         """Seconds of a training step per image, of an inference step per image, and before the first training step."""
@@ -62,13 +95,25 @@ class Execution:
 
     def _trained(self, step: int, _loss: float) -> None:
         self.trained += 1
-        self.report.fraction = step / self.training.last_step
+        self.report.fraction = max(0.0, step / self.training.last_step)
         self.report("training", step, self.training.last_step)
+
+    @contextmanager
+    def _claimed(self, folder: Path) -> Iterator[None]:
+        """Held by the first of the processes for all of them."""
+        with claim(folder) if self.process.is_main_process else nullcontext():
+            self.process.wait_for_everyone()
+            yield
 
     def export(self, step: int, to: Path) -> None:
         """Writes the checkpoint at `step` as a whole diffusers folder."""
         self._load()
         family = family_of(self.spec.model)
+        if not is_complete(self.store.checkpoint(self.spec, step)):  # pruned; the same seed gives the same weights
+            with self._claimed(self.store.training(self.spec)):
+                list(self._checkpoints([step], self._class_images()))
+        if not self.process.is_main_process:
+            return
         with self.report.timed("export"), complete_folder(to, {"training": self.spec.signature, "step": step}) as aside:
             self.report("exporting")
             family.save_pipeline(family.with_checkpoint(self.untuned, self.store.checkpoint(self.spec, step)), aside)
@@ -83,17 +128,18 @@ class Execution:
         if prior is None or prior.folder:
             return Path(prior.folder) if prior else None
         folder = self.store.class_images(self.spec)
-        with claim(folder), self.report.timed("class images"):
-            if not is_complete(folder):
+        with self._claimed(folder), self.report.timed("class images"):
+            if self.process.is_main_process and not is_complete(folder):
                 make_class_images(
                     self.untuned,
                     self.spec.subject.class_prompt,
                     prior,
                     folder,
-                    device=self.device,
+                    device=str(self.process.device),
                     batch_size=SAMPLE_BATCH,
                     progress=lambda done, total: self.report("class images", done, total),
                 )
+            self.process.wait_for_everyone()
         return folder
 
     def _evaluate(self, checkpoint, point: Point) -> None:
@@ -105,7 +151,7 @@ class Execution:
                 baselines,
                 self.store.evaluation(self.spec, point),
                 progress=lambda done, total: self.report(f"sampling step {point.step}", done, total),
-                device=self.device,
+                device=str(self.process.device),
                 batch_size=SAMPLE_BATCH,
             )
         self.denoised += point.images * point.sample.inference_steps
@@ -119,7 +165,7 @@ class Execution:
                     *self._judged(point),
                     folder,
                     progress=lambda done, total: self.report("sampling the untuned model", done, total),
-                    device=self.device,
+                    device=str(self.process.device),
                     batch_size=SAMPLE_BATCH,
                 )
                 write_json(self.store.baseline_values(self.spec, point), self.baselines[folder].values)
@@ -127,3 +173,15 @@ class Execution:
 
     def _judged(self, point: Point) -> tuple[SubjectSpec, SampleSpec, EvalSpec]:
         return self.spec.subject, point.sample, point.evaluation
+
+
+def halved(spec: TrainSpec) -> TrainSpec:
+    """Half the batch and twice the accumulation: the same images in each optimizer step, in half the memory."""
+    return replace(
+        spec, batch_size=spec.batch_size // 2, gradient_accumulation_steps=2 * spec.gradient_accumulation_steps
+    )
+
+
+def memory_note(spec: TrainSpec, smaller: TrainSpec) -> str:
+    before, after = (f"{s.batch_size} x {s.gradient_accumulation_steps}" for s in (spec, smaller))
+    return f"out of memory with batch {before}; trained with {after} (batch size x accumulation)"

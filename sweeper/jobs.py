@@ -15,11 +15,15 @@ from pathlib import Path
 
 from sweeper.plan import Training
 from sweeper.spec import decode
-from sweeper.store import claim
+from sweeper.store import Store, claim, is_claimed
 from trainers.files import read_json, write_json
 
 CLOSED = "closed"
 REPORT_EVERY = 0.2  # seconds between status files
+
+
+# Optuna's names for the state of a trial.
+WAITING, RUNNING, COMPLETE, PRUNED, FAIL = "WAITING", "RUNNING", "COMPLETE", "PRUNED", "FAIL"
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,6 @@ class Status:
 class Outcome:
     state: str  # COMPLETE | PRUNED | FAIL
     reason: str = ""
-    note: str = ""  # what else a reader must know, such as a batch halved for lack of memory
     seconds: dict[str, float] = field(default_factory=dict)  # by kind of work
     rates: dict[str, float] = field(default_factory=dict)  # see estimate.remember
 
@@ -73,6 +76,16 @@ class Job:
     def outcome(self) -> Outcome | None:
         return Outcome(**read_json(self._result)) if self._result.exists() else None
 
+    def fail_together(self, process: int, reason: str) -> None:
+        """Notes why one of several processes failed; the others then fail of its absence."""
+        write_json(self.path.with_suffix(f".error-{process}.json"), reason)
+
+    @property
+    def reasons(self) -> list[str]:
+        """Of `fail_together`, causes before consequences."""
+        reasons = [read_json(path) for path in sorted(self.path.parent.glob(f"{self.path.stem}.error-*.json"))]
+        return sorted(reasons, key=lambda reason: "gloo" in reason.lower() or "nccl" in reason.lower())
+
     def finish(self, outcome: Outcome) -> None:
         write_json(self._result, asdict(outcome))
 
@@ -81,12 +94,20 @@ class Job:
 
 
 class Reporter:
-    """Writes a job's status at most every `REPORT_EVERY` seconds, and adds up the seconds of each kind of work."""
+    """Writes a job's status at most every `REPORT_EVERY` seconds, and adds up the seconds of each kind of work.
+
+    It is called between two steps and between two batches of images, so that is where a process that was asked to stop
+    does: `stopping` makes the next call raise SystemExit.
+    """
+
+    stopping = False
 
     def __init__(self, job: Job) -> None:
         self.job, self.seconds, self.fraction, self._last = job, {}, 0.0, 0.0
 
     def __call__(self, phase: str, done: int = 0, total: int = 0) -> None:
+        if Reporter.stopping:
+            raise SystemExit(143)
         now = time.monotonic()
         if now - self._last >= REPORT_EVERY or done == total:
             self._last = now
@@ -129,12 +150,19 @@ def died(job: Job) -> bool:
         return free and job.outcome is None
 
 
+def is_closed(folder: Path) -> bool:
+    return (folder / CLOSED).exists()
+
+
 @contextmanager
-def next_job(folder: Path) -> Iterator[Job | None]:
-    """The first job nobody has begun, held until the block ends; None where there is none."""
+def next_job(folder: Path, store: Store) -> Iterator[Job | None]:
+    """The first job nobody has begun, held until the block ends; None where there is none for now.
+
+    A training that another sweep is at is left for later: when its turn comes, most of it is there.
+    """
     for path in sorted(folder.glob("[0-9]*-" + "[0-9a-f]" * 16 + ".json")):
         job = Job(path)
-        if job.status is None:
+        if job.status is None and not is_claimed(store.training(job.training.spec)):
             with claim(path, wait=False) as mine:
                 if mine and job.status is None:
                     job.report(Status("starting"))

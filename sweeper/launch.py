@@ -5,14 +5,14 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from sweeper import jobs
-from sweeper.jobs import Job, Outcome
-from sweeper.results import FAIL
+from sweeper.jobs import FAIL, Job, Outcome
 from trainers.errors import SpecError
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -73,6 +73,7 @@ class Worker:
         command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", str(count)]
         command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", *several]
         command += ["--module", "sweeper.worker", "--jobs", str(jobs_folder), "--store", str(store)]
+        command += [f"--device={lock}" for lock in self.locks]
         with open(log, "ab") as out:
             self.process = subprocess.Popen(
                 command,
@@ -83,6 +84,12 @@ class Worker:
                 start_new_session=True,
                 preexec_fn=_die_with_parent,
             )
+
+    @property
+    def locks(self) -> list[Path]:
+        """One per device and user of this machine, so that two sweeps take turns rather than sharing a device."""
+        folder = Path(tempfile.gettempdir()) / f"dreambooth-sweep-{os.getuid()}"
+        return [folder / f"device-{name}" for name in dict.fromkeys(self.lease.devices)]
 
     @property
     def group(self) -> set[int]:
@@ -162,7 +169,8 @@ class LocalEngine:
             worker.stop()
             lost = [job for job in self.jobs if jobs.died(job)]
             for job in lost:
-                job.finish(Outcome(FAIL, f"the process ended with code {worker.process.returncode}; see {worker.log}"))
+                ended = f"the process ended with code {worker.process.returncode}"
+                job.finish(Outcome(FAIL, f"{(job.reasons or [ended])[0]}; see {worker.log}"))
             waiting = [job for job in self.jobs if job.outcome is None and job.status is None]
             if waiting and not lost:
                 for job in waiting:

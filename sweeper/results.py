@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.sweetspot import SweetSpot
+from sweeper.jobs import COMPLETE, FAIL, PRUNED, RUNNING, WAITING
 
-# Optuna's names for the state of a trial.
-WAITING, RUNNING, COMPLETE, PRUNED, FAIL = "WAITING", "RUNNING", "COMPLETE", "PRUNED", "FAIL"
+__all__ = ["COMPLETE", "FAIL", "PRUNED", "RUNNING", "WAITING", "Results", "Row", "TrainingResult"]
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,10 @@ class Store:
         """Seconds that steps and images took here, to estimate the next plan with."""
         return self.root / "rates.json"
 
+    def note(self, spec: TrainSpec) -> Path:
+        """What a reader must know of how the training ran."""
+        return self.training(spec) / "note.json"
+
     def training(self, spec: TrainSpec) -> Path:
         return self.root / "trainings" / spec.signature
 
@@ -90,3 +94,8 @@ def claim(folder: Path, wait: bool = True) -> Iterator[bool]:
         yield True
     finally:
         lock.release()
+
+
+def is_claimed(folder: Path) -> bool:
+    with claim(folder, wait=False) as free:
+        return not free

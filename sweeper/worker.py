@@ -1,26 +1,32 @@
 """Takes trainings from a folder of jobs until it is closed. One process per device, started by accelerate.
 
-It stays alive between trainings, so the next one costs neither imports nor loading the untuned weights.
+It stays alive between trainings, so the next one costs neither imports nor loading the untuned weights. Of several
+processes (one trial on several devices) the first takes the jobs, samples and scores; all of them train.
 """
 
 import argparse
+import contextlib
+import ctypes
 import logging
 import os
 import signal
-import sys
 import time
 import traceback
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
-from sweeper.jobs import CLOSED, Job, Outcome, Reporter, next_job
-from sweeper.results import COMPLETE, FAIL
-from sweeper.store import Store
+from sweeper import jobs
+from sweeper.jobs import COMPLETE, FAIL, Job, Outcome, Reporter
+from sweeper.launch import PR_SET_PDEATHSIG
+from sweeper.store import Store, claim
 
 POLL = 0.1  # seconds
+PATIENCE = timedelta(hours=12)  # of the other processes, while the first samples and scores
 
 
-def run_job(job: Job, store: Store, device: str) -> None:
+def run_job(job: Job, store: Store, process) -> None:
+    """One training; whatever it dies of, the others go on."""
     from sweeper.execute import Execution
 
     report = Reporter(job)
@@ -28,39 +34,60 @@ def run_job(job: Job, store: Store, device: str) -> None:
     log = logging.FileHandler(job.log)
     logging.getLogger().addHandler(log)
     try:
-        execution = Execution(job.training, store, report, device)
+        execution = Execution(job.training, store, report, process)
         execution.export(*job.export) if job.export else execution.run()
         outcome = Outcome(COMPLETE, rates=execution.rates())
-    except Exception as error:  # whatever a trial dies of, the others go on
+    except Exception as error:
         logging.getLogger().error(traceback.format_exc())
         outcome = Outcome(FAIL, f"{type(error).__name__}: {error}".splitlines()[0])
+        if process.num_processes > 1:  # the others wait for this one in vain: end them all
+            job.fail_together(process.process_index, outcome.reason)
+            os._exit(1)
     finally:
         logging.getLogger().removeHandler(log)
     report.seconds["total"] = time.monotonic() - start
-    job.finish(replace(outcome, seconds=report.seconds))
+    if process.is_main_process:
+        job.finish(replace(outcome, seconds=report.seconds))
+
+
+def serve(folder: Path, store: Store, devices: list[Path], process) -> None:
+    """Runs jobs until there are no more, each while it holds the devices."""
+    from accelerate.utils import broadcast_object_list
+
+    while not Reporter.stopping:
+        with contextlib.ExitStack() as held:
+            message: list = [None, False]
+            if process.is_main_process:
+                for device in sorted(devices):
+                    held.enter_context(claim(device))
+                job = held.enter_context(jobs.next_job(folder, store))
+                message = [job and job.path, jobs.is_closed(folder)]
+            if process.num_processes > 1:
+                broadcast_object_list(message)
+            path, closed = message
+            if path:
+                run_job(Job(path), store, process)
+        if not path:
+            if closed:
+                return
+            time.sleep(POLL)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", type=Path, required=True)
     parser.add_argument("--store", type=Path, required=True)
+    parser.add_argument("--device", type=Path, action="append", default=[], help="lock of a device to hold")
     given = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    parent = os.getppid()
+    signal.signal(signal.SIGTERM, lambda *_: setattr(Reporter, "stopping", True))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the sweep, which asks us to stop
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
-    import torch
+    from accelerate import PartialState
 
     import sweeper.execute  # noqa: F401  - seconds of imports, before the first training rather than in it
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    while os.getppid() == parent:  # an orphan stops
-        with next_job(given.jobs) as job:
-            if job:
-                run_job(job, Store(given.store), device)
-        if job is None:
-            if (given.jobs / CLOSED).exists():
-                break
-            time.sleep(POLL)
+    serve(given.jobs, Store(given.store), given.device, PartialState(timeout=PATIENCE))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ generator, and nothing but the schedules that need it knows how long the trainin
 
 import contextlib
 import functools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,12 +94,21 @@ def train(
             while state.step < step:
                 loss = _optimizer_step(setting, state)
                 if setting.accelerator.is_main_process:
-                    progress(state.step, loss)
+                    _tell(progress, state, folder, loss)
             if setting.accelerator.is_main_process:
                 state.save_checkpoint(checkpoint)
                 state.save(folder)
             setting.accelerator.wait_for_everyone()
         yield checkpoint
+
+
+def _tell(progress: Progress, state: TrainState, folder: Path, loss: float) -> None:
+    """Progress after a step; who is told may stop the training there, and no step is lost."""
+    try:
+        progress(state.step, loss)
+    except BaseException:
+        state.save(folder)
+        raise
 
 
 def _optimizer_step(setting: Setting, state: TrainState) -> float:
@@ -116,18 +126,19 @@ def _optimizer_step(setting: Setting, state: TrainState) -> float:
             loss = _loss(setting, Batch.of(halves), position) / accumulation
             accelerator.backward(loss)
         summed += loss.detach()
-    accelerator.clip_grad_norm_(state.learner.learned().values(), spec.trainer.max_grad_norm)
+    norm = accelerator.clip_grad_norm_(state.learner.learned().values(), spec.trainer.max_grad_norm)
     state.optimizer.step()
     state.schedule.step()
     state.optimizer.zero_grad(set_to_none=True)
     if state.ema is not None:
         state.ema.step(state.learner.learned().values())
     state.step += 1
-    state.losses.append(accelerator.reduce(summed, "mean").item())
-    if not torch.isfinite(torch.tensor(state.losses[-1])):
+    loss, norm = torch.stack([accelerator.reduce(summed, "mean"), norm]).tolist()
+    state.losses.append(loss)
+    if not math.isfinite(loss) or not (math.isfinite(norm) or state.scaler):  # the scaler skips such a step
         settings = f"trainer={spec.trainer.name} lr={spec.lr} mixed_precision={spec.mixed_precision} seed={spec.seed}"
-        raise TrainingDiverged(state.step, state.losses[-1], settings)
-    return state.losses[-1]
+        raise TrainingDiverged(state.step, loss, norm, settings)
+    return loss
 
 
 def _loss(setting: Setting, batch: Batch, position: int) -> Tensor:
@@ -165,8 +176,8 @@ def _start(
         components = _inverted(spec, components, cache, progress)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = spec.trainer.tf32
     learner = LEARNERS[spec.trainer.name](components, spec)
-    learner.configure(accelerator.device)
     learner.to(accelerator.device)
+    learner.configure()
     optimizer = make_optimizer(spec, learner.parameter_groups())
     network, optimizer = accelerator.prepare(learner, optimizer)
     noising = family.Noising(components, accelerator.device)
