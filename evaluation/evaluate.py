@@ -80,9 +80,12 @@ def scorecard(
     if (folder / SCORES).exists() and (card := read_json(folder / SCORES))["made_for"] == made_for:
         return card
     start = time.perf_counter()
-    pixels = sample_all(components, subject, words, sample, evaluation, folder, device, batch_size, progress)
+    placed = components.to(device, sample.precision)
+    pixels = sample_all(placed, subject, words, sample, evaluation, folder, device, batch_size, progress)
     sampled = time.perf_counter()
-    losses = denoising_losses(components, reference.photographs.pixels, instance_prompt(subject), device)
+    if sample.precision != "no":
+        placed = components.to(device)  # losses are compared in fp32
+    losses = denoising_losses(placed, reference.photographs.pixels, instance_prompt(subject), device)
     values = score(Samples(*(encode(p, *encoders(evaluation, device)) for p in pixels), losses), reference)
     card = {
         "made_for": made_for,
@@ -100,7 +103,6 @@ def sample_all(
     components, subject, words, sample, evaluation, folder, device, batch_size, progress
 ) -> list[np.ndarray]:
     """Images of the prompts [P, K, H, W, 3] and of the class prompt [1, images, H, W, 3], as their PNGs hold them."""
-    components = components.to(device, sample.precision)
     sets = [
         (folder, evaluation.prompts, evaluation.images_per_prompt),
         (folder / "class", (class_prompt(subject),), evaluation.class_images),

@@ -5,6 +5,7 @@ Any folder or hub repository in transformers' format with safetensors serves: op
 """
 
 from collections.abc import Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 
@@ -41,9 +42,10 @@ class ClipEncoder:
     """A CLIP model; images are squares."""
 
     def __init__(self, repo: str, revision: str | None = None, device: torch.device | str = "cpu"):
-        self.model = load(CLIPModel, repo, revision).to(device)
-        self.tokenizer = CLIPTokenizer.from_pretrained(repo, revision=revision)
-        self.processor = image_processor(repo, revision)
+        with loading(repo):
+            self.model = load(CLIPModel, repo, revision).to(device)
+            self.tokenizer = CLIPTokenizer.from_pretrained(repo, revision=revision)
+            self.processor = image_processor(repo, revision)
         self.device = device
 
     @torch.inference_mode()
@@ -64,8 +66,9 @@ class DinoEncoder:
     """A vision transformer whose class token is an image's feature."""
 
     def __init__(self, repo: str, revision: str | None = None, device: torch.device | str = "cpu"):
-        self.model = load(AutoModel, repo, revision).to(device)
-        self.processor = image_processor(repo, revision)
+        with loading(repo):
+            self.model = load(AutoModel, repo, revision).to(device)
+            self.processor = image_processor(repo, revision)
         self.first_patch = 1 + getattr(self.model.config, "num_register_tokens", 0)
         self.device = device
 
@@ -92,21 +95,26 @@ def revision_of(identity: str) -> str | None:
     return identity.partition("@")[2] or None
 
 
-def load(kind, repo: str, revision: str | None):
-    """Weights from safetensors only. Heads that a checkpoint lacks are drawn apart from the global random numbers."""
+@contextmanager
+def loading(repo: str):
+    """Keeps transformers quiet and the global random numbers as they are: heads that a checkpoint lacks draw some."""
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
         with torch.random.fork_rng(devices=[]):
-            model = kind.from_pretrained(repo, revision=revision, use_safetensors=True, dtype=torch.float32)
+            yield
     except OSError as error:
         raise SpecError(
-            f"encoder {repo!r} is neither a local folder with safetensors nor in the local cache of the hub: "
-            "download it once with a network, or set evaluation.clip and evaluation.dino to folders"
+            f"encoder {repo} is no folder with safetensors weights, and none in the local cache of the hub or to be "
+            f"downloaded: set evaluation.clip and evaluation.dino to folders ({str(error).splitlines()[0]})"
         ) from error
     finally:
         logging.set_verbosity(verbosity)
+
+
+def load(kind, repo: str, revision: str | None):
+    model = kind.from_pretrained(repo, revision=revision, use_safetensors=True, dtype=torch.float32)
     return model.eval().requires_grad_(False)
 
 
