@@ -15,10 +15,10 @@ from typing import Any
 from evaluation.contact_sheet import SAMPLING, show
 from sweeper.results import COMPLETE, WAITING, Results, Row, TrainingResult
 from sweeper.table import differs, sentence, varying
+from sweeper.view import IMAGE_KEY, view_state
 from trainers.spec import signature
 
 FILES = ("report.html", "results.csv", "results.json", "contact_sheet*.png")
-IMAGE_KEY = "samples"
 
 
 def items(results: Results) -> dict[str, dict[str, Any]]:
@@ -57,6 +57,7 @@ def _sweep(results: Results) -> dict[str, Any]:
         "tags": tags,
         "metrics": _metrics(numbers | (best.metrics if best else {}), best.step if best else 0),
         "images": [],
+        "view": view_state(results),
         "files": [(str(path), hashlib.sha256(path.read_bytes()).hexdigest()) for path in files],
     }
 

@@ -7,6 +7,7 @@ is away delays nothing and loses nothing: the journal is sent when it is back, i
 import contextlib
 import hashlib
 import logging
+import math
 import os
 import shutil
 import sys
@@ -23,12 +24,13 @@ from evaluation.contact_sheet import thumbnail
 from sweeper.journal import Journal, Pending
 from sweeper.publication import items
 from sweeper.results import COMPLETE, FAIL, PRUNED, Results
+from sweeper.view import literal, view_key
 
 STATUS = {COMPLETE: "FINISHED", FAIL: "FAILED", PRUNED: "KILLED"}
 BATCH = 900  # metrics in one call; MLflow takes 1,000
 AWAY = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "UNAUTHENTICATED")
 WAITS = (1, 2, 5, 10, 30)  # seconds between attempts while the tracker is away
-TILE, TILES_ACROSS = 192, 4  # of a grid of samples
+TILE = 192  # pixels at most of an image in a grid of samples
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # MLflow's pages for trainings, not for chat
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # MLflow's pages for trainings, not for chat
 SETTINGS = {  # of MLflow: silent, no reports to its makers, no long retries: the journal is our retry
@@ -94,14 +96,9 @@ class Tracker:
         return f"{program} ui --backend-store-uri {self.uri} --host 127.0.0.1"
 
     def link(self, sweep: str) -> str:
-        """The cells of a sweep, best first; for sqlite, once `command` runs."""
+        """The page that compares the cells of a sweep, best first; for sqlite, once `command` runs."""
         address = self.uri.rstrip("/") if self.uri.startswith("http") else "http://127.0.0.1:5000"
-        query = {
-            "searchFilter": f"tags.sweep = {_literal(sweep)} and tags.kind = 'cell'",
-            "orderByKey": "metrics.`score`",
-            "orderByAsc": "false",
-            "workflowType": "machine_learning",
-        }
+        query = {"viewStateShareKey": view_key(sweep), "compareRunsMode": "CHART", "workflowType": "machine_learning"}
         return f"{address}/#/experiments/{self.journal.fact('experiment') or 0}/runs?{urllib.parse.urlencode(query)}"
 
     def _work(self) -> None:
@@ -160,6 +157,7 @@ class Tracker:
             self._send_values(item)
             self._send_images(item, made)
             self._send_files(item)
+            self._send_view(item)
             self._end(item)
             self.journal.arrived(item)
         except MlflowException as error:
@@ -178,7 +176,7 @@ class Tracker:
     def _known(self, sweep: str) -> dict[str, Any]:
         """The runs that the tracker had of a sweep when we first asked, by key."""
         if sweep not in self.known:
-            condition, found, token = f"tags.sweep = {_literal(sweep)}", [], None
+            condition, found, token = f"tags.sweep = {literal(sweep)}", [], None
             while page := self.client.search_runs([self.experiment_id], condition, max_results=1000, page_token=token):
                 found += page
                 token = page.token
@@ -201,6 +199,13 @@ class Tracker:
             params, tags = [], []
         for gone in sent.get("tags", {}).keys() - wanted["tags"].keys():
             self.client.delete_tag(item.run, gone)
+
+    def _send_view(self, item: Pending) -> None:
+        """Only the run of the sweep has one."""
+        view = item.wanted.get("view")
+        if view != item.sent.get("view"):
+            key = view_key(item.wanted["tags"]["sweep"])
+            self.client.set_experiment_tag(self.experiment_id, f"mlflow.sharedViewState.{key}", view)
 
     def _send_images(self, item: Pending, made: bool) -> None:
         images = [image for image in item.wanted["images"] if image not in item.sent.get("images", ())]
@@ -233,11 +238,12 @@ class Tracker:
 
 
 def sample_grid(folder: Path) -> Image.Image | None:
-    """The samples of one checkpoint side by side, small ones enlarged by whole pixels."""
+    """The samples of one checkpoint in about a square, small ones enlarged by whole pixels."""
     files = sorted(folder.glob("[0-9]*-[0-9]*.png"))
     if not files:
         return None
-    across = min(TILES_ACROSS, len(files))
+    root = math.isqrt(len(files) - 1) + 1
+    across = next((n for n in range(root, 2 * root) if len(files) % n == 0), root)
     with Image.open(files[0]) as image:
         side = min(image.size)
     side = side * max(1, 128 // side) if side <= TILE else TILE
@@ -249,11 +255,6 @@ def sample_grid(folder: Path) -> Image.Image | None:
 
 def _new(wanted: dict[str, Any], sent: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in wanted.items() if sent.get(name) != value}
-
-
-def _literal(text: str) -> str:
-    """A text inside a search expression of MLflow, which knows both quotation marks and no escape."""
-    return f'"{text}"' if "'" in text else f"'{text}'"
 
 
 def main() -> None:

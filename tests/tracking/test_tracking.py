@@ -1,3 +1,4 @@
+import base64
 import json
 import math
 import os
@@ -7,8 +8,10 @@ import subprocess
 import sys
 import time
 import urllib.request
+import zlib
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -62,6 +65,22 @@ def test_the_sweep_is_a_run_with_its_files_and_its_answer(sweep):
     files = {file.path for file in client.list_artifacts(run.info.run_id)}
     assert files == {"report.html", "results.csv", "results.json", "contact_sheet.png"}
     assert run.data.metrics["plan/cells"] == 8
+
+
+def test_the_link_opens_a_view_of_the_cells(sweep):
+    results, folder = sweep
+    client, _ = _runs(_uri(folder))
+    experiment = client.get_experiment_by_name("dreambooth")
+    (view,) = [value for key, value in experiment.tags.items() if key.startswith("mlflow.sharedViewState.")]
+    state = json.loads(zlib.decompress(base64.b64decode(view.removeprefix("deflate;"))))
+    assert len(client.search_runs([experiment.experiment_id], state["searchFilter"])) == 8
+    assert state["compareRunCharts"][0]["selectedMetrics"] == ["log10_lr", "t", "s", "score"]
+    link = Tracker(None, folder, "dreambooth").link(results.name)
+    assert f"/experiments/{experiment.experiment_id}/runs" in link
+    assert (
+        f"mlflow.sharedViewState.{parse_qs(urlsplit(link).fragment.partition('?')[2])['viewStateShareKey'][0]}"
+        in experiment.tags
+    )
 
 
 def test_a_training_is_a_run_with_curves_against_the_step(sweep):
