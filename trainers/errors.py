@@ -10,13 +10,14 @@ class ImageError(SpecError):
 
 
 class TrainingDiverged(RuntimeError):
-    """The loss became NaN or infinite."""
+    """The loss or the norm of its gradient became NaN or infinite."""
 
-    def __init__(self, step: int, loss: float, settings: str):
-        super().__init__(f"loss is {loss} at step {step} with {settings}; lower lr or mixed_precision=no may help")
-        self.step = step
-        self.loss = loss
-        self.settings = settings
+    def __init__(self, step: int, loss: float, norm: float, settings: str):
+        super().__init__(
+            f"loss is {loss} and gradient norm {norm} at step {step} with {settings}; "
+            "a lower lr, warm-up or mixed_precision=no may help"
+        )
+        self.step, self.loss, self.norm, self.settings = step, loss, norm, settings
 
     def __reduce__(self):
-        return type(self), (self.step, self.loss, self.settings)
+        return type(self), (self.step, self.loss, self.norm, self.settings)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 from torch import Tensor, nn
 
 from trainers.families import family_of
@@ -67,14 +66,11 @@ class Learner(nn.Module, ABC):
             return None
         return self.frozen(self.components.text_encoder, DTYPES[self.spec.mixed_precision])
 
-    def configure(self, device: torch.device) -> None:
+    def configure(self) -> None:
         """The options of speed, which change no result but its rounding."""
-        trainer = self.spec.trainer
-        eager = trainer.attention == "eager" or (trainer.attention == "auto" and device.type == "cpu")
-        self.unet.set_attn_processor(AttnProcessor() if eager else AttnProcessor2_0())
-        if trainer.channels_last:
+        if self.spec.trainer.channels_last:
             self.unet.to(memory_format=torch.channels_last)
-        if trainer.compile:
+        if self.spec.trainer.compile:
             self.unet.compile()
 
 

@@ -213,10 +213,9 @@ def _before_zero(progress: Progress, steps: int, step: int, loss: float) -> None
 def _accelerator(spec: TrainSpec) -> Accelerator:
     AcceleratorState._reset_state()  # or a process could not train in another precision than it did before
     unused = DistributedDataParallelKwargs(find_unused_parameters=spec.trainer.text_encoder_stop_step is not None)
-    try:
-        accelerator = Accelerator(mixed_precision=spec.mixed_precision, kwargs_handlers=[unused])
-    except ValueError as error:
-        raise SpecError(f"mixed_precision={spec.mixed_precision} does not work on this device: {error}") from error
+    accelerator = Accelerator(mixed_precision=spec.mixed_precision, kwargs_handlers=[unused])
+    if spec.mixed_precision == "fp16" and accelerator.device.type == "cpu":  # accelerate would train in fp32
+        raise SpecError("mixed_precision=fp16 needs a GPU and there is none; no or bf16")
     if spec.batch_size % accelerator.num_processes:
         raise SpecError(
             f"batch_size={spec.batch_size} cannot be shared by {accelerator.num_processes} processes; take a multiple"

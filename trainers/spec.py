@@ -130,7 +130,6 @@ class TrainerSpec:
     captions: bool = True  # a `.txt` beside an image is its prompt
     cache_latents: bool = True  # mean and deviation kept, latents sampled anew each step
     cache_text: bool = True  # text states kept where the text encoder is frozen
-    attention: str = "auto"  # auto: the faster of sdpa | eager on the device
     compile: bool = False
     channels_last: bool = False
     tf32: bool = False

@@ -31,7 +31,6 @@ def _choices(spec: TrainSpec) -> Iterator[str]:
         ("mixed_precision", spec.mixed_precision, PRECISIONS),
         ("trainer.optimizer", trainer.optimizer, OPTIMIZERS),
         ("trainer.lr_schedule", trainer.lr_schedule, LR_SCHEDULES),
-        ("trainer.attention", trainer.attention, ("auto", "sdpa", "eager")),
         ("trainer.templates", trainer.templates, ("object", "style")),
         *([("prior.sample.scheduler", spec.prior.sample.scheduler, SCHEDULERS)] if spec.prior else []),
     ):

@@ -1,0 +1,86 @@
+"""Class images."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.trainers import tiny
+from trainers.errors import SpecError
+from trainers.families import family_of
+from trainers.files import is_complete
+from trainers.prior import make_class_images, prior_signature, review_sheet
+from trainers.spec import PriorSpec, SampleSpec
+
+PRIOR = PriorSpec(num_class_images=5, sample=SampleSpec("euler_a", 2))
+PROMPT = "a photo of a dog"
+
+
+@pytest.fixture
+def components(pipelines):
+    model = tiny.model_spec(pipelines["epsilon"])
+    return family_of(model).load(model)
+
+
+def read(folder):
+    return [np.asarray(Image.open(path)) for path in sorted(folder.glob("*.png"))]
+
+
+def test_batches_and_interruption_do_not_matter(components, tmp_path):
+    whole = make_class_images(components, PROMPT, PRIOR, tmp_path / "whole", batch_size=5)
+    state = torch.random.get_rng_state()
+
+    def stop(done, count):
+        assert count == 5
+        if done >= 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        make_class_images(components, PROMPT, PRIOR, tmp_path / "parts", batch_size=2, progress=stop)
+    assert not is_complete(tmp_path / "parts")
+    assert len(read(tmp_path / "parts")) == 4
+    shown = []
+    parts = make_class_images(
+        components, PROMPT, PRIOR, tmp_path / "parts", batch_size=2, progress=lambda *p: shown.append(p)
+    )
+    assert shown == [(5, 5)]
+    assert is_complete(parts)
+    differences = [np.abs(a.astype(int) - b).max() for a, b in zip(read(whole), read(parts), strict=True)]
+    assert max(differences) <= 1
+    assert len({image.tobytes() for image in read(whole)}) == 5
+    assert torch.equal(state, torch.random.get_rng_state())
+
+
+def test_complete_images_are_not_made_again(components, tmp_path):
+    make_class_images(components, PROMPT, PRIOR, tmp_path)
+    make_class_images(None, PROMPT, PRIOR, tmp_path)
+
+
+def test_signature_is_of_all_that_matters():
+    model = tiny.ModelSpec(revision="r")
+    one = prior_signature(model, PROMPT, PRIOR)
+    assert one == prior_signature(model, PROMPT, replace(PRIOR, weight=0.5))
+    others = [
+        prior_signature(replace(model, revision="s"), PROMPT, PRIOR),
+        prior_signature(model, "a photo of a cat", PRIOR),
+        prior_signature(model, PROMPT, replace(PRIOR, seed=1)),
+        prior_signature(model, PROMPT, replace(PRIOR, num_class_images=6)),
+        prior_signature(model, PROMPT, replace(PRIOR, sample=SampleSpec("ddim", 2))),
+    ]
+    assert len({one, *others}) == 6
+
+
+def test_own_images(class_folder, tmp_path):
+    own = PriorSpec(num_class_images=5, folder=str(class_folder))
+    assert make_class_images(None, PROMPT, own, tmp_path / "unused") == class_folder
+    with pytest.raises(SpecError, match="holds 5 images and prior.num_class_images=6"):
+        make_class_images(None, PROMPT, replace(own, num_class_images=6), tmp_path)
+
+
+def test_review_sheet_shows_every_image(class_folder):
+    sheet = np.asarray(Image.open(review_sheet(class_folder, tile=32, columns=3)))
+    assert sheet.shape == (64, 96, 3)
+    tiles = [sheet[y : y + 16, x : x + 16] for y in (0, 32) for x in (0, 32, 64)]
+    assert [tile.std() > 20 for tile in tiles] == [True] * 5 + [False]

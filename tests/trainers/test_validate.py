@@ -1,0 +1,70 @@
+"""Settings that no training can have are said in one line, before anything is loaded."""
+
+import pytest
+
+from trainers.errors import SpecError
+from trainers.optimizers import make_schedule
+from trainers.spec import LR_SCHEDULES, ModelSpec, PriorSpec, SubjectSpec, TrainerSpec, TrainSpec
+from trainers.validate import complaints, validate
+
+
+def spec(trainer=None, **fields):
+    return TrainSpec(ModelSpec("r"), SubjectSpec("f", "dog"), TrainerSpec(**(trainer or {})), **fields)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (spec({"name": "hypernetwork"}), "trainer=hypernetwork is unknown; one of dreambooth, dreambooth_lora"),
+        (spec({"optimizer": "sgd"}), "trainer.optimizer=sgd is unknown; one of adamw, adamw8bit, prodigy, adafactor"),
+        (spec(mixed_precision="fp8"), "mixed_precision=fp8 is unknown; one of no, fp16, bf16"),
+        (spec(batch_size=0), "batch_size=0: must be 1 or more"),
+        (spec(lr=0.0), "lr=0.0: must be above 0"),
+        (spec(lr=float("nan")), "lr=nan: must be above 0"),
+        (spec({"lr_schedule": "cosine"}), "trainer.lr_schedule=cosine needs to know the number of steps"),
+        (spec({"lr_warmup_steps": 5}), "use lr_schedule=constant_with_warmup"),
+        (spec({"optimizer": "prodigy"}, use_8bit_adam=True), "use_8bit_adam=true contradicts"),
+        (spec({"name": "textual_inversion"}, train_text_encoder=True), "only new tokens learn"),
+        (spec({"name": "textual_inversion"}, prior=PriorSpec()), "the networks do not change"),
+        (spec({"text_encoder_lr": 1e-6}), "no effect without train_text_encoder=true"),
+        (spec({"min_snr_gamma": 0.0}), "must be above 0 (5 is usual)"),
+        (spec({"ema_decay": 1.0}), "must be in [0, 1)"),
+        (spec(prior=PriorSpec(num_class_images=0)), "prior.num_class_images=0: must be 1 or more"),
+    ],
+)
+def test_complaints(wrong, said):
+    (complaint,) = complaints(wrong)
+    assert said in complaint
+    assert "\n" not in complaint
+    with pytest.raises(SpecError):
+        validate(wrong)
+
+
+def test_usual_settings_pass():
+    validate(spec())
+    validate(spec({"text_encoder_lr": 1e-6, "text_encoder_stop_step": 100}, train_text_encoder=True, prior=PriorSpec()))
+    for schedule in LR_SCHEDULES:
+        validate(spec({"lr_schedule": schedule}, horizon=100))
+
+
+def rates(schedule, steps, warmup, horizon=None):
+    import torch
+
+    wanted = spec({"lr_schedule": schedule, "lr_warmup_steps": warmup}, horizon=horizon)
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=2.0)
+    scheduler = make_schedule(wanted, optimizer)
+    seen = []
+    for _ in range(steps):
+        seen.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return seen
+
+
+def test_schedules_follow_their_formulas():
+    import math
+
+    warm = [2 * i / 4 for i in range(4)]
+    assert rates("constant_with_warmup", 6, 4) == pytest.approx([*warm, 2, 2])
+    assert rates("linear", 8, 4, 8) == pytest.approx([*warm, 2, 1.5, 1, 0.5])
+    assert rates("cosine", 8, 4, 8) == pytest.approx([*warm, *(1 + math.cos(math.pi * i / 4) for i in range(4))])
