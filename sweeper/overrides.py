@@ -39,7 +39,13 @@ def check_arguments(arguments: Sequence[str], multirun: bool) -> None:
     except HydraException as error:
         raise SpecError(f"{str(error).splitlines()[0]}: an argument is KEY=VALUE, such as lr=2e-6.") from error
     defaults = OmegaConf.load(CONF / "sweep.yaml")
-    nested = [f"{g}.{k}" for g in GROUPS for o in options(g) for k in OmegaConf.load(CONF / g / f"{o}.yaml")]
+    nested = [
+        f"{g}.{k}"
+        for g in GROUPS
+        for o in options(g)
+        for k in OmegaConf.load(CONF / g / f"{o}.yaml")
+        if k != "defaults"
+    ]
     roots = [str(k) for k in defaults if k not in ("defaults", "hydra")]
     inner = [f"{k}.{i}" for k in roots if isinstance(defaults[k], DictConfig) for i in defaults[k]]
     known = [*roots, *inner, *nested, *GROUPS]
@@ -49,7 +55,7 @@ def check_arguments(arguments: Sequence[str], multirun: bool) -> None:
             raise SpecError(f"{override.input_line} has several values: add -m to sweep over them.")
         if key.startswith("hydra") or override.is_force_add() or override.is_add() or override.is_delete():
             continue
-        if key not in known and not key.startswith("trainer."):
+        if key not in known:
             near = difflib.get_close_matches(key, known, 3, 0.6)
             listed = " or ".join(near) if near else ", ".join([*AXES, *GROUPS])
             raise SpecError(f"{key} is no setting. Did you mean {listed}? python sweep.py --help lists them all.")
