@@ -65,10 +65,11 @@ def contrastive_loss(seen, read, wrong, scale):
     return 0.5 * both + torch.nn.functional.softplus(-margin).mean()
 
 
-def train(scenes, images, folder, eyes_steps=1500, steps=4200, batch=32):
+def train(scenes, images, folder, eyes_steps=1500, steps=4200, polish_steps=1500, batch=32):
     """Train on rendered `scenes` and their `images`; returns (CLIPModel, CLIPTokenizer).
 
-    First the image tower alone learns the ground truth (plain contrastive training stays blind to class), then both.
+    First the image tower alone learns the ground truth (plain contrastive training stays blind to class), then both; at
+    last the image tower again, with the text tower frozen as the U-Net knows it.
     """
     where, tokenizer = device(), tokens.build()
     torch.manual_seed(0)
@@ -95,6 +96,9 @@ def train(scenes, images, folder, eyes_steps=1500, steps=4200, batch=32):
 
     model = fit("clip-eyes", model, classify, steps=eyes_steps, lr=2e-3, folder=folder).train().requires_grad_(True)
     model = fit("clip", model, contrast, steps=steps, lr=2e-3, folder=folder)
+    model.train().requires_grad_(True)
+    model.clip.text_model.requires_grad_(False)
+    model = fit("clip-polish", model, contrast, steps=polish_steps, lr=1e-3, folder=folder)
     return model.clip.cpu(), tokenizer
 
 
