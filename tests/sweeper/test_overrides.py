@@ -9,6 +9,7 @@ from sweeper.overrides import CONF, check_arguments, expand, parse
 from sweeper.spec import AXES, shown
 from tests.trainers import tiny
 from trainers.errors import SpecError
+from trainers.spec import TRAINERS, TrainerSpec
 
 PROJECT = Path(__file__).parents[2]
 
@@ -138,3 +139,8 @@ def test_help_shows_every_axis_with_its_default():
     assert len(done.stdout.splitlines()) <= 40
     for group in ("model: miniature", "subject: cat_toy", "evaluation: paper, quick"):
         assert group in done.stdout
+
+
+def test_the_trainer_files_say_the_defaults(grid):
+    cells = grid("trainer=dreambooth,dreambooth_lora,textual_inversion,ti_dreambooth").cells
+    assert [cell.train.trainer for cell in cells] == [TrainerSpec(name=name) for name in TRAINERS]

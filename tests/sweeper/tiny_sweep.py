@@ -37,7 +37,7 @@ def make_models(root: Path) -> list[str]:
         f"model.resolution={side}",
         f"subject.images={root / 'images'}",
         "subject.class_noun=dog",
-        "evaluation.prompts=[a photo of {} in the beach,{} in the style]",
+        "evaluation.prompts=['a photo of {} in the beach','{} in the style']",
         "inference_steps=2",
         "batch_size=2",
         "steps=4",
