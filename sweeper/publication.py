@@ -33,7 +33,7 @@ def items(results: Results) -> dict[str, dict[str, Any]]:
             results, training, scored[training.signature]
         )
     for i, row in enumerate(results.rows):
-        if row.state == WAITING:
+        if row.state == WAITING or not (row.asked or i == results.best):  # the others are points of their training
             continue
         params = sorted((name, str(value)) for name, value in row.params.items())
         found[f"{results.name}/cell/{signature(row.training, params)}"] = _cell(results, row, i == results.best)

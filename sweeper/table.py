@@ -131,7 +131,7 @@ def write_results_json(path: Path, results: Results) -> Path:
         "step": best.step if best else None,
         "checkpoint": best.checkpoint if best else None,
         "export": results.export,
-        "cell": results.best,
+        "checkpoint_index": results.best,
         "region": results.positions(spot.region),
         "pareto": results.positions(spot.pareto),
         "knee": results.positions([spot.knee])[0] if spot.knee is not None else None,
@@ -151,7 +151,8 @@ def write_results_json(path: Path, results: Results) -> Path:
         "prompts": results.prompts,
         "baselines": results.baselines,
         "backbones": results.backbones,
-        "cells": [asdict(row) for row in results.rows],
+        "cells": [asdict(row) for row in results.rows if row.asked],
+        "checkpoints": [asdict(row) for row in results.rows],
         "trainings": [asdict(training) for training in results.trainings],
     }
     write_json(path, plain(content))
