@@ -1,18 +1,20 @@
 """One training, a checkpoint at a time: train -> sample -> score. Runs in a worker; writes into the store only."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
 
 from evaluation.evaluate import Baselines, evaluate, prepare
 from evaluation.spec import EvalSpec
 from sweeper.estimate import images_per_step
 from sweeper.jobs import Reporter
 from sweeper.plan import Point, Training
+from sweeper.rungs import scored_steps
 from sweeper.store import Store, claim
 from trainers.checkpoint import Checkpoint
 from trainers.families import family_of
@@ -24,27 +26,48 @@ from trainers.spec import SampleSpec, SubjectSpec, TrainSpec
 SAMPLE_BATCH = 16  # images at once
 
 
+class Stopped(Exception):
+    """The rest of the training is not worth its time; says why."""
+
+
 class Execution:
     """What one training needs while it runs. Of several processes all train; the first does everything else."""
 
-    def __init__(self, training: Training, store: Store, report: Reporter, process: PartialState) -> None:
-        self.training, self.spec = training, training.spec
+    def __init__(
+        self, training: Training, store: Store, report: Reporter, process: PartialState, stop: Callable[[int], str]
+    ) -> None:
+        self.training, self.spec, self.stop = training, training.spec, stop
         self.store, self.report, self.process = store, report, process
         self.baselines: dict[Path, Baselines] = {}
         self.trained = self.denoised = 0  # optimizer steps; images x inference steps
 
     def run(self) -> None:
-        """Does what is missing of the training's checkpoints, samples and scores."""
+        """Does what is missing of the training's checkpoints, samples and scores.
+
+        After each checkpoint, `stop(step)` says why to raise Stopped there, or nothing.
+        """
         self._load()
         class_images = self._class_images()
         with self._claimed(self.store.training(self.spec)):
             missing = self.store.left(self.training).missing
             steps = sorted({point.step for point in missing})
+            self._ask(max(scored_steps(self.training, self.store), default=0), steps)
             for checkpoint in self._checkpoints(steps, class_images):
                 if self.process.is_main_process:
                     for point in (p for p in missing if p.step == checkpoint.step):
                         self._evaluate(checkpoint, point)
                 self.process.wait_for_everyone()
+                self._ask(checkpoint.step, steps)
+
+    def _ask(self, step: int, steps: list[int]) -> None:
+        """Raises Stopped where there is something left to stop and a reason to."""
+        if not step or not steps or step >= steps[-1]:
+            return
+        reason = [self.stop(step) if self.process.is_main_process else ""]
+        if self.process.num_processes > 1:
+            broadcast_object_list(reason)
+        if reason[0]:
+            raise Stopped(reason[0])
 
     def _checkpoints(self, steps: list[int], class_images: Path | None) -> Iterator[Checkpoint]:
         """Trains; once out of memory, goes on with half the batch and twice the accumulation."""

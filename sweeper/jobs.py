@@ -2,6 +2,7 @@
 
 NAME.json           the training to run; workers take them in the order of their names
 NAME.status.json    what is being done, for the progress display
+NAME.verdict.json   of a guided job: up to which step its scores were judged, and why to stop there, if so
 NAME.result.json    how it ended; written last
 closed              no more will come
 """
@@ -55,6 +56,10 @@ class Job:
         return self.path.with_suffix(".status.json")
 
     @property
+    def _verdict(self) -> Path:
+        return self.path.with_suffix(".verdict.json")
+
+    @property
     def _result(self) -> Path:
         return self.path.with_suffix(".result.json")
 
@@ -67,6 +72,24 @@ class Job:
         """The step to export and the folder to export it to."""
         asked = read_json(self.path)["export"]
         return (asked[0], Path(asked[1])) if asked else None
+
+    @property
+    def early_stop(self) -> str | None:
+        return read_json(self.path)["early_stop"]
+
+    @property
+    def guided(self) -> bool:
+        """Whether it waits for the sweep's verdict after each checkpoint."""
+        return read_json(self.path)["guided"]
+
+    def judge(self, step: int, reason: str) -> None:
+        """Lets the training go on from the checkpoint at `step`, or, with a reason, stops it there."""
+        write_json(self._verdict, {"step": step, "reason": reason})
+
+    @property
+    def verdict(self) -> tuple[int, str]:
+        found = read_json(self._verdict) if self._verdict.exists() else {"step": 0, "reason": ""}
+        return found["step"], found["reason"]
 
     @property
     def status(self) -> Status | None:
@@ -129,12 +152,19 @@ def new_folder(sweep: Path) -> Path:
     return folder
 
 
-def add(folder: Path, training: Training, export: tuple[int, Path] | None = None) -> Job:
+def add(
+    folder: Path,
+    training: Training,
+    export: tuple[int, Path] | None = None,
+    early_stop: str | None = None,
+    guided: bool = False,
+) -> Job:
     """Asks for a training, or, with `export`, for its checkpoint at a step as a diffusers folder."""
     number = len(list(folder.glob("[0-9]*.log")))
     path = folder / f"{number:05d}-{training.spec.signature}.json"
     Job(path).log.touch()
-    write_json(path, {"training": asdict(training), "export": export})
+    asked = {"training": asdict(training), "export": export, "early_stop": early_stop, "guided": guided}
+    write_json(path, asked)
     return Job(path)
 
 

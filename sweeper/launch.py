@@ -175,5 +175,5 @@ class LocalEngine:
             if waiting and not lost:
                 for job in waiting:
                     job.finish(Outcome(FAIL, f"no worker could be started; see {worker.log}"))
-            elif waiting:
+            elif lost:  # also where nothing waits: more may come, of a search or to export
                 self.workers[index] = Worker(worker.lease, self.folder, self.store, worker.log)

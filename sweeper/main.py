@@ -34,6 +34,7 @@ class Settings:
     plan_only: bool
     gpus_per_trial: int
     keep: str
+    early_stop: str | None
     tracking_uri: str | None
     experiment: str
     engine: str
@@ -44,12 +45,15 @@ def settings_of(config: DictConfig, folder: str, engine: str) -> Settings:
     keep = config.keep if isinstance(config.keep, int) else str(config.keep)
     if not (keep in ("all", "best") or (isinstance(keep, int) and keep >= 1)):
         raise SpecError(f"keep={keep}: must be all, best, or a number of checkpoints, 1 or more.")
+    if config.early_stop not in (None, "overfit"):
+        raise SpecError(f"early_stop={config.early_stop}: must be overfit or null.")
     return Settings(
         output_dir=Path(folder).expanduser().absolute(),
         name=config.name,
         plan_only=checked("plan_only", config.plan_only, Axis(bool, "true or false")),
         gpus_per_trial=checked("gpus_per_trial", config.gpus_per_trial, count),
         keep=str(keep),
+        early_stop=config.early_stop,
         tracking_uri=config.tracking.uri,
         experiment=config.tracking.experiment,
         engine=engine,

@@ -56,10 +56,13 @@ class Sweep:
 
     def _train(self, engine: LocalEngine) -> None:
         for training in self._missing():
-            self.begun[training.spec.signature] = engine.add(jobs.add(self.work, training))
+            self.begun[training.spec.signature] = engine.add(self._job(training))
         labels = {job.path: self._label(job.training) for job in self.begun.values()}
         with Watch(self.console, labels) as watch:
             engine.wait(watch)
+
+    def _job(self, training: Training) -> Job:
+        return jobs.add(self.work, training, early_stop=self.settings.early_stop)
 
     def _missing(self) -> list[Training]:
         """What is left to do, the longest first, so that no device waits for one at the end."""

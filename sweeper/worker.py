@@ -12,13 +12,15 @@ import os
 import signal
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 from sweeper import jobs
-from sweeper.jobs import COMPLETE, FAIL, Job, Outcome, Reporter
+from sweeper.jobs import COMPLETE, FAIL, PRUNED, Job, Outcome, Reporter
 from sweeper.launch import PR_SET_PDEATHSIG
+from sweeper.rungs import overfit
 from sweeper.store import Store, claim
 
 POLL = 0.1  # seconds
@@ -27,16 +29,18 @@ PATIENCE = timedelta(hours=12)  # of the other processes, while the first sample
 
 def run_job(job: Job, store: Store, process) -> None:
     """One training; whatever it dies of, the others go on."""
-    from sweeper.execute import Execution
+    from sweeper.execute import Execution, Stopped
 
     report = Reporter(job)
     start = time.monotonic()
     log = logging.FileHandler(job.log)
     logging.getLogger().addHandler(log)
     try:
-        execution = Execution(job.training, store, report, process)
+        execution = Execution(job.training, store, report, process, stopper(job, store, report))
         execution.export(*job.export) if job.export else execution.run()
         outcome = Outcome(COMPLETE, rates=execution.rates())
+    except Stopped as stopped:
+        outcome = Outcome(PRUNED, str(stopped), rates=execution.rates())
     except Exception as error:
         logging.getLogger().error(traceback.format_exc())
         outcome = Outcome(FAIL, f"{type(error).__name__}: {error}".splitlines()[0])
@@ -48,6 +52,19 @@ def run_job(job: Job, store: Store, process) -> None:
     report.seconds["total"] = time.monotonic() - start
     if process.is_main_process:
         job.finish(replace(outcome, seconds=report.seconds))
+
+
+def stopper(job: Job, store: Store, report: Reporter) -> Callable[[int], str]:
+    """Why to stop the job after the checkpoint at a step, or nothing; of a guided job the sweep decides."""
+
+    def stop(step: int) -> str:
+        reason = overfit(job.training, store) if job.early_stop else ""
+        while job.guided and not reason and job.verdict[0] < step:
+            report("waiting for the verdict", step)
+            time.sleep(POLL)
+        return reason or job.verdict[1]
+
+    return stop
 
 
 def serve(folder: Path, store: Store, devices: list[Path], process) -> None:
