@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from trainers.checkpoint import saved_step
+from trainers.checkpoint import TrainState, saved_step
 from trainers.families import family_of
 from trainers.files import read_json
 from trainers.loop import train
@@ -58,21 +58,27 @@ def test_checkpoint_equals_a_training_of_its_length(spec, tmp_path, class_folder
     assert weights(shared[0])["unet/conv_in.weight"].ne(weights(shared[1])["unet/conv_in.weight"]).any()
 
 
-def test_killed_and_resumed_equals_uninterrupted(spec, tmp_path, class_folder):
+@pytest.mark.parametrize("hard", [True, False], ids=["killed", "stopped"])
+def test_interrupted_and_resumed_equals_uninterrupted(hard, spec, tmp_path, class_folder, monkeypatch):
+    """Killed, a training goes on from its last checkpoint; stopped, from the very step."""
     whole = run(spec, [2, 5], tmp_path / "whole", class_folder)[-1]
+    interrupted = tmp_path / "interrupted"
 
-    def die(step, loss):
+    def stop(step, loss):
         if step == 4:
+            if hard:
+                monkeypatch.setattr(TrainState, "save", lambda self, training: None)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(spec, [2, 5], tmp_path / "killed", class_folder, progress=die)
-    assert saved_step(tmp_path / "killed") == 2
+        run(spec, [2, 5], interrupted, class_folder, progress=stop)
+    monkeypatch.undo()
+    assert saved_step(interrupted) == (2 if hard else 4)
     trained = []
-    resumed = run(spec, [2, 5], tmp_path / "killed", class_folder, progress=lambda step, loss: trained.append(step))[-1]
-    assert trained == [3, 4, 5]
+    resumed = run(spec, [2, 5], interrupted, class_folder, progress=lambda step, loss: trained.append(step))[-1]
+    assert trained == ([3, 4, 5] if hard else [5])
     assert_equal(whole, resumed)
-    assert read_json(tmp_path / "killed" / "loss.json") == read_json(tmp_path / "whole" / "loss.json")
+    assert read_json(interrupted / "loss.json") == read_json(tmp_path / "whole" / "loss.json")
 
 
 def test_a_finished_training_is_extended(spec, tmp_path, class_folder):
