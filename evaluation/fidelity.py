@@ -56,12 +56,13 @@ def normalised(dino: np.ndarray, clip_t: np.ndarray, scale: Scale) -> Fidelity:
 
 
 def on_scale(values, zero, one, weights: Weights) -> tuple[np.ndarray, np.ndarray]:
-    """(mean - zero) / (one - zero) and its draws."""
-    ends = np.stack([zero, one])[:, None]
-    drawn_zero, drawn_one = drawn_means(ends, weights.of_units)
+    """(mean - zero) / (one - zero), and its draws to first order: a ratio's own draws run away over few prompts."""
+    length = one.mean() - zero.mean()
+    drawn_zero, drawn_one = drawn_means(np.stack([zero, one])[:, None], weights.of_units)
     with np.errstate(divide="ignore", invalid="ignore"):
-        drawn = (drawn_means(values, weights) - drawn_zero) / (drawn_one - drawn_zero)
-        return (means(values) - zero.mean()) / (one.mean() - zero.mean()), drawn
+        level = (means(values) - zero.mean()) / length
+        moved = drawn_means(values, weights) - drawn_zero - level[:, None] * (drawn_one - drawn_zero)
+        return level, level[:, None] + moved / length
 
 
 def harmonic(s: np.ndarray, t: np.ndarray) -> np.ndarray:
@@ -162,6 +163,12 @@ class Table:
         """Fidelity of `points` on some of the units."""
         scale = Scale(self.scale.s0[units], self.scale.t0[units], self.scale.tc[units], self.scale.sr)
         return normalised(points.take(self.dino)[..., units], points.take(self.clip_t)[..., units], scale)
+
+    def mixed(self, points: Points, point_of_unit: np.ndarray) -> Fidelity:
+        """Fidelity of one point that is another of `points` on every unit."""
+        units = np.arange(self.units)
+        dino, clip_t = (points.take(v)[point_of_unit, :, units].T[None] for v in (self.dino, self.clip_t))
+        return normalised(dino, clip_t, self.scale)
 
 
 def read_table(scorecards: Sequence[dict | None], baselines: Sequence[dict | None]) -> Table:

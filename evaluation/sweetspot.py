@@ -8,7 +8,7 @@ that offers the photographs for every prompt (Tc):
 
 so that untuned is about (0, 1), a perfect copier (1, 0), the ideal (1, 1). The score is the harmonic mean of s and t.
 Among the checkpoints within one paired standard error of the best score, the earliest step wins, then the lowest lr.
-It is chosen on one half of the prompts and reported on the other.
+What is reported of it was measured on prompts that had no part in choosing it: one half chooses, the other measures.
 """
 
 from collections.abc import Sequence
@@ -23,6 +23,8 @@ from evaluation.fidelity import Fidelity, Points, Scale, Table, read_table
 from evaluation.vetoes import VETOES, vetoed
 
 EDGE = 2 / 3  # share of the draws whose best point lies at the end of an axis, from which on the grid ends too early
+
+RISE = 0.05  # of s, that counts as learning more of the subject
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,8 @@ class SweetSpot:
     score: tuple[float, ...] = ()  # harmonic mean of s and t, each within 0..1
     intervals: dict[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)  # 95 %, of s, t and score
     vetoes: tuple[tuple[str, ...], ...] = ()  # per candidate, in words
-    reported: dict[str, tuple[float, float, float]] = field(default_factory=dict)  # of the best: mean, low, high,
-    # measured on the prompts that had no part in choosing it
+    reported: dict[str, tuple[float, float, float]] = field(default_factory=dict)  # s, t, score of what is chosen:
+    # mean, low and high, on prompts that had no part in choosing it
     conditional_on: str = ""  # what the intervals do not cover, in words
     suggestion: str = ""  # what to try next
 
@@ -87,43 +89,60 @@ def find(
     shown |= {"pareto": points.members(pareto), "knee": points.one_of(knee(whole, pareto), shown["score"])}
     if none := why_none(whole, allowed, held, points):
         return SweetSpot(False, "none", none[0], suggestion=none[1], **shown)
-    best, region, verdict, suggestion = choose(table, points, allowed, onset)
-    reported = table.fidelity(points, halves(table.units)[1])
+    best, region = choose(whole, allowed)
+    verdict, suggestion = judge(whole, allowed, points, onset)
+    reported = honest(table, points, allowed)
     candidate = points.one_of(best, shown["score"])
     reason = words.reason(
         verdict,
         candidates[candidate].words,
-        float(reported.s[best]),
-        float(reported.t[best]),
+        float(reported.s[0]),
+        float(reported.t[0]),
         [candidates[points.one_of(g, shown["score"])].words for g in region if g != best],
         onset[points.keys[best][0]],
     )
     return SweetSpot(
-        True, verdict, reason, candidate, points.members(region), reported=reported.summary(best),
-        suggestion=suggestion, **shown,
+        True, verdict, reason, candidate, points.members(region), reported=reported.summary(0), suggestion=suggestion,
+        **shown,
     )  # fmt: skip
 
 
-def choose(table, points, allowed, onset) -> tuple[int, np.ndarray, str, str]:
-    """The point to take, the points as good as it, the verdict and what to try next; from one half of the prompts."""
-    half = table.fidelity(points, halves(table.units)[0])
-    score = np.where(allowed & np.isfinite(half.score), half.score, -np.inf)
-    top = int(np.argmax(score))  # points are in order of step, then lr: the first of equals
-    error = np.nan_to_num((half.score_draws[top] - half.score_draws).std(1))
+def choose(fidelity: Fidelity, allowed: np.ndarray) -> tuple[int, np.ndarray]:
+    """The point to take and all that are as good: within one paired standard error of the best score.
+
+    Points are in order of step, then lr, and the first of them is taken.
+    """
+    score = np.where(allowed & np.isfinite(fidelity.score), fidelity.score, -np.inf)
+    top = int(np.argmax(score))
+    error = np.nan_to_num((fidelity.score_draws[top] - fidelity.score_draws).std(1))
     region = np.flatnonzero(score[top] - score <= error)
-    best = int(region[0])
-    if len(points.keys) == 1:
-        return best, region, "single", words.SINGLE
-    if is_flat(half, allowed):
-        return best, region, "flat", words.FLAT
-    directions = grid_edges(half, score > -np.inf, points, onset)
-    return best, region, "edge" if directions else "region", words.extend(directions, points.steps, points.lrs)
+    return int(region[0]), region
 
 
-def halves(units: int) -> tuple[np.ndarray, np.ndarray]:
-    """The prompts to choose on, every other one, and those to report on; all for both where there are under four."""
+def honest(table: Table, points: Points, allowed: np.ndarray) -> Fidelity:
+    """Fidelity of what is chosen, on prompts that had no part in choosing it: chosen on one half of the prompts and
+    measured on the other, both ways. The best of many looks better than it is on the prompts that made it the best."""
+    point_of_unit = np.empty(table.units, dtype=int)
+    for on, off in halves(table.units):
+        point_of_unit[off] = choose(table.fidelity(points, on), allowed)[0]
+    return table.mixed(points, point_of_unit)
+
+
+def halves(units: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Every other prompt and the rest, both ways; all and all where there are under four."""
     everything = np.arange(units)
-    return (everything[::2], everything[1::2]) if units >= 4 else (everything, everything)
+    one, other = everything[::2], everything[1::2]
+    return [(one, other), (other, one)] if units >= 4 else [(everything, everything)]
+
+
+def judge(fidelity: Fidelity, allowed: np.ndarray, points: Points, onset: dict) -> tuple[str, str]:
+    """The verdict and what to try next."""
+    if len(points.keys) == 1:
+        return "single", words.SINGLE
+    if is_flat(fidelity, allowed):
+        return "flat", words.FLAT
+    directions = grid_edges(fidelity, allowed, points, onset)
+    return "edge" if directions else "region", words.extend(directions, points.steps, points.lrs)
 
 
 def refusal(scale: Scale) -> str:
@@ -184,8 +203,8 @@ def overfit_onset(steps: np.ndarray, curve: Fidelity) -> int | None:
         if (
             learned[best_s]
             and lower(curve.t_draws[best_t] - curve.t_draws[i]) > 0
-            and not lower(curve.s_draws[i] - curve.s_draws[best_s]) > 0
-            and not (lower(curve.s_draws[i + 1 :] - curve.s_draws[i]) > 0).any()
+            and not lower(curve.s_draws[i] - curve.s_draws[best_s]) > RISE
+            and not (lower(curve.s_draws[i + 1 :] - curve.s_draws[i]) > RISE).any()
         ):
             return int(steps[i])
     return None

@@ -60,7 +60,7 @@ def conditional_on(prompts: int, images: int, seeds: int, photographs: int) -> s
     """What was resampled for the intervals, and what they take as given."""
     units = prompts if prompts > 1 else images
     resampled = f"{prompts} prompts of {images} images" if prompts > 1 else f"{images} images of one prompt"
-    split = "half to choose, half to report" if units >= 4 else "too few to choose on one half and report on the other"
+    split = "one half chooses for the other" if units >= 4 else "too few for one half to choose for the other"
     trainings = f" and {seeds} training seeds, given" if seeds > 1 else ", given one training seed and"
     return f"95 % bootstrap over {resampled} ({split}){trainings} these {photographs} photographs"
 

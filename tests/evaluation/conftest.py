@@ -46,7 +46,7 @@ def vision_config(**kwargs):
     )  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="session", autouse=True)
 def _one_thread():
     torch.set_num_threads(1)
 
