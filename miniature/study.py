@@ -30,7 +30,7 @@ DOCS = Path(__file__).parents[1] / "docs" / "miniature"
 STEPS = (100, 200, 400, 800, 1200)
 LRS = (1e-6, 2e-6, 5e-6)
 LR_SCALE = 40
-PLACED, PLAIN, CLASS = 16, 8, 8
+PLACED, PLAIN, CLASS = 16, 2, 8
 """Images a checkpoint: of the subject in new places, of the subject in no place, of the plain class prompt."""
 
 MEASURES = {

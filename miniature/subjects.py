@@ -24,7 +24,7 @@ IDENTITIES = {
     },
     "pig_head": {
         "noun": "pig head",
-        "color": "white",
+        "color": "yellow",
         "shade": "plain",
         "snout": "blue",
         "ear_shape": "up",
