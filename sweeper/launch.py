@@ -87,9 +87,9 @@ class Worker:
 
     @property
     def locks(self) -> list[Path]:
-        """One per device and user of this machine, so that two sweeps take turns rather than sharing a device."""
+        """One per GPU and user of this machine, so that two sweeps take turns rather than run out of its memory."""
         folder = Path(tempfile.gettempdir()) / f"dreambooth-sweep-{os.getuid()}"
-        return [folder / f"device-{name}" for name in dict.fromkeys(self.lease.devices)]
+        return [folder / f"gpu-{name}" for name in self.lease.devices if name != "cpu"]
 
     @property
     def group(self) -> set[int]:

@@ -64,6 +64,10 @@ def start(*arguments: str) -> subprocess.Popen:
 
 def sweep(*arguments: str) -> tuple[int, str]:
     """Exit code and everything printed."""
-    process = start(*arguments)
-    output, _ = process.communicate(timeout=400)
+    with start(*arguments) as process:
+        try:
+            output, _ = process.communicate(timeout=600)
+        except subprocess.TimeoutExpired:
+            process.terminate()
+            raise
     return process.returncode, output
