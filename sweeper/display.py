@@ -62,8 +62,9 @@ class _Rate(ProgressColumn):
 class Watch:
     """Shows each job's work, and the sweep's; on no terminal, a line when a training begins or ends."""
 
-    def __init__(self, console: Console, labels: dict[Path, str]) -> None:
-        self.console, self.labels = console, labels
+    def __init__(self, console: Console, labels: dict[Path, str], count: int | None = None) -> None:
+        """labels: of the jobs to show; more may come, then `count` is how many in all."""
+        self.console, self.labels, self.count = console, labels, len(labels) if count is None else count
         self.quiet = not console.is_terminal
         self.said: dict[Path, str] = {}
         self.tasks: dict[Path, tuple[TaskID, str]] = {}  # and the phase it shows
@@ -80,7 +81,7 @@ class Watch:
 
     def __enter__(self) -> "Watch":
         self.progress.start()
-        if len(self.labels) > 1:
+        if self.count > 1:
             self.whole = self.progress.add_task("sweep, percent", total=100)
         return self
 
@@ -101,8 +102,8 @@ class Watch:
                 self._show(job.path, status)
                 if self.quiet:
                     self._say(job.path, "started")
-        if len(self.labels) > 1:
-            self.progress.update(self.whole, completed=int(100 * done / len(self.labels)))
+        if self.count > 1:
+            self.progress.update(self.whole, completed=int(100 * done / self.count))
 
     def _show(self, path: Path, status: Status) -> None:
         """A bar for what the job is doing; each kind of work has its own, as rates differ."""

@@ -40,6 +40,7 @@ class Sweep:
         """Everything from the plan to the table. Returns the exit code: 1 if a cell failed."""
         self.work = jobs.new_folder(self.folder)
         self.begun: dict[str, Job] = {}  # by signature of the training
+        self.earlier: dict[str, Job] = {}  # of former runs of a search, which ends trainings for good
         uri, experiment = self.settings.tracking_uri, self.settings.experiment
         with (
             Tracker(uri, self.settings.output_dir, experiment) as tracker,
@@ -78,7 +79,7 @@ class Sweep:
             self.grid,
             self.plan,
             self.store,
-            self.begun,
+            {**self.earlier, **self.begun},
             name=self.folder.name,
             folder=self.folder,
             command=shlex.join(["python", *sys.argv]),
