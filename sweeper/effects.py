@@ -1,7 +1,7 @@
 """What each axis does to a metric, from the factorial grid: main effects and two-way interactions."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -23,7 +23,7 @@ def effects(places: Sequence[dict[str, Any]], axes: dict[str, Sequence[Any]], va
         for name, levels in axes.items()
         if 1 < len(levels) <= LEVELS and (position := {v: i for i, v in enumerate(levels)})
     }
-    codes = {name: np.array(code) for name, code in factors.items()}
+    codes = {name: np.array(code, dtype=int) for name, code in factors.items()}
     sizes = {name: len(axes[name]) for name in codes}
     return {
         "levels": {name: matched_means(name, codes, sizes[name], y) for name in codes},
@@ -53,20 +53,20 @@ def matched_means(name: str, codes: dict[str, np.ndarray], size: int, y: np.ndar
 
 def variance_shares(codes: dict[str, np.ndarray], sizes: dict[str, int], y: np.ndarray) -> list[dict[str, Any]]:
     """The share of the variance that each axis and each pair of axes explains (sums of squares of type II)."""
-    total = float(((y - y.mean()) ** 2).sum()) if len(y) else 0.0
+    y = y - y.mean() if len(y) else y
+    total = float(y @ y)
     if total <= 1e-12 * max(1, len(y)):
         return []
-    mains = {name: np.eye(sizes[name])[code][:, 1:] for name, code in codes.items()}
-    additive = _residual(list(mains.values()), y)
-    shares = []
-    for name in mains:
-        without = _residual([m for other, m in mains.items() if other != name], y)
-        shares.append({"term": [name], "share": (without - additive) / total})
-    for a, b in combinations(mains, 2):
-        crossed = (mains[a][:, :, None] * mains[b][:, None, :]).reshape(len(y), -1)
-        together = _residual([*mains.values(), crossed], y)
-        shares.append({"term": [a, b], "share": (additive - together) / total})
-    return sorted(shares, key=lambda entry: -entry["share"])
+    terms: dict[tuple[str, ...], np.ndarray] = {(): np.ones((len(y), 1))}
+    terms |= {(name,): np.eye(sizes[name])[code][:, 1:] for name, code in codes.items()}
+    mains = [term for term in terms if term]
+    pairs = [(a, b) for (a,), (b,) in combinations(mains, 2)]
+    terms |= {(a, b): (terms[a,][:, :, None] * terms[b,][:, None, :]).reshape(len(y), -1) for a, b in pairs}
+    explained = _explained(terms, y)
+    additive = explained([(), *mains])
+    shares = {term: additive - explained([(), *(m for m in mains if m != term)]) for term in mains}
+    shares |= {pair: explained([(), *mains, pair]) - additive for pair in pairs}
+    return [{"term": list(t), "share": v / total} for t, v in sorted(shares.items(), key=lambda item: -item[1])]
 
 
 def pair_means(a: np.ndarray, b: np.ndarray, rows: int, columns: int, y: np.ndarray) -> list[list[float]]:
@@ -77,8 +77,15 @@ def pair_means(a: np.ndarray, b: np.ndarray, rows: int, columns: int, y: np.ndar
     return np.divide(total, count, out=np.full((rows, columns), np.nan), where=count > 0).tolist()
 
 
-def _residual(blocks: list[np.ndarray], y: np.ndarray) -> float:
-    """Sum of squares that a linear model with an intercept leaves."""
-    design = np.hstack([np.ones((len(y), 1)), *blocks])
-    solution = np.linalg.lstsq(design, y, rcond=None)[0]
-    return float(((y - design @ solution) ** 2).sum())
+def _explained(terms: dict[tuple[str, ...], np.ndarray], y: np.ndarray) -> Callable[[list[tuple[str, ...]]], float]:
+    """A function from a choice of terms to the sum of squares that a linear model of them explains."""
+    design = np.hstack(list(terms.values()))
+    gram, projected = design.T @ design, design.T @ y
+    ends = np.cumsum([columns.shape[1] for columns in terms.values()])
+    place = {term: np.arange(end - terms[term].shape[1], end) for term, end in zip(terms, ends, strict=True)}
+
+    def explained(chosen: list[tuple[str, ...]]) -> float:
+        index = np.concatenate([place[term] for term in chosen])
+        return float(projected[index] @ np.linalg.lstsq(gram[np.ix_(index, index)], projected[index], rcond=None)[0])
+
+    return explained

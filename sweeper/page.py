@@ -61,7 +61,7 @@ def page_data(results: Results) -> dict[str, Any]:
     return {
         "axes": {name: {"values": values, "shown": [show(v) for v in values]} for name, values in axes.items()},
         "place": {name: _positions(values, [place.get(name) for place in places]) for name, values in axes.items()},
-        "varying": {name: [show(row.params.get(name)) for row in rows] for name in varying(results) or {"steps": ()}},
+        "varying": {name: [show(row.params.get(name)) for row in rows] for name in varying(results)},
         "metrics": {name: [_short(row.metrics.get(name)) for row in rows] for name in metrics},
         "intervals": {
             name: [[_short(end) for end in row.intervals.get(name, (None, None))] for row in rows]
@@ -135,11 +135,11 @@ def words(results: Results) -> dict[str, Any]:
         "veto_kinds": veto_kinds(results),
         "faults": [(i, row) for i, row in enumerate(rows) if row.state != COMPLETE],
         "done": done,
-        "chosen_params": {name: best.params.get(name) for name in varying(results) or {"steps": ()}} if best else {},
+        "chosen_params": {name: best.params.get(name) for name in varying(results)} if best else {},
         "prompt": results.prompts[0] if results.prompts else "",
         "metrics": metric_names(rows),
         "effect_metrics": [name for name in SCORES if any(name in row.metrics for row in rows)],
-        "seconds": sum(results.timings.values()),
+        "seconds": sum(value for name, value in results.timings.items() if name != "wall"),
     }
 
 

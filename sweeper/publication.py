@@ -24,7 +24,7 @@ FILES = ("report.html", "results.csv", "results.json", "contact_sheet*.png")
 def items(results: Results) -> dict[str, dict[str, Any]]:
     """Every run of the sweep by its key, the sweep first: what is wanted of the tracker, whatever it shows now."""
     found = {f"{results.name}/sweep": _sweep(results)}
-    scored = defaultdict(list)
+    axes, scored = varying(results), defaultdict(list)
     for row in results.rows:
         if row.state == COMPLETE:
             scored[row.training].append(row)
@@ -36,7 +36,7 @@ def items(results: Results) -> dict[str, dict[str, Any]]:
         if row.state == WAITING or not (row.asked or i == results.best):  # the others are points of their training
             continue
         params = sorted((name, str(value)) for name, value in row.params.items())
-        found[f"{results.name}/cell/{signature(row.training, params)}"] = _cell(results, row, i == results.best)
+        found[f"{results.name}/cell/{signature(row.training, params)}"] = _cell(results, row, i == results.best, axes)
     for key, item in found.items():
         item["tags"] |= {"sweep": results.name, "key": key, "subject": results.subject, "model": results.model}
     return found
@@ -47,7 +47,7 @@ def _sweep(results: Results) -> dict[str, Any]:
     files = sorted(path for pattern in FILES for path in results.folder.glob(pattern))
     tags = {"kind": "sweep", "mlflow.note.content": _note(results), "command": results.command}
     if best:
-        tags["sweet_spot"] = differs(results, best)
+        tags["sweet_spot"] = differs(best, varying(results))
     numbers = {f"plan/{name}": value for name, value in results.plan.items()}
     numbers |= {f"seconds/{name}": value for name, value in results.timings.items()}
     return {
@@ -75,7 +75,7 @@ def _quoted(text: str) -> str:
     return re.sub(r"([\\`*_{}\[\]()#+!|<>~-])", r"\\\1", text)
 
 
-def _training(results: Results, training: TrainingResult, rows: list[Row]) -> dict[str, Any]:
+def _training(results: Results, training: TrainingResult, rows: list[Row], axes: Iterable[str]) -> dict[str, Any]:
     """The loss and every metric of its checkpoints against the step; several ways of sampling are several curves."""
     ways = [axis for axis in results.axes if axis in SAMPLING]
     metrics, images = [("loss", loss, step) for step, loss in training.loss if math.isfinite(loss)], []
@@ -85,7 +85,7 @@ def _training(results: Results, training: TrainingResult, rows: list[Row]) -> di
         key = f"{IMAGE_KEY} {way}".strip()
         images += [(key, 0, results.untuned_of(row)), (key, row.step, row.samples)]
     return {
-        "name": f"training {_words(training.params, varying(results))}".strip(),
+        "name": f"training {_words(training.params, axes)}".strip(),
         "state": training.state,
         "params": _params(training.params),
         "tags": {"kind": "training", "training": training.signature}
@@ -96,7 +96,7 @@ def _training(results: Results, training: TrainingResult, rows: list[Row]) -> di
     }
 
 
-def _cell(results: Results, row: Row, chosen: bool) -> dict[str, Any]:
+def _cell(results: Results, row: Row, chosen: bool, axes: Iterable[str]) -> dict[str, Any]:
     tags = {"kind": "cell" if row.asked else "checkpoint", "training": row.training}
     tags |= _fate(row.state, row.reason, row.log)
     if row.vetoes:
@@ -106,7 +106,7 @@ def _cell(results: Results, row: Row, chosen: bool) -> dict[str, Any]:
     if chosen:
         tags["sweet_spot"] = "this one"
     return {
-        "name": _words(row.params, varying(results)) or f"steps={row.step}",
+        "name": _words(row.params, axes),
         "state": row.state,
         "params": _params(row.params),
         "tags": tags,

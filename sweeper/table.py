@@ -5,7 +5,7 @@ import io
 import math
 import textwrap
 from collections.abc import Iterable
-from dataclasses import asdict, is_dataclass
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,16 +42,15 @@ def metric_names(rows: Iterable[Row]) -> list[str]:
 
 
 def varying(results: Results) -> dict[str, tuple[Any, ...]]:
-    """The axes of the pages: those that vary, and the steps evaluated on the way."""
+    """The axes of the pages: those that vary, with the steps evaluated on the way; at least the steps."""
     steps = tuple(sorted({row.step for row in results.rows}))
     axes = {name: values for name, values in results.axes.items() if name != "steps"}
-    return axes | ({"steps": steps} if len(steps) > 1 else {})
+    return axes | ({"steps": steps} if len(steps) > 1 or not axes else {})
 
 
-def differs(results: Results, row: Row, *, steps: bool = True) -> str:
+def differs(row: Row, names: Iterable[str]) -> str:
     """A row in the words of what varies: `lr=2e-6 steps=400`."""
-    names = varying(results) or {"steps": ()}
-    return " ".join(f"{name}={show(row.params.get(name))}" for name in names if steps or name != "steps")
+    return " ".join(f"{name}={show(row.params.get(name))}" for name in names)
 
 
 def raster(results: Results) -> tuple[dict[str, tuple[Any, ...]], list[dict[str, Any]]]:
@@ -59,10 +58,11 @@ def raster(results: Results) -> tuple[dict[str, tuple[Any, ...]], list[dict[str,
 
     Where the rows fill less than half of the grid of the axes (a random search), the axes are `run` and `steps`.
     """
-    axes = varying(results) or {"steps": (results.rows[0].step,)} if results.rows else {}
+    axes = varying(results)
     places = [row.params for row in results.rows]
     if len(results.rows) * 2 < math.prod(map(len, axes.values())):
-        places = [{"run": differs(results, row, steps=False), "steps": row.step} for row in results.rows]
+        names = [name for name in axes if name != "steps"]
+        places = [{"run": differs(row, names), "steps": row.step} for row in results.rows]
         runs = tuple(dict.fromkeys(places[i]["run"] for i in ranked(results)))
         axes = {"run": runs} | {name: values for name, values in axes.items() if name == "steps"}
     return axes, places
@@ -96,7 +96,7 @@ def records(results: Results) -> list[dict[str, Any]]:
 def plain(value: Any) -> Any:
     """`value` as JSON types; what is not a finite number becomes null."""
     if is_dataclass(value) and not isinstance(value, type):
-        return plain(asdict(value))
+        return plain(vars(value))
     if isinstance(value, dict):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
@@ -151,9 +151,9 @@ def write_results_json(path: Path, results: Results) -> Path:
         "prompts": results.prompts,
         "baselines": results.baselines,
         "backbones": results.backbones,
-        "cells": [asdict(row) for row in results.rows if row.asked],
-        "checkpoints": [asdict(row) for row in results.rows],
-        "trainings": [asdict(training) for training in results.trainings],
+        "cells": [row for row in results.rows if row.asked],
+        "checkpoints": results.rows,  # those on the way too; `cell`, `region`, `pareto`, `knee` count in this list
+        "trainings": results.trainings,
     }
     write_json(path, plain(content))
     return path
@@ -170,8 +170,9 @@ def print_table(results: Results, console: Console) -> None:
         console.print(
             f"… and {len(complete) - SHOWN:,} more in {escape(str(results.folder / 'results.csv'))}", style="dim"
         )
+    axes = varying(results)
     for row in stopped[:SHOWN]:
-        words = f"{differs(results, row)}: {row.reason or 'no reason given'}"
+        words = f"{differs(row, axes)}: {row.reason or 'no reason given'}"
         console.print(Text.assemble((f"{row.state} ", "red"), words))
     if len(stopped) > SHOWN:
         console.print(f"… and {len(stopped) - SHOWN:,} more without a result", style="dim")
@@ -195,7 +196,7 @@ def _widest(results: Results, shown: list[int], console: Console) -> Table:
 
 
 def _table(results: Results, shown: list[int], metrics: list[str], intervals: Iterable[str]) -> Table:
-    axes = varying(results) or {"steps": ()}
+    axes = varying(results)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     table.add_column("")
     for name in [*axes, *metrics]:

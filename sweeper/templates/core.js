@@ -79,7 +79,7 @@ const rowIndex = new Map();
 for (let i = 0; i < count; i++) rowIndex.set(axisNames.map((name) => data.place[name][i]).join(), i);
 const rowAt = (place) => rowIndex.get(axisNames.map((name) => place[name]).join());
 
-const drawings = [];
+const drawings = new Map(); // plot -> how to paint it
 
 /** Draws with plotly in the page's colours, and again when they change. `build` returns [traces, layout]. */
 function draw(div, build) {
@@ -96,7 +96,7 @@ function draw(div, build) {
     };
     return Plotly.react(div, traces, base, { displayModeBar: false, responsive: true });
   };
-  drawings.push([div, paint]);
+  drawings.set(div, paint);
   return paint();
 }
 
@@ -108,7 +108,7 @@ function plots(box, titles) {
 }
 
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
-  for (const [div, paint] of drawings) if (div.isConnected) paint();
+  for (const [div, paint] of drawings) div.isConnected ? paint() : drawings.delete(div);
 });
 
 function openCell(i) {

@@ -1,62 +1,72 @@
 "use strict";
 {
-  const slider = axisNames.includes("steps") ? "steps" : null;
-  const free = axisNames.filter((name) => name !== slider);
-  const place = startPlace();
-  let tile = 0;
-  let down = free.find((name) => name === "lr") ?? free.find((name) => name === "run") ?? free[0] ?? null;
-  let right = free.find((name) => name !== down && data.axes[name].values.length <= 12) ?? null;
+  const prompts = images.tiles.length > 1 ? ["prompt"] : [];
+  const sides = [...axisNames, ...prompts]; // what may run down or across
+  const place = { ...startPlace(), prompt: 0 };
   const most = 40;
+  const length = (name) => (name === "prompt" ? images.tiles.length : data.axes[name].values.length);
+  const words = (name, v) => (name === "prompt" ? tileWords(images.tiles[v]) : `${name} ${data.axes[name].shown[v]}`);
 
-  const header = (axis, v) => make("th", { textContent: axis ? `${axis} ${data.axes[axis].shown[v]}` : "" });
+  const others = axisNames.filter((name) => name !== "steps");
+  let down = others.find((name) => name === "lr" || name === "run") ?? others[0] ?? "steps";
+  let across = others.find((name) => name !== down && length(name) <= 12) ?? prompts[0] ?? axisNames.find((name) => name !== down);
+
+  const along = (name) => (name ? [...Array(Math.min(most, length(name))).keys()].map((v) => ({ [name]: v })) : [{}]);
+  const header = (at) => make("th", { textContent: Object.entries(at).map(([name, v]) => words(name, v)).join() });
 
   function cell(at) {
     const i = rowAt(at);
     if (i === undefined) return make("td");
-    const late = slider && data.onset[i] !== null && data.axes[slider].values[at[slider]] >= data.onset[i];
+    const late = data.onset[i] !== null && data.axes.steps?.values[at.steps] >= data.onset[i];
     const caption = [metric("score", i) === null ? "" : `score ${number(metric("score", i))}`, data.vetoes[i].length ? "veto" : "", late ? "overfit" : ""];
-    return make("td", {}, cellTile(i, tile), make("div", { className: "caption", textContent: caption.filter(Boolean).join(" · ") }));
+    return make("td", {}, cellTile(i, at.prompt), make("div", { className: "caption", textContent: caption.filter(Boolean).join(" · ") }));
+  }
+
+  function untuned(at) {
+    const i = rowAt(at) ?? data.ranked[0];
+    return make("td", {}, tileOf(images.untuned[images.untuned_of[i]], at.prompt, "untuned model"));
   }
 
   function show() {
-    const columns = right ? data.axes[right].values.map((_, v) => v) : [null];
-    const rows = (down ? data.axes[down].values.map((_, v) => v) : [null]).slice(0, most);
-    const untuned = columns.map((c) => {
-      const i = rowAt({ ...place, ...(right ? { [right]: c } : {}) }) ?? data.ranked[0];
-      return make("td", {}, tileOf(images.untuned[images.untuned_of[i]], tile, "untuned model"));
-    });
-    const body = rows.map((r) => make("tr", {}, header(down, r), ...columns.map((c) => cell({ ...place, ...(down ? { [down]: r } : {}), ...(right ? { [right]: c } : {}) }))));
-    byId("raster").replaceChildren(make("tr", {}, make("th"), ...columns.map((c) => header(right, c))),
-      make("tr", {}, make("th", { textContent: "untuned model" }), ...untuned), ...body);
+    const columns = along(across).map((at) => ({ ...place, ...at }));
+    byId("raster").replaceChildren(
+      make("tr", {}, make("th"), ...along(across).map(header)),
+      make("tr", {}, make("th", { textContent: "untuned model" }), ...columns.map(untuned)),
+      ...along(down).map((row) => make("tr", {}, header(row), ...columns.map((column) => cell({ ...column, ...row })))));
   }
 
   function stepSlider() {
-    const words = make("output");
-    const input = make("input", { type: "range", min: 0, max: data.axes[slider].values.length - 1, value: place[slider] });
-    const update = () => { place[slider] = Number(input.value); words.textContent = `steps ${data.axes[slider].shown[place[slider]]}`; };
+    const output = make("output");
+    const input = make("input", { type: "range", min: 0, max: length("steps") - 1, value: place.steps });
+    const update = () => { place.steps = Number(input.value); output.textContent = words("steps", place.steps); };
     input.addEventListener("input", () => { update(); show(); });
     update();
-    return make("label", {}, words, input);
+    return make("label", {}, output, input);
+  }
+
+  function choice(name) {
+    if (name === "steps") return stepSlider();
+    const options = [...Array(length(name)).keys()].map((v) => [v, name === "prompt" ? words(name, v) : data.axes[name].shown[v]]);
+    return select(name, options, place[name], (v) => { place[name] = Number(v); show(); });
   }
 
   function controls() {
-    const sides = free.map((name) => [name, name]);
-    const fields = [];
-    if (slider) fields.push(stepSlider());
-    if (images.tiles.length > 1) fields.push(select("prompt", images.tiles.map((t, k) => [k, tileWords(t)]), tile, (k) => { tile = Number(k); show(); }));
-    fields.push(...axisSelects(place, [slider, down, right], show));
-    if (free.length > 1) {
-      fields.push(select("down", sides, down, (name) => { if (name === right) right = down; down = name; controls(); show(); }));
-      fields.push(select("across", sides, right, (name) => { if (name === down) down = right; right = name; controls(); show(); }));
+    const fixed = sides.filter((name) => name !== down && name !== across).sort((a, b) => (b === "steps") - (a === "steps"));
+    const names = sides.map((name) => [name, name]);
+    const fields = fixed.map(choice);
+    if (sides.length > 1) {
+      fields.push(select("down", names, down, (name) => { if (name === across) across = down; down = name; controls(); show(); }));
+      fields.push(select("across", names, across, (name) => { if (name === down) down = across; across = name; controls(); show(); }));
     }
     byId("grid-controls").replaceChildren(...fields);
   }
 
-  if (images.tiles.length) {
+  if (images.tiles.length && count) {
     controls();
     show();
     const carried = images.rows.filter(Boolean).length;
-    const lacking = carried < count ? ` This page carries the images of ${carried} of ${count} checkpoints.` : "";
+    const complete = data.state.filter((state) => state === "COMPLETE").length;
+    const lacking = carried < complete ? ` This page carries the images of ${carried.toLocaleString("en")} of ${complete.toLocaleString("en")} checkpoints.` : "";
     byId("grid-note").textContent = `Framed: the sweet spot; dashed: as good as it. Click an image for all of its prompts.${lacking}`;
   } else {
     byId("grid").remove();

@@ -39,8 +39,7 @@
   if (data.metrics.s) {
     const div = byId("pareto-plot");
     const options = axisNames.filter((name) => data.axes[name].values.length <= 8);
-    byId("pareto-controls").append(select("colour", options.map((name) => [name, name]), by, (name) => { by = name; Plotly.react(div, ...repaint()); }));
-    const repaint = () => { const [traces, layout] = build(); return [traces, { ...div.layout, ...layout, xaxis: div.layout.xaxis, yaxis: div.layout.yaxis }]; };
+    byId("pareto-controls").append(select("colour", options.map((name) => [name, name]), by, (name) => { by = name; drawings.get(div)(); }));
     draw(div, build).then(() => {
       div.on("plotly_hover", (event) => { const i = event.points[0].customdata; if (i !== undefined) preview(i); });
       div.on("plotly_click", (event) => { const i = event.points[0].customdata; if (i !== undefined) openCell(i); });

@@ -48,7 +48,7 @@
   }
 
   function line(i) {
-    const notes = [data.state[i] === "COMPLETE" ? "" : `${data.state[i]} ${data.reason[i]}`, ...data.vetoes[i], data.asked[i] ? "" : "on the way"];
+    const notes = [data.state[i] === "COMPLETE" ? "" : data.state[i], data.reason[i], ...data.vetoes[i], data.asked[i] ? "" : "on the way"];
     const tr = make("tr", { className: i === data.best ? "chosen" : "" },
       make("td", {}, images.rows[i] ? cellTile(i, 0) : null),
       ...Object.keys(data.varying).map((name) => make("td", { textContent: data.varying[name][i] })),
