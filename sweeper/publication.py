@@ -29,9 +29,8 @@ def items(results: Results) -> dict[str, dict[str, Any]]:
         if row.state == COMPLETE:
             scored[row.training].append(row)
     for training in results.trainings:
-        found[f"{results.name}/training/{training.signature}"] = _training(
-            results, training, scored[training.signature]
-        )
+        rows = scored[training.signature]
+        found[f"{results.name}/training/{training.signature}"] = _training(results, training, rows, axes)
     for i, row in enumerate(results.rows):
         if row.state == WAITING or not (row.asked or i == results.best):  # the others are points of their training
             continue
