@@ -44,18 +44,25 @@ def checkpoint_bytes(spec: TrainSpec) -> int:
     return 4 * (unet + text_encoder * spec.train_text_encoder)
 
 
-def disk(left: Sequence[Left]) -> int:
-    """Bytes that the work will add, of checkpoints, training states (weights and two moments) and samples."""
+def disk(left: Sequence[Left], keep: str = "all") -> int:
+    """Bytes that the work will add at most, of checkpoints, training states (weights and two moments) and samples.
+
+    Where losing checkpoints are deleted: those of one training at work, and those that are kept.
+    """
     sizes: dict[tuple[ModelSpec, bool], int] = {}
-    total = 0
+    samples = 0
+    weights = []
     for each in left:
         spec = each.training.spec
         key = spec.model, spec.train_text_encoder
         sizes[key] = sizes.get(key) or checkpoint_bytes(spec)
         checkpoints = len({point.step for point in each.missing})
-        total += sizes[key] * (checkpoints + 3 * bool(each.missing))
-        total += sum(point.images for point in each.missing) * spec.model.resolution**2
-    return total
+        weights.append(sizes[key] * (checkpoints + 3 * bool(each.missing)))
+        samples += sum(point.images for point in each.missing) * spec.model.resolution**2
+    if keep == "all":
+        return sum(weights) + samples
+    kept = 1 if keep == "best" else int(keep)
+    return min(sum(weights), max(weights, default=0) + kept * max(sizes.values(), default=0)) + samples
 
 
 def seconds(left: Sequence[Left], store: Store) -> float | None:

@@ -108,7 +108,7 @@ def run(grid: Grid, settings: Settings) -> int:
     left = [store.left(training) for training in plan.trainings]
     bill = cost(left, store)
     models = " ".join(dict.fromkeys(t.spec.model.name for t in plan.trainings))
-    print_plan(console, bill, grid.axes, estimate.seconds(left, store), estimate.disk(left), models)
+    print_plan(console, bill, grid.axes, estimate.seconds(left, store), estimate.disk(left, settings.keep), models)
     if settings.plan_only:
         return 0
     estimate.check_models(plan)

@@ -3,6 +3,7 @@
 import shlex
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from sweeper.jobs import Job
 from sweeper.launch import LocalEngine, leases
 from sweeper.overrides import Grid, label
 from sweeper.plan import Cost, Plan, Training
+from sweeper.prune import losers, prune
 from sweeper.results import FAIL, Results
 from sweeper.store import Store
 from sweeper.tracking import Tracker
@@ -35,6 +37,7 @@ class Sweep:
     settings: "Settings"
     console: Console
     start: float  # time.monotonic() of the typed line
+    pruned: int = 0  # trainings after which losing checkpoints were deleted
 
     def run(self) -> int:
         """Everything from the plan to the table. Returns the exit code: 1 if a cell failed."""
@@ -49,6 +52,7 @@ class Sweep:
             self._train(engine)
             results = self._export(self._collect(), engine)
             jobs.close(self.work)
+            results = self._prune(results, final=True)
             paths = report.write(results)
             tracker.publish(results)
         self._remember()
@@ -60,7 +64,21 @@ class Sweep:
             self.begun[training.spec.signature] = engine.add(self._job(training))
         labels = {job.path: self._label(job.training) for job in self.begun.values()}
         with Watch(self.console, labels) as watch:
-            engine.wait(watch)
+            engine.wait(lambda running: self._watch(watch, running))
+
+    def _watch(self, watch: Watch, running: Sequence[Job]) -> None:
+        """Shows the progress, and, where not everything is kept, deletes after each training what has lost by now."""
+        watch(running)
+        finished = sum(1 for job in self.begun.values() if job.outcome)
+        if self.settings.keep != "all" and finished > self.pruned:
+            self.pruned = finished
+            self._prune(self._collect(), final=False)
+
+    def _prune(self, results: Results, final: bool) -> Results:
+        lost = losers(results, self.settings.keep, final)
+        prune(self.plan, self.store, lost)
+        rows = (replace(r, checkpoint=None) if (r.training, r.step) in lost else r for r in results.rows)
+        return replace(results, rows=tuple(rows))
 
     def _job(self, training: Training) -> Job:
         return jobs.add(self.work, training, early_stop=self.settings.early_stop)

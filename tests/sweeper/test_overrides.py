@@ -121,7 +121,9 @@ def test_numbers_are_shown_as_typed():
 def test_the_plan_needs_no_torch(tiny_model, tmp_path):
     code = "import sys, runpy; sys.argv = ['sweep.py', *sys.argv[1:]]\n"
     code += "try:\n    runpy.run_path('sweep.py', run_name='__main__')\n"
-    code += "finally:\n    print(*[m for m in ('torch', 'mlflow', 'diffusers', 'optuna', 'pandas') if m in sys.modules])"
+    code += (
+        "finally:\n    print(*[m for m in ('torch', 'mlflow', 'diffusers', 'optuna', 'pandas') if m in sys.modules])"
+    )
     arguments = ["-m", "plan_only=true", "lr=1e-6,2e-6", f"output_dir={tmp_path}", *tiny_model]
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=PROJECT, check=False

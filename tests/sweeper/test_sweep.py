@@ -71,7 +71,10 @@ def test_the_sweet_spot_loads_as_a_pipeline(finished):
     if not spot["found"]:
         pytest.skip("random models need not have a sweet spot")
     pipeline = DiffusionPipeline.from_pretrained(spot["export"])
-    assert pipeline("a photo of sks dog", num_inference_steps=2, output_type="np", height=16, width=16).images.shape[-1] == 3
+    assert (
+        pipeline("a photo of sks dog", num_inference_steps=2, output_type="np", height=16, width=16).images.shape[-1]
+        == 3
+    )
 
 
 def test_mlflow_has_a_run_for_the_sweep_each_training_and_each_cell(finished):

@@ -27,9 +27,9 @@ def make_models(root: Path) -> list[str]:
     tokenizer.save_pretrained(root / "clip")
     ViTModel(ViTConfig(**vision), add_pooling_layer=False).save_pretrained(root / "dino")
     for name in ("clip", "dino"):
-        CLIPImageProcessorPil(
-            size={"shortest_edge": side}, crop_size={"height": side, "width": side}
-        ).save_pretrained(root / name)
+        CLIPImageProcessorPil(size={"shortest_edge": side}, crop_size={"height": side, "width": side}).save_pretrained(
+            root / name
+        )
     return [
         f"model.repo={root / 'pipeline'}",
         f"model.clip={root / 'clip'}",
