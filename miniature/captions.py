@@ -119,7 +119,10 @@ def caption(scene, rng, must_name=()):
 
 def false_caption(scene, rng):
     """A caption of `scene` with one fact wrong: its class, its context, its colour or one detail."""
-    sayable = list(phrases(scene)) + (["color"] if "color" in scene.facts and scene.style != "sketch" else [])
+    sayable = list(phrases(scene))
+    if "color" in scene.facts and scene.style != "sketch":
+        # As often as all details together.
+        sayable += ["color"] * max(1, len(sayable))
     kind = rng.choice(["class", "context"] + (["attribute", "attribute"] if sayable else []))
     if kind == "context" and scene.context != "plain":
         others = [context for context in CONTEXTS if context not in ("plain", scene.context)]
@@ -134,6 +137,10 @@ def wrong_attribute(scene, rng, attribute):
     others = [value for value in values(scene.noun, attribute) if value not in (truth, "none")]
     if not others:
         return caption(as_another_class(scene, rng), rng)
+    # The most tempting falsehood is a colour that the image does hold, elsewhere.
+    elsewhere = [value for name, value in scene.facts.items() if name != attribute and value in others]
+    if elsewhere and rng.random() < 0.7:
+        others = elsewhere
     return caption(scene.with_facts(**{attribute: rng.choice(others)}), rng, must_name=(attribute,))
 
 

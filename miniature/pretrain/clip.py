@@ -65,7 +65,7 @@ def contrastive_loss(seen, read, wrong, scale):
     return 0.5 * both + torch.nn.functional.softplus(-margin).mean()
 
 
-def train(scenes, images, folder, eyes_steps=1500, steps=4200, polish_steps=1500, batch=32):
+def train(scenes, images, folder, eyes_steps=1500, steps=4200, polish_steps=3000, batch=32):
     """Train on rendered `scenes` and their `images`; returns (CLIPModel, CLIPTokenizer).
 
     First the image tower alone learns the ground truth (plain contrastive training stays blind to class), then both; at
