@@ -68,8 +68,9 @@ def sample(pipeline, prompts, seed=0, guidance=GUIDANCE, steps=STEPS, batch=50):
     for start in range(0, len(prompts), batch):
         part = list(prompts[start : start + batch])
         noise = [torch.Generator().manual_seed(seed * 1_000_003 + start + i) for i in range(len(part))]
-        images.append(pipeline(part, num_inference_steps=steps, guidance_scale=guidance, generator=noise,
-                               output_type="np").images)
+        images.append(
+            pipeline(part, num_inference_steps=steps, guidance_scale=guidance, generator=noise, output_type="np").images
+        )
     return (np.concatenate(images) * 255).round().astype(np.uint8)
 
 

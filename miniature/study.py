@@ -189,8 +189,14 @@ def draw_lines(axis, rows, measure_name):
     for lr, prior in sorted({(row["lr"], row["prior"]) for row in rows}):
         line = [row for row in rows if (row["lr"], row["prior"]) == (lr, prior)]
         label = f"{lr:g}{' with prior' if prior else ''}"
-        axis.plot([row["step"] for row in line], [row[measure_name] for row in line], "--" if prior else "-",
-                  marker=".", color=f"C{LRS.index(lr) if lr in LRS else 3}", label=label)
+        axis.plot(
+            [row["step"] for row in line],
+            [row[measure_name] for row in line],
+            "--" if prior else "-",
+            marker=".",
+            color=f"C{LRS.index(lr) if lr in LRS else 3}",
+            label=label,
+        )
     axis.grid(alpha=0.3)
 
 

@@ -94,8 +94,10 @@ def painting(image, seed):
     """Flat patches of warm, slightly uneven paint."""
     pixels = np.asarray(image.filter(ImageFilter.ModeFilter(5)).filter(ImageFilter.GaussianBlur(0.6)), dtype=np.float32)
     wash = np.random.default_rng(seed).normal(0, 8, (4, 4, 3))
-    wash = np.stack([np.asarray(Image.fromarray(wash[..., c].astype(np.float32)).resize((SIZE, SIZE), 3))
-                     for c in range(3)], axis=-1)
+    wash = np.stack(
+        [np.asarray(Image.fromarray(wash[..., c].astype(np.float32)).resize((SIZE, SIZE), 3)) for c in range(3)],
+        axis=-1,
+    )
     pixels = (pixels * 0.8 + 38) * (1.1, 1.0, 0.76) + wash
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
 

@@ -24,7 +24,7 @@ NOISE_SCHEDULE = {
 }
 SNR_CEILING = 5.0
 EMPTY_CAPTIONS = 0.1
-STEPS = 6000
+STEPS = 4000
 
 
 def build(text_width=128):
