@@ -33,10 +33,11 @@
     const values = data.axes[across].values;
     const shapes = [];
     const vertical = (x0, x1, more) => shapes.push({ type: "rect", xref: "x", yref: "paper", y0: 0, y1: 1, x0, x1, line: { width: 0 }, layer: "below", ...more });
+    const last = values.length - 1;
     rows.forEach((i, v) => {
-      if (!region.has(i) || typeof values[v] !== "number") return;
-      const left = v ? (values[v - 1] + values[v]) / 2 : values[v] - (values[1] - values[0]) / 4;
-      const right = v < values.length - 1 ? (values[v + 1] + values[v]) / 2 : values[v] + (values[v] - values[v - 1]) / 4;
+      if (!region.has(i) || last < 1 || typeof values[v] !== "number") return;
+      const left = v ? (values[v - 1] + values[v]) / 2 : values[0] - (values[1] - values[0]) / 4;
+      const right = v < last ? (values[v + 1] + values[v]) / 2 : values[last] + (values[last] - values[last - 1]) / 4;
       vertical(left, right, { fillcolor: color("accent"), opacity: 0.12 });
     });
     const onset = rows.filter((i) => i !== undefined).map((i) => data.onset[i]).find((step) => step !== null);

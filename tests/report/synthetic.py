@@ -70,7 +70,7 @@ def make_results(
 
 
 def _row(folder: Path, params: dict, images: bool, prompts: tuple) -> Row:
-    dose = params["lr"] / 2e-6 * params["steps"] / 700 * (1.3 if params.get("train_text_encoder") else 1.0)
+    dose = params.get("lr", 2e-6) / 2e-6 * params["steps"] / 700 * (1.3 if params.get("train_text_encoder") else 1.0)
     prior = 0.6 if params.get("prior_preservation") else 1.0
     s = 1 / (1 + math.exp(-3.2 * (math.log(dose) + 0.45)))
     t = 1 - 0.75 / (1 + math.exp(-3.0 * (math.log(dose * prior) - 0.9)))
