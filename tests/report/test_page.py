@@ -29,7 +29,7 @@ def _open(path, tmp_path) -> tuple[str, str]:
     ]
     command += ["--disable-background-networking", "--disable-component-update", "--enable-logging=stderr"]
     command += [f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=6000", "--dump-dom", path.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     return done.stdout, "\n".join(line for line in done.stderr.splitlines() if "CONSOLE" in line)
 
 
