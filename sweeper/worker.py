@@ -101,10 +101,12 @@ def main() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
     from accelerate import PartialState
+    from accelerate.utils import parse_flag_from_env
 
     import sweeper.execute  # noqa: F401  - seconds of imports, before the first training rather than in it
 
-    serve(given.jobs, Store(given.store), given.device, PartialState(timeout=PATIENCE))
+    process = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"), timeout=PATIENCE)
+    serve(given.jobs, Store(given.store), given.device, process)
 
 
 if __name__ == "__main__":

@@ -90,7 +90,7 @@ class Latents:
             (i, self.crop(i, torch.tensor([0, 0, flip]))) for i in range(len(self.photos)) for flip in self.flip_draws
         ]
         if file.exists():
-            stored = load_file(file, device=str(device))
+            stored = {k: v.to(device) for k, v in load_file(file).items()}  # safetensors knows no cpu:0
         else:
             moments = [self.encode(self.pixels(i, crop)) for i, crop in crops]
             stored = {"mean": torch.cat([m for m, _ in moments]), "std": torch.cat([s for _, s in moments])}
