@@ -35,7 +35,7 @@ from trainers.spec import ModelSpec, SampleSpec, SubjectSpec, TrainSpec
 ROOT = Path(__file__).parents[1]
 WEIGHTS = ROOT / "miniature" / "weights"
 PLACED, CLASS, TRUTH_SEED = 4, 8, 1000  # images a new place, images of the plain class prompt, their noise
-SAMPLING = SampleSpec("dpm", inference_steps=15, guidance_scale=5.0, precision="bf16")
+SAMPLING = SampleSpec("dpm", inference_steps=12, guidance_scale=5.0, precision="bf16")
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,9 @@ class Curve:
         return f"{self.subject}-{self.lr:g}-{self.seed}"
 
 
-def spec_of(curve: Curve, lr_scale: float) -> TrainSpec:
+def spec_of(curve: Curve, pipeline: Path, lr_scale: float) -> TrainSpec:
     noun, images = IDENTITIES[curve.subject]["noun"], FOLDER / curve.subject
-    model = ModelSpec(revision="miniature", repo=str(WEIGHTS / "pipeline"), lr_scale=lr_scale)
+    model = ModelSpec(revision="miniature", repo=str(pipeline), lr_scale=lr_scale)
     words = {"instance_prompt": f"a photo of sks {noun}", "class_prompt": f"a photo of a {noun}"}
     subject = SubjectSpec(fingerprint(images), noun, images=str(images), **words)
     return TrainSpec(model, subject, lr=curve.lr, seed=curve.seed, batch_size=2)
@@ -62,7 +62,9 @@ def quick() -> EvalSpec:
     config = yaml.safe_load((ROOT / "conf" / "evaluation" / "quick.yaml").read_text())
     counts = {name: config[name] for name in ("images_per_prompt", "class_images", "seed")}
     encoders = {"clip_repo": str(WEIGHTS / "clip"), "dino_repo": str(WEIGHTS / "identity")}
-    return EvalSpec(tuple(config["prompts_by_kind"]["object"]), clip="miniature", dino="miniature", **counts, **encoders)
+    return EvalSpec(
+        tuple(config["prompts_by_kind"]["object"]), clip="miniature", dino="miniature", **counts, **encoders
+    )
 
 
 # --- measuring ---------------------------------------------------------------------------------------------------
@@ -84,12 +86,12 @@ def truth(components, curve: Curve, words: str, folder: Path) -> dict[str, float
     }
 
 
-def measure(curve: Curve, steps: list[int], lr_scale: float, state: Path) -> dict:
+def measure(curve: Curve, pipeline: Path, steps: list[int], lr_scale: float, state: Path) -> dict:
     """Everything about one curve, from its file where it is done: steps, scorecards, truths and the untuned model's."""
     file = state / curve.name / "measured.json"
     if file.exists():
         return read_json(file)
-    spec, evaluation = spec_of(curve, lr_scale), quick()
+    spec, evaluation = spec_of(curve, pipeline, lr_scale), quick()
     judged = (spec.subject, SAMPLING, evaluation)
     untuned, noun = family_of(spec.model).load(spec.model), spec.subject.class_noun
     folder = state / f"untuned-{curve.subject}"
@@ -211,12 +213,13 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=(0, 1, 2))
     parser.add_argument("--steps", nargs="+", type=int, default=(25, 50, 100, 150, 200, 300))
     parser.add_argument("--lr-scale", type=float, default=40)
+    parser.add_argument("--pipeline", type=Path, default=WEIGHTS / "pipeline")
     parser.add_argument("--state", type=Path, default=ROOT / "outputs" / "validation")
     options = parser.parse_args()
     curves = {}
     for seed, subject, lr in product(options.seeds, options.subjects, options.lrs):
         curve = Curve(subject, lr, seed)
-        curves[curve] = measure(curve, list(options.steps), options.lr_scale, options.state)
+        curves[curve] = measure(curve, options.pipeline, list(options.steps), options.lr_scale, options.state)
         print(curve.name, *(f"{good:.2f}" for good in goodness(curves[curve])), flush=True)
     table = compare(curves)
     for name, row in sorted(table.items(), key=lambda item: item[1]["regret"]):

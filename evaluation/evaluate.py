@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from evaluation.baselines import photograph_values, read_photographs
-from evaluation.features import clip_encoder, dino_encoder, encode
+from evaluation.features import ClipEncoder, DinoEncoder, clip_encoder, dino_encoder, encode
 from evaluation.metrics import METRICS, Reference, Samples, score
 from evaluation.sample import Progress, no_progress, read_images, sample_images
 from evaluation.spec import EvalSpec, class_words, fill, subject_words
@@ -40,14 +40,13 @@ def prepare(
     progress: Progress = no_progress,
 ) -> Baselines:
     """Samples and scores the untuned model on the class's words. What is already in `folder` is not made again."""
-    clip, dino = encoders(evaluation, device)
-    photographs = encode(read_photographs(subject.images, components.model.resolution), clip, dino)
-    texts = clip.text([fill(prompt, class_words(subject.class_noun)) for prompt in evaluation.prompts])
-    reference = Reference(photographs, texts)
     words = class_words(subject.class_noun)
-    card = scorecard(components, subject, words, sample, evaluation, reference, folder, device, batch_size, progress)
-    values = {"untuned": card["values"], "photographs": plain(photograph_values(reference))}
-    return Baselines(reference, values, folder)
+    clip, dino = encoders(evaluation, str(device))
+    photographs = encode(read_photographs(subject.images, components.model.resolution), clip, dino)
+    reference = Reference(photographs, clip.text([fill(prompt, words) for prompt in evaluation.prompts]))
+    sitting = Sitting(components, subject, sample, evaluation, folder, str(device), batch_size, progress)
+    untuned = sitting.scorecard(words, reference)["values"]
+    return Baselines(reference, {"untuned": untuned, "photographs": plain(photograph_values(reference))}, folder)
 
 
 def evaluate(
@@ -67,61 +66,72 @@ def evaluate(
     metrics: name -> mean over images. values: name -> [prompt][image]. backbones: name -> encoder. images: name ->
     how many were averaged. seconds: sample, score. Samples lie in `folder`, those of the class prompt in its `class/`.
     """
-    words = subject_words(subject.identifier, subject.class_noun)
-    return scorecard(
-        components, subject, words, sample, evaluation, baselines.reference, folder, device, batch_size, progress
-    )
+    sitting = Sitting(components, subject, sample, evaluation, folder, str(device), batch_size, progress)
+    return sitting.scorecard(subject_words(subject.identifier, subject.class_noun), baselines.reference)
 
 
-def scorecard(
-    components, subject, words, sample, evaluation, reference, folder, device, batch_size, progress
-) -> dict[str, Any]:
-    made_for = signature(components.model, subject, words, sample, evaluation)
-    if (folder / SCORES).exists() and (card := read_json(folder / SCORES))["made_for"] == made_for:
+@dataclass(frozen=True)
+class Sitting:
+    """One model to be sampled and scored."""
+
+    components: Any
+    subject: SubjectSpec
+    sample: SampleSpec
+    evaluation: EvalSpec
+    folder: Path
+    device: str
+    batch_size: int
+    progress: Progress
+
+    def scorecard(self, words: str, reference: Reference) -> dict[str, Any]:
+        made_for = signature(self.components.model, self.subject, words, self.sample, self.evaluation)
+        file = self.folder / SCORES
+        if file.exists() and (card := read_json(file))["made_for"] == made_for:
+            return card
+        start = time.perf_counter()
+        placed = self.components.to(self.device, self.sample.precision)
+        pixels = self.sampled(placed, words)
+        middle = time.perf_counter()
+        if self.sample.precision != "no":
+            placed = self.components.to(self.device)  # losses are compared in fp32
+        photographs, prompt = reference.photographs.pixels, instance_prompt(self.subject)
+        losses = denoising_losses(placed, photographs, prompt, self.device)
+        prompts, of_class = (encode(p, *encoders(self.evaluation, self.device)) for p in pixels)
+        values = score(Samples(prompts, of_class, losses), reference)
+        card = {
+            "made_for": made_for,
+            "metrics": {name: mean(v) for name, v in values.items()},
+            "values": plain(values),
+            "backbones": {name: backbone(METRICS[name].backbone, self.evaluation) for name in values},
+            "images": {name: int(np.isfinite(v).sum()) for name, v in values.items()},
+            "seconds": {"sample": middle - start, "score": time.perf_counter() - middle},
+        }
+        write_json(file, card)
         return card
-    start = time.perf_counter()
-    placed = components.to(device, sample.precision)
-    pixels = sample_all(placed, subject, words, sample, evaluation, folder, device, batch_size, progress)
-    sampled = time.perf_counter()
-    if sample.precision != "no":
-        placed = components.to(device)  # losses are compared in fp32
-    losses = denoising_losses(placed, reference.photographs.pixels, instance_prompt(subject), device)
-    values = score(Samples(*(encode(p, *encoders(evaluation, device)) for p in pixels), losses), reference)
-    card = {
-        "made_for": made_for,
-        "metrics": {name: mean(v) for name, v in values.items()},
-        "values": plain(values),
-        "backbones": {name: backbone(METRICS[name].backbone, evaluation) for name in values},
-        "images": {name: int(np.isfinite(v).sum()) for name, v in values.items()},
-        "seconds": {"sample": sampled - start, "score": time.perf_counter() - sampled},
-    }
-    write_json(folder / SCORES, card)
-    return card
+
+    def sampled(self, placed, words: str) -> list[np.ndarray]:
+        """Images of the prompts [P, K, H, W, 3] and of the class prompt [1, images, ...], as their PNGs hold them."""
+        evaluation, pixels, before = self.evaluation, [], 0
+        sets = [
+            (self.folder, evaluation.prompts, evaluation.images_per_prompt),
+            (self.folder / "class", (class_prompt(self.subject),), evaluation.class_images),
+        ]
+        total = sum(len(prompts) * images for _, prompts, images in sets)
+        for place, prompts, images in sets:
+            sample_images(
+                placed, self.sample, words, prompts, images, evaluation.seed, place, device=self.device,
+                batch_size=self.batch_size,
+                progress=lambda done, _, before=before: self.progress(before + done, total),
+            )  # fmt: skip
+            pixels.append(read_images(place, len(prompts), images))
+            before += len(prompts) * images
+        return pixels
 
 
-def sample_all(
-    components, subject, words, sample, evaluation, folder, device, batch_size, progress
-) -> list[np.ndarray]:
-    """Images of the prompts [P, K, H, W, 3] and of the class prompt [1, images, H, W, 3], as their PNGs hold them."""
-    sets = [
-        (folder, evaluation.prompts, evaluation.images_per_prompt),
-        (folder / "class", (class_prompt(subject),), evaluation.class_images),
-    ]
-    total, before, pixels = sum(len(prompts) * images for _, prompts, images in sets), 0, []
-    for place, prompts, images in sets:
-        sample_images(
-            components, sample, words, prompts, images, evaluation.seed, place, device=device, batch_size=batch_size,
-            progress=lambda done, _, before=before: progress(before + done, total),
-        )  # fmt: skip
-        pixels.append(read_images(place, len(prompts), images))
-        before += len(prompts) * images
-    return pixels
-
-
-def encoders(evaluation: EvalSpec, device):
+def encoders(evaluation: EvalSpec, device: str) -> tuple[ClipEncoder, DinoEncoder]:
     return (
-        clip_encoder(evaluation.clip_repo, evaluation.clip, str(device)),
-        dino_encoder(evaluation.dino_repo, evaluation.dino, str(device)),
+        clip_encoder(evaluation.clip_repo, evaluation.clip, device),
+        dino_encoder(evaluation.dino_repo, evaluation.dino, device),
     )
 
 

@@ -23,7 +23,6 @@ from evaluation.fidelity import Fidelity, Points, Scale, Table, read_table
 from evaluation.vetoes import VETOES, vetoed
 
 EDGE = 2 / 3  # share of the draws whose best point lies at the end of an axis, from which on the grid ends too early
-
 RISE = 0.05  # of s, that counts as learning more of the subject
 
 
@@ -160,7 +159,7 @@ def why_none(whole: Fidelity, allowed: np.ndarray, held: list[dict], points: Poi
     if not allowed.any():
         names = [name for v in held for name in v]
         commonest = max(VETOES, key=names.count)
-        return words.all_vetoed(commonest, len(points.keys)), f"try {VETOES[commonest].advice}"
+        return words.all_vetoed(commonest, len(points.keys)), f"Try {VETOES[commonest].advice}."
     if not (lower(whole.s_draws[allowed]) > 0).any():
         return words.NOTHING_LEARNED, words.more(points.steps, points.lrs)
     if not (lower(whole.score_draws[allowed]) > 0).any():

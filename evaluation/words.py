@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-REFUSED = "use photographs that show the subject alike, or an encoder that knows such images"
+REFUSED = "Use photographs that show the subject alike, or an encoder that knows such images."
 NO_SUBJECT_SCALE = (
     "The photographs are no more alike (DINO {:.3f}) than the untuned model's images are like them ({:.3f}), "
     "so subject fidelity cannot be measured."
@@ -15,8 +15,8 @@ NO_PROMPT_SCALE = (
 )
 NOTHING_LEARNED = "No checkpoint resembles the subject more than the untuned model does."
 PROMPTS_LOST = "Every checkpoint that shows the subject ignores the prompts."
-SINGLE = "sweep steps or lr to have something to compare it with"
-FLAT = "a wider grid or evaluation=paper may tell them apart"
+SINGLE = "Sweep steps or lr to have something to compare it with."
+FLAT = "A wider grid or evaluation=paper may tell them apart."
 VETOED = {
     "copying": "copies the photographs",
     "noise": "makes noisier images than the untuned model",
@@ -73,15 +73,15 @@ def extend(directions: Sequence[str], steps: np.ndarray, lrs: np.ndarray) -> str
         "higher lr": lambda: f"lr={beyond(lrs, up=True)}",
         "lower lr": lambda: f"lr={beyond(lrs, up=False)}",
     }
-    return "extend the grid: " + ", ".join(tries[d]() for d in directions) if directions else ""
+    return f"Extend the grid: {', '.join(tries[d]() for d in directions)}." if directions else ""
 
 
 def more(steps: np.ndarray, lrs: np.ndarray) -> str:
-    return f"train harder: lr={beyond(lrs, up=True)} or steps={2 * steps.max()}"
+    return f"Train harder: lr={beyond(lrs, up=True)} or steps={2 * steps.max()}."
 
 
 def less(steps: np.ndarray, lrs: np.ndarray) -> str:
-    return f"train less: lr={beyond(lrs, up=False)} or steps={max(1, steps.min() // 2)}"
+    return f"Train less: lr={beyond(lrs, up=False)} or steps={max(1, steps.min() // 2)}."
 
 
 def beyond(lrs: np.ndarray, up: bool) -> str:
