@@ -60,8 +60,9 @@ def show(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, float):
-        mantissa, e, exponent = f"{value:.6g}".partition("e")
-        return f"{mantissa}e{int(exponent)}" if e else mantissa
+        text = f"{value:.6g}" if abs(value) >= 1e-3 or value == 0 else f"{value:.5e}"
+        mantissa, e, exponent = text.partition("e")
+        return f"{float(mantissa):g}e{int(exponent)}" if e else mantissa
     return str(value)
 
 
@@ -155,6 +156,18 @@ def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", name), size)
 
 
+def _lines(text: str, font: Any, room: float, most: int) -> list[str]:
+    """At most so many lines; what has no room stays in the last, to be cut there."""
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and font.getlength(longer) > room and len(lines) < most:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines
+
+
 class _Sheet:
     """Places and paints one page."""
 
@@ -166,7 +179,8 @@ class _Sheet:
         self.xs = self._columns()
         self.reference = MARGIN + 40  # top of the photographs
         self.header = self.reference + 2 * (self.tile + GAP) + GROUP_GAP
-        self.top = self.header + 26 + 22 * len(layout.columns)
+        self.prompt_lines = 1 if len(layout.columns) else 2
+        self.top = self.header + 4 + 22 * (self.prompt_lines + len(layout.columns))
         self.pitch = self.tile + 20
 
     def _tile(self) -> int:
@@ -236,11 +250,13 @@ class _Sheet:
                 span = list(group)
                 x, end = self.xs[span[0]], self.xs[span[-1]] + self.tile
                 if level == 0:
-                    self._text(x, y, f"“{self.prompts[columns[span[0]][0]]}”", _font(13, True), end - x)
+                    words = f"“{self.prompts[columns[span[0]][0]]}”"
+                    for i, line in enumerate(_lines(words, _font(13, True), end - x, self.prompt_lines)):
+                        self._text(x, y + 18 * i, line, _font(13, True), end - x)
                 else:
                     name, value = self.layout.columns[level - 1], show(columns[span[0]][level])
                     self._text((x + end) // 2, y, f"{name} {value}", _font(13), end - x, SOFT, "ma")
-            y += 22
+            y += 22 * (self.prompt_lines if level == 0 else 1)
         x = MARGIN
         for level, name in enumerate(self.layout.rows):
             self._text(x, self.top - 20, name, _font(13), self.label_widths[level], SOFT)
@@ -260,8 +276,7 @@ class _Sheet:
         if cell is None:
             return
         if cell.fault:
-            lines = textwrap.wrap(cell.fault, max(8, self.tile // 7))[: self.tile // 15 - 1]
-            for i, line in enumerate(lines):
+            for i, line in enumerate(_lines(cell.fault, _font(11), self.tile - 10, self.tile // 15 - 1)):
                 self._text(x + 6, y + 6 + 15 * i, line, _font(11), self.tile - 10)
         else:
             self._sample(place, cell.samples, prompt)

@@ -111,9 +111,12 @@ def test_no_rows(tmp_path):
 
 
 def test_values_are_shown_as_typed():
-    assert [show(v) for v in (2e-6, 1.5e-05, 7.5, 400, True, None, "ddim")] == [
+    assert [show(v) for v in (2e-6, 1.5e-05, 1e-4, 0.01, 0.0, 7.5, 400, True, None, "ddim")] == [
         "2e-6",
         "1.5e-5",
+        "1e-4",
+        "0.01",
+        "0",
         "7.5",
         "400",
         "true",
