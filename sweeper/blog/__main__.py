@@ -1,0 +1,75 @@
+"""The post, reconstructed: runs its experiments, judges its twelve claims, writes blog.html and blog.json.
+
+  python -m sweeper.blog                                        on the miniature
+  python -m sweeper.blog plan_only=true                         what it would cost, and stop
+  python -m sweeper.blog --photos DIR model=sd14 [KEY=VALUE...]  your weights and photographs
+
+DIR holds a folder of photographs a subject: object/CLASS_NOUN (up to three) and face/CLASS_NOUN (one), such as
+object/cat_toy and face/man. Every KEY=VALUE goes to every experiment and wins over its file: seed=0,1,2 trains three
+seeds. Stopped at any time, the same command goes on.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from sweeper import estimate
+from sweeper.blog.catalogue import EXPERIMENTS
+from sweeper.blog.experiments import Experiment, compose_all
+from sweeper.blog.page import write_blog
+from sweeper.display import print_plan
+from sweeper.main import one_line
+from sweeper.overrides import check_arguments
+from sweeper.plan import compile_plan, cost
+from sweeper.store import Store
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        "python -m sweeper.blog", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--photos", type=Path, help="your photographs, instead of the miniature's subjects")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
+    options = parser.parse_args()
+    with one_line():
+        check_arguments(options.overrides, multirun=True)
+        experiments, settings = compose_all(EXPERIMENTS, options.overrides, options.photos)
+        store = Store(settings.output_dir / "store")
+        show_plan(experiments, store)
+        if settings.plan_only:
+            return 0
+        failed = [experiment for experiment in experiments if run(experiment, store)]
+        folder = settings.output_dir / f"blog-{experiments[0].model}"
+        sys.stdout.write(f"\nblog.html          {write_blog(folder, experiments, store)}\n")
+        return 1 if failed else 0
+
+
+def show_plan(experiments: list[Experiment], store: Store) -> None:
+    """What all experiments take together: a training that several ask for counts once."""
+    plan = compile_plan(cell for experiment in experiments for cell in experiment.grid.cells)
+    left = [store.left(training) for training in plan.trainings]
+    names = tuple(dict.fromkeys(experiment.name for experiment in experiments))
+    seconds, disk = estimate.seconds(left, store), estimate.disk(left)
+    print_plan(Console(), cost(left, store), {"experiment": names}, seconds, disk, experiments[0].model)
+
+
+def run(experiment: Experiment, store: Store) -> int:
+    """The exit code of the experiment's sweep; one that has all its results and its page is not begun again."""
+    done = not any(store.left(training).missing for training in experiment.plan.trainings)
+    if done and experiment.report(store).exists():
+        return 0
+    sys.stdout.write(f"\n$ python {' '.join(experiment.command)}\n")
+    sys.stdout.flush()
+    paths = os.pathsep.join(filter(None, (str(PROJECT), os.environ.get("PYTHONPATH"))))
+    command = [sys.executable, str(PROJECT / "sweep.py"), *experiment.command[1:]]
+    return subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
