@@ -156,15 +156,21 @@ def refusal(scale: Scale) -> str:
 
 def why_none(whole: Fidelity, allowed: np.ndarray, held: list[dict], points: Points) -> tuple[str, str] | None:
     """Why no checkpoint can be recommended, and what to try; None if one can."""
-    if not allowed.any():
+    there = np.isfinite(whole.score)
+    if not above_zero(whole.s[there], whole.s_draws[there]):
+        return words.NOTHING_LEARNED, words.more(points.steps, points.lrs)
+    if not above_zero(whole.s[allowed], whole.s_draws[allowed]):
         names = [name for v in held for name in v]
         commonest = max(VETOES, key=names.count)
-        return words.all_vetoed(commonest, len(points.keys)), f"Try {VETOES[commonest].advice}."
-    if not (lower(whole.s_draws[allowed]) > 0).any():
-        return words.NOTHING_LEARNED, words.more(points.steps, points.lrs)
-    if not (lower(whole.score_draws[allowed]) > 0).any():
+        return words.RULED_OUT.format(words.VETOED[commonest]), f"Try {VETOES[commonest].advice}."
+    if not above_zero(whole.score[allowed], whole.score_draws[allowed]):
         return words.PROMPTS_LOST, words.less(points.steps, points.lrs)
     return None
+
+
+def above_zero(level: np.ndarray, draws: np.ndarray) -> bool:
+    """Whether the best of several points is above zero by more than chance gives the best of so many (95 %)."""
+    return len(level) > 0 and bool(level.max() > np.nanquantile((draws - level[:, None]).max(0), 0.95))
 
 
 def is_flat(fidelity: Fidelity, allowed: np.ndarray) -> bool:

@@ -14,6 +14,7 @@ NO_PROMPT_SCALE = (
     "so prompt fidelity cannot be measured."
 )
 NOTHING_LEARNED = "No checkpoint resembles the subject more than the untuned model does."
+RULED_OUT = "Every checkpoint that has learned the subject is ruled out; the commonest reason is that it {}."
 PROMPTS_LOST = "Every checkpoint that shows the subject ignores the prompts."
 SINGLE = "Sweep steps or lr to have something to compare it with."
 FLAT = "A wider grid or evaluation=paper may tell them apart."
@@ -50,10 +51,6 @@ def as_good_as(others: Sequence[str]) -> str:
 
 def percent(fraction: float) -> str:
     return f"{100 * min(max(fraction, 0), 1):.0f} %"
-
-
-def all_vetoed(commonest: str, points: int) -> str:
-    return f"All {points} checkpoints are ruled out; the commonest reason is that one {VETOED[commonest]}."
 
 
 def conditional_on(prompts: int, images: int, seeds: int, photographs: int) -> str:
