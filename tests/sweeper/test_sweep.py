@@ -64,17 +64,11 @@ def test_it_leaves_results_to_read(finished):
     assert Image.open(folder / "contact_sheet.png").width > 100
 
 
-def test_the_sweet_spot_loads_as_a_pipeline(finished):
-    from diffusers import DiffusionPipeline
-
+def test_the_sweet_spot_is_exported_or_there_is_a_reason(finished):
     spot = read(finished[0] / "undisturbed")["sweet_spot"]
-    if not spot["found"]:
-        pytest.skip("random models need not have a sweet spot")
-    pipeline = DiffusionPipeline.from_pretrained(spot["export"])
-    assert (
-        pipeline("a photo of sks dog", num_inference_steps=2, output_type="np", height=16, width=16).images.shape[-1]
-        == 3
-    )
+    assert spot["reason"] in " ".join(finished[1].split())
+    assert (spot["export"] is not None) == spot["found"]
+    assert not spot["found"] or (Path(spot["export"]) / "model_index.json").exists()
 
 
 def test_mlflow_has_a_run_for_the_sweep_each_training_and_each_cell(finished):
