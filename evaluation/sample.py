@@ -16,6 +16,9 @@ from trainers.files import MANIFEST, read_json, write_bytes, write_json
 from trainers.spec import SampleSpec, canonical
 
 Progress = Callable[[int, int], None]  # images done, of how many
+FITS: dict[
+    tuple, int
+] = {}  # the batch that fitted where a larger one did not: (device, precision, resolution) -> images
 
 
 def no_progress(done: int, total: int) -> None:
@@ -47,28 +50,30 @@ def sample_images(
 ) -> Path:
     """PNGs of `prompts` with `words` in them, as `image_path` names them. Returns `folder`, complete.
 
-    A killed call goes on with its first unfinished batch; a batch that does not fit the device's memory is halved.
+    A killed call goes on with its first unfinished batch; a batch that does not fit the device's memory is halved, for
+    good in this process.
     Raises ValueError if `folder` holds samples made otherwise.
     """
     texts = [fill(prompt, words) for prompt in prompts]
     request = {"prompts": texts, "images_per_prompt": images_per_prompt, "seed": seed, "sample": canonical(spec)}
     begin(folder, request)
     wanted = [(p, k) for p in range(len(texts)) for k in range(images_per_prompt)]
-    if not (folder / MANIFEST).exists():
-        start = 0
-        while start < len(wanted):
-            batch = wanted[start : start + batch_size]
-            if not all(image_path(folder, p, k).exists() for p, k in batch):
-                try:
-                    sample_batch(components, spec, texts, batch, seed, folder, device)
-                except torch.OutOfMemoryError:
-                    if batch_size == 1:
-                        raise
-                    batch_size = batch_size // 2
-                    continue
-            start += len(batch)
-            progress(start, len(wanted))
-        write_json(folder / MANIFEST, request)
+    kind = (str(device), spec.precision, components.model.resolution)
+    start = len(wanted) if (folder / MANIFEST).exists() else 0
+    while start < len(wanted):
+        batch = wanted[start : start + min(batch_size, FITS.get(kind, batch_size))]
+        if not all(image_path(folder, p, k).exists() for p, k in batch):
+            try:
+                sample_batch(components, spec, texts, batch, seed, folder, device)
+            except torch.OutOfMemoryError:
+                if len(batch) == 1:
+                    raise
+                FITS[kind] = len(batch) // 2
+                torch.cuda.empty_cache()
+                continue
+        start += len(batch)
+        progress(start, len(wanted))
+    write_json(folder / MANIFEST, request)
     return folder
 
 

@@ -97,9 +97,12 @@ def test_memory_that_runs_out_halves_the_batch(components, sampling, tmp_path, m
         real(components, spec, texts, batch, *args)
 
     monkeypatch.setattr(module, "sample_batch", limited)
-    sample_images(components, sampling, "owl", ("{}",), 5, 0, tmp_path, batch_size=8)
-    assert sizes == [5, 4, 2, 2, 1]
-    assert read_images(tmp_path, 1, 5).shape[:2] == (1, 5)
+    monkeypatch.setattr(module, "FITS", {})
+    sample_images(components, sampling, "owl", ("{}",), 5, 0, tmp_path / "a", batch_size=8)
+    assert sizes == [5, 2, 2, 1]
+    sample_images(components, sampling, "owl", ("{}",), 3, 0, tmp_path / "b", batch_size=8)
+    assert sizes[4:] == [2, 1]  # what did not fit once is not tried again
+    assert read_images(tmp_path / "a", 1, 5).shape[:2] == (1, 5)
 
 
 def test_progress_counts_every_image_once(components, subject, sampling, evaluation, baselines, tmp_path):
