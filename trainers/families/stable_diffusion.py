@@ -20,7 +20,7 @@ from peft import get_peft_model_state_dict
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
 from trainers.errors import SpecError
@@ -103,6 +103,26 @@ def _load(repo: str, revision: str | None) -> Components:
         vae=pipeline.vae,
         tokenizer=pipeline.tokenizer,
         scheduler_config=dict(pipeline.scheduler.config),
+    )
+
+
+def blank(model: ModelSpec) -> Components:
+    """The architecture of `model` from its configuration files, its weights not loaded."""
+    quiet()
+    revision = _hub_revision(model)
+    configs = {
+        name: kind.load_config(model.repo, subfolder=name, revision=revision)
+        for name, kind in (("unet", UNet2DConditionModel), ("vae", AutoencoderKL), ("scheduler", DDPMScheduler))
+    }
+    text_config = CLIPTextConfig.from_pretrained(model.repo, subfolder="text_encoder", revision=revision)
+    text_config.dtype = torch.float32
+    return Components(
+        model=model,
+        unet=UNet2DConditionModel.from_config(configs["unet"]).requires_grad_(False),
+        text_encoder=CLIPTextModel(text_config).requires_grad_(False),
+        vae=AutoencoderKL.from_config(configs["vae"]).requires_grad_(False),
+        tokenizer=CLIPTokenizer.from_pretrained(model.repo, subfolder="tokenizer", revision=revision),
+        scheduler_config=configs["scheduler"],
     )
 
 

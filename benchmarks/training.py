@@ -1,0 +1,193 @@
+"""Seconds a training step and peak memory, option by option, against a plain loop that does what diffusers'
+`train_dreambooth.py` does: reads, encodes and embeds every image and prompt in every step.
+
+    python -m benchmarks.training                     the miniature
+    python -m benchmarks.training --model sd15 ...    the architecture of Stable Diffusion 1.5 with random weights
+
+Every line runs in a process of its own. Ratios are of processor time on a CPU, which other processes disturb little,
+and of wall time on a GPU.
+"""
+
+import argparse
+import multiprocessing
+import resource
+import statistics
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from trainers.images import instance_images, load_image, resize
+from trainers.spec import ModelSpec, PriorSpec, SubjectSpec, TrainerSpec, TrainSpec
+
+MINIATURE = Path(__file__).resolve().parent.parent / "miniature" / "weights" / "pipeline"
+MB = 1024**2
+OPTIONS: dict[str, dict] = {
+    "as it comes": {},
+    "cache_latents=false": {"trainer": {"cache_latents": False}},
+    "cache_text=false": {"trainer": {"cache_text": False}},
+    "neither cache": {"trainer": {"cache_latents": False, "cache_text": False}},
+    "gradient_checkpointing=true": {"gradient_checkpointing": True},
+    "use_8bit_adam=true": {"use_8bit_adam": True},
+    "channels_last=true": {"trainer": {"channels_last": True}},
+    "compile=true": {"trainer": {"compile": True}},
+    "train_text_encoder=true": {"train_text_encoder": True},
+    "trainer=dreambooth_lora": {"trainer": {"name": "dreambooth_lora"}},
+    "trainer=textual_inversion": {"trainer": {"name": "textual_inversion"}},
+    "mixed_precision=bf16": {"mixed_precision": "bf16"},
+    "prior_preservation=true": {"prior": PriorSpec(num_class_images=8)},
+}
+PLAIN = ("as it comes", "mixed_precision=bf16", "prior_preservation=true")  # measured as a plain loop too
+
+
+def spec_of(options: dict, model: ModelSpec, images: str, batch_size: int) -> TrainSpec:
+    fields = {**options, "trainer": TrainerSpec(**options.get("trainer", {}))}
+    subject = SubjectSpec("benchmark", "dog", images=images)
+    return TrainSpec(model, subject, lr=1e-6, batch_size=batch_size, **fields)
+
+
+def ours(spec: TrainSpec, steps: int, clock) -> list[float]:
+    """Seconds of each step after the first, by `clock`."""
+    from trainers.loop import train
+
+    ticks: list[float] = []
+    with tempfile.TemporaryDirectory() as folder:
+        list(
+            train(
+                spec,
+                [steps + 1],
+                Path(folder),
+                class_images=Path(spec.subject.images),
+                progress=lambda step, loss: ticks.append(clock()),
+            )
+        )
+    return [b - a for a, b in zip(ticks, ticks[1:], strict=False)]
+
+
+def plain(spec: TrainSpec, steps: int, clock) -> list[float]:
+    """The same training as diffusers' script writes it: no caches, optimizer and gradients as torch has them."""
+    import copy
+
+    import torch
+    from diffusers import DDPMScheduler
+
+    from trainers.families import family_of
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    untuned = family_of(spec.model).load(spec.model)
+    unet = copy.deepcopy(untuned.unet).requires_grad_(True).train().to(device)
+    vae, text_encoder = untuned.vae.to(device), untuned.text_encoder.to(device)
+    noising = DDPMScheduler.from_config(untuned.scheduler_config)
+    optimizer = torch.optim.AdamW(unet.parameters(), lr=spec.effective_lr)
+    paths = instance_images(spec.subject.images)
+    batch = spec.batch_size * (2 if spec.prior else 1)
+    ticks = []
+    for step in range(steps + 1):
+        pixels = [
+            np.asarray(resize(load_image(paths[(step + i) % len(paths)]), spec.model.resolution)) for i in range(batch)
+        ]
+        pixels = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float().div(127.5).sub(1).to(device)
+        ids = untuned.tokenizer(
+            ["a photo of sks dog"] * batch, padding="max_length", truncation=True, return_tensors="pt"
+        ).input_ids  # fmt: skip
+        half = torch.bfloat16 if spec.mixed_precision == "bf16" else torch.float32
+        with torch.autocast(device, half, enabled=spec.mixed_precision != "no"):
+            with torch.no_grad():
+                latents = vae.encode(pixels).latent_dist.sample() * vae.config.scaling_factor
+                states = text_encoder(ids.to(device))[0]
+            noise = torch.randn_like(latents)
+            timesteps = torch.randint(0, 1000, (batch,), device=device)
+            predicted = unet(noising.add_noise(latents, noise, timesteps), timesteps, states).sample
+        torch.nn.functional.mse_loss(predicted.float(), noise.float()).backward()
+        torch.nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        ticks.append(clock())
+    return [b - a for a, b in zip(ticks, ticks[1:], strict=False)]
+
+
+def measure(kind: str, spec: TrainSpec, steps: int) -> tuple[float, float, float]:
+    """Median wall and processor seconds of a step, and MB above what the process took before loading the model."""
+    import torch
+
+    import trainers.loop  # noqa: F401, so that importing is no part of what is measured
+    from trainers.families import family_of
+
+    torch.set_num_threads(1)
+    gpu = torch.cuda.is_available()
+    warm = torch.nn.Conv2d(4, 4, 3)  # the libraries' own memory is no part of the training's
+    warm(torch.ones(1, 4, 8, 8)).sum().backward()
+    before = torch.cuda.memory_allocated() if gpu else resident()
+    wall, processor = [], []
+
+    def clock() -> float:
+        if gpu:
+            torch.cuda.synchronize()
+        processor.append(time.process_time())
+        return time.perf_counter()
+
+    family_of(spec.model).load(spec.model)
+    wall = {"ours": ours, "plain": plain}[kind](spec, steps, clock)
+    spent = [b - a for a, b in zip(processor, processor[1:], strict=False)]
+    peak = torch.cuda.max_memory_allocated() if gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return statistics.median(wall), statistics.median(wall if gpu else spent), (peak - before) / MB
+
+
+def resident() -> int:
+    import psutil
+
+    return psutil.Process().memory_info().rss
+
+
+def in_a_process(kind: str, spec: TrainSpec, steps: int) -> tuple[float, float, float]:
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(measure, kind, spec, steps).result()
+
+
+def photographs(folder: Path, count: int = 8, size: int = 64) -> str:
+    random = np.random.default_rng(0)
+    for i in range(count):
+        Image.fromarray(random.integers(0, 256, (size, size, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+    return str(folder)
+
+
+def main() -> None:
+    import torch
+
+    from trainers.memory import estimate
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default=str(MINIATURE), help="a diffusers folder, or sd15 for random weights")
+    parser.add_argument("--resolution", type=int, default=64, help="pixels")
+    parser.add_argument("--batch-size", type=int, default=4)
+    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--options", nargs="*", default=[name for name in OPTIONS if name != "compile=true"])
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        images = photographs(Path(folder), size=arguments.resolution)
+        repo = arguments.model
+        if repo == "sd15":
+            from benchmarks.random_models import stable_diffusion_15
+
+            repo = str(stable_diffusion_15(Path(folder) / "sd15"))
+        model = ModelSpec("benchmark", repo=repo, resolution=arguments.resolution)
+        print(f"{'':30}{'ms wall':>9}{'ms used':>9}{'x plain':>9}{'MB':>8}{'estimate':>10}{'off':>7}", flush=True)
+        for name in arguments.options:
+            spec = spec_of(OPTIONS[name], model, images, arguments.batch_size)
+            if name in PLAIN:
+                wall, reference, peak = in_a_process("plain", spec, arguments.steps)
+                print(f"{'plain loop, ' + name:30}{wall * 1e3:9.0f}{reference * 1e3:9.0f}{'':9}{peak:8.0f}", flush=True)
+            wall, used, peak = in_a_process("ours", spec, arguments.steps)
+            guess = estimate(spec, "cuda" if torch.cuda.is_available() else "cpu").total / MB
+            print(
+                f"{name:30}{wall * 1e3:9.0f}{used * 1e3:9.0f}{reference / used:9.2f}"
+                f"{peak:8.0f}{guess:10.0f}{guess / peak - 1:7.0%}",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()

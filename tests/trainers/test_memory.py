@@ -1,0 +1,76 @@
+"""The memory estimate against what a real step allocates."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from trainers.errors import SpecError
+from trainers.families import family_of
+from trainers.loop import LEARNERS
+from trainers.loss import denoising_losses
+from trainers.memory import LiveBytes, check_fits, estimate
+from trainers.spec import TrainerSpec
+
+WEIGHTS = {
+    "plain": {},
+    "prior": {"prior": True},
+    "checkpointing": {"gradient_checkpointing": True},
+    "text encoder": {"train_text_encoder": True},
+    "bf16": {"mixed_precision": "bf16"},
+    "LoRA": {"trainer": {"name": "dreambooth_lora"}},
+    "textual inversion": {"trainer": {"name": "textual_inversion"}},
+}
+
+
+def test_live_bytes_counts_what_is_alive():
+    with LiveBytes() as live:
+        a = torch.ones(1000)
+        b = a * 2
+        view = b[:10]
+        del a
+        c = b + 1
+        del b, c
+        assert live.now == 4000  # of `view`
+        del view
+    assert live.now == 0
+    assert live.peak == 8000
+
+
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_step_without_data_needs_what_a_real_one_needs(name, make_spec):
+    spec = make_spec(batch_size=4, **WEIGHTS[name])
+    family = family_of(spec.model)
+    learner = LEARNERS[spec.trainer.name](family.load(spec.model), spec)
+    size, prompts = (8, 2) if spec.prior else (4, 1)
+    ids = torch.zeros(prompts, 16, dtype=torch.long)
+    text = ids if learner.text_encoder is not None else torch.zeros(prompts, 16, 32)
+    noisy, rows = torch.randn(size, 4, 8, 8), torch.zeros(size, dtype=torch.long)
+    with LiveBytes() as live:
+        with torch.autocast("cpu", torch.bfloat16, enabled=spec.mixed_precision == "bf16"):
+            predicted = learner(noisy, rows, text, rows)
+        denoising_losses(predicted, noisy).mean().backward()
+    assert estimate(spec).step == pytest.approx(live.peak, rel=0.02)
+
+
+def test_weights_and_states_are_counted(make_spec):
+    spec = make_spec()
+    components = family_of(spec.model).load(spec.model)
+    count = {n: sum(w.numel() for w in getattr(components, n).parameters()) for n in ("unet", "text_encoder", "vae")}
+    assert estimate(spec, "cuda").weights == 4 * (count["unet"] + count["vae"])
+    assert estimate(spec).weights == 4 * (2 * count["unet"] + count["text_encoder"] + count["vae"])
+    assert estimate(spec).state == 8 * count["unet"]
+    assert estimate(replace(spec, trainer=TrainerSpec(ema_decay=0.9))).state == 12 * count["unet"]
+    assert estimate(replace(spec, use_8bit_adam=True)).state < 2.1 * count["unet"]
+    assert estimate(replace(spec, gradient_accumulation_steps=2)).step > estimate(spec).step
+
+
+def test_what_does_not_fit_is_refused_with_what_would(make_spec):
+    spec = make_spec(batch_size=4)
+    needed = estimate(spec, "cuda").total
+    assert check_fits(spec, needed).total == needed
+    with pytest.raises(SpecError, match="it fits with gradient_checkpointing=true") as caught:
+        check_fits(spec, needed - 1)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(SpecError, match="no option makes it fit"):
+        check_fits(spec, 1000)

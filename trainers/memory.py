@@ -1,0 +1,164 @@
+"""How much memory a training needs, known before it starts.
+
+One step's forward and backward pass is run on tensors that have shapes but no data, and what is alive at once is
+counted; the states of the optimizer are added from what is known of it. Takes seconds, and no weights.
+"""
+
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from trainers.errors import SpecError
+from trainers.families import family_of
+from trainers.learner import Learner
+from trainers.loop import LEARNERS
+from trainers.loss import denoising_losses
+from trainers.precision import DTYPES
+from trainers.spec import TrainSpec
+
+GB = 1024**3
+# Bytes of optimizer state for each weight that learns: two moments in fp32; in 8 bits; two moments, the start and the
+# sum of gradients; Adafactor keeps a row and a column.
+STATE_BYTES = {"adamw": 8, "adamw8bit": 2.05, "prodigy": 16, "adafactor": 0.1}
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes on the device."""
+
+    weights: int  # what learns and what is frozen beside it
+    state: int  # of the optimizer, and the moving average
+    step: int  # gradients, activations, copies in half precision: the most that is alive at once
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.state + self.step
+
+    def __str__(self) -> str:
+        parts = ", ".join(f"{name} {getattr(self, name) / GB:.2f}" for name in ("weights", "state", "step"))
+        return f"{self.total / GB:.2f} GB ({parts})"
+
+
+def estimate(spec: TrainSpec, device: str = "cpu", processes: int = 1) -> Memory:
+    """What one process of a training needs on its device, beyond what importing torch takes.
+
+    On a CPU the untuned weights stay in the same memory, which counts.
+    """
+    with torch.device("meta"):
+        components = family_of(spec.model).blank(spec.model)
+        learner = LEARNERS[spec.trainer.name](components, spec)
+    step = _peak_of_a_step(learner, spec, processes)
+    learned = sum(weight.numel() for weight in learner.learned().values())
+    optimizer = "adamw8bit" if spec.use_8bit_adam else spec.trainer.optimizer
+    state = STATE_BYTES[optimizer] + (4 if spec.trainer.ema_decay else 0)
+    weights = _bytes(learner) + (_bytes(components.vae) if device != "cpu" else 0)
+    if device == "cpu":
+        weights += sum(_bytes(module) for module in (components.unet, components.text_encoder, components.vae))
+    return Memory(weights, int(learned * state), step)
+
+
+def _bytes(module: nn.Module) -> int:
+    return sum(w.numel() * w.element_size() for w in module.parameters())
+
+
+def _peak_of_a_step(learner: Learner, spec: TrainSpec, processes: int) -> int:
+    family, size = learner.family, spec.batch_size // processes * (2 if spec.prior else 1)
+    prompts, length = (2 if spec.prior else 1), learner.components.tokenizer.model_max_length
+    with FakeTensorMode():
+        _without_data(learner)
+        noisy = torch.empty(size, *family.latent_shape(learner.components, spec.model.resolution))
+        timesteps = rows = torch.empty(size, dtype=torch.long)
+        if learner.text_encoder is None:
+            text = torch.empty(prompts, length, learner.unet.config.cross_attention_dim)
+        else:
+            text = torch.empty(prompts, length, dtype=torch.long)
+        with LiveBytes() as live:
+            for _ in range(min(2, spec.gradient_accumulation_steps)):  # in the second there are gradients already
+                with torch.autocast("cpu", DTYPES[spec.mixed_precision], enabled=spec.mixed_precision != "no"):
+                    prediction = learner(noisy, timesteps, text, rows)
+                denoising_losses(prediction, noisy).mean().backward()
+                del prediction
+    return live.peak
+
+
+def _without_data(learner: Learner) -> None:
+    """Puts tensors of the current mode in place of the learner's weights, shared ones shared."""
+    made: dict[int, torch.Tensor] = {}
+    for module in learner.modules():
+        for name, weight in module._parameters.items():
+            if weight is not None:
+                blank = nn.Parameter(torch.empty(weight.shape, dtype=weight.dtype), requires_grad=weight.requires_grad)
+                module._parameters[name] = made.setdefault(id(weight), blank)
+        for name, buffer in module._buffers.items():
+            if buffer is not None:
+                module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype)
+
+
+class LiveBytes(TorchDispatchMode):
+    """Counts the bytes of what is allocated inside it and alive at once; `peak` is the most."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self.seen: set[int] = set()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        known = {id(x.untyped_storage()) for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)}
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, torch.Tensor) and id(tensor.untyped_storage()) not in known:
+                self._add(tensor.untyped_storage())
+        return result
+
+    def _add(self, storage: torch.UntypedStorage) -> None:
+        key, size = id(storage), storage.nbytes()
+        if key not in self.seen:
+            self.seen.add(key)
+            self.now += size
+            self.peak = max(self.peak, self.now)
+            weakref.finalize(storage, self._remove, key, size)
+
+    def _remove(self, key: int, size: int) -> None:
+        self.seen.discard(key)
+        self.now -= size
+
+
+def check_fits(spec: TrainSpec, available: int, device: str = "cuda", processes: int = 1) -> Memory:
+    """The estimate of a training that fits `available` bytes.
+
+    Raises:
+        SpecError: it does not fit; says which options would make it.
+    """
+    needed = estimate(spec, device, processes)
+    if needed.total <= available:
+        return needed
+    fitting = [text for text, other in lighter(spec) if estimate(other, device, processes).total <= available]
+    advice = f"it fits with {' or with '.join(fitting)}" if fitting else "no option makes it fit: take a larger device"
+    raise SpecError(f"this training needs {needed} and the device has {available / GB:.2f} GB; {advice}")
+
+
+def lighter(spec: TrainSpec) -> Iterator[tuple[str, TrainSpec]]:
+    """Ways to need less memory, each on top of the ones before, as they would be typed."""
+    typed: list[str] = []
+    steps = (
+        ("gradient_checkpointing=true", {"gradient_checkpointing": True}),
+        ("use_8bit_adam=true", {"use_8bit_adam": True}),
+        ("mixed_precision=bf16", {"mixed_precision": "bf16"}),
+        (
+            f"batch_size=1 gradient_accumulation_steps={spec.batch_size * spec.gradient_accumulation_steps}",
+            {"batch_size": 1, "gradient_accumulation_steps": spec.batch_size * spec.gradient_accumulation_steps},
+        ),
+        ("trainer=dreambooth_lora", {"trainer": replace(spec.trainer, name="dreambooth_lora")}),
+    )
+    for text, change in steps:
+        changed = replace(spec, **change)
+        if changed != spec:
+            spec = changed
+            typed.append(text)
+            yield " ".join(typed), spec
