@@ -3,7 +3,9 @@ BIN := .venv/bin
 # One thread a core is the fastest; without this, every test process takes all cores for itself.
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: setup sweep test test-all lint miniature
+MODEL ?= miniature
+
+.PHONY: setup sweep blog test test-all lint miniature
 
 setup: .venv/.installed
 
@@ -15,6 +17,10 @@ setup: .venv/.installed
 
 sweep: setup
 	$(BIN)/python sweep.py -m lr=1e-6,2e-6,5e-6
+
+# The post's twelve claims. Another model needs photographs: make blog MODEL=sd14 PHOTOS=DIR (python -m sweeper.blog --help)
+blog: setup
+	$(BIN)/python -m sweeper.blog $(if $(PHOTOS),--photos "$(PHOTOS)") model=$(MODEL) $(ARGS)
 
 test: setup
 	$(BIN)/python -m pytest -m 'not slow'

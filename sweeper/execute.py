@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import PartialState
@@ -139,7 +140,12 @@ class Execution:
             return
         with self.report.timed("export"), complete_folder(to, {"training": self.spec.signature, "step": step}) as aside:
             self.report("exporting")
-            family.save_pipeline(family.with_checkpoint(self.untuned, self.store.checkpoint(self.spec, step)), aside)
+            checkpoint = Checkpoint(self.store.training(self.spec), step, self.spec.model, self.untuned)
+            family.save_pipeline(self._components(checkpoint), aside)
+
+    def _components(self, checkpoint: Checkpoint) -> Any:
+        """What a checkpoint is used with: the moving average of its weights, where one was asked for."""
+        return checkpoint.components(ema=bool(self.spec.trainer.ema_decay))
 
     def _load(self) -> None:
         with self.report.timed("loading"):
@@ -165,11 +171,11 @@ class Execution:
             self.process.wait_for_everyone()
         return folder
 
-    def _evaluate(self, checkpoint, point: Point) -> None:
+    def _evaluate(self, checkpoint: Checkpoint, point: Point) -> None:
         baselines = self._baselines(point)
         with self.report.timed("evaluation"):
             evaluate(
-                checkpoint.components(),
+                self._components(checkpoint),
                 *self._judged(point),
                 baselines,
                 self.store.evaluation(self.spec, point),

@@ -35,11 +35,13 @@ def main() -> int:
         "python -m sweeper.blog", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--photos", type=Path, help="your photographs, instead of the miniature's subjects")
+    parser.add_argument("--only", choices=EXPERIMENTS, help="this experiment; claims that need others are not judged")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
     options = parser.parse_args()
     with one_line():
+        names = (options.only,) if options.only else EXPERIMENTS
         check_arguments(options.overrides, multirun=True)
-        experiments, settings = compose_all(EXPERIMENTS, options.overrides, options.photos)
+        experiments, settings = compose_all(names, options.overrides, options.photos)
         store = Store(settings.output_dir / "store")
         show_plan(experiments, store)
         if settings.plan_only:

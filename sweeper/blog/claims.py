@@ -100,7 +100,8 @@ def objects_at_400(runs: Evidence) -> Finding:
         words, score = f"{subject}: score at {show(advised[0])} and step {advised[1]}", every[advised]["score"]
         parts.append(no_worse(f"{words} minus the best of {len(every)}", score - every[best]["score"]))
         parts.append(above(f"{words} minus one half", score - HALF))
-        shown += [(label(subject, "lr", "steps", condition=every[p]), every[p]) for p in dict.fromkeys((advised, best))]
+        places = dict.fromkeys([*((lr, steps[-1]) for lr in lrs), best])
+        shown += [(label(subject, "lr", "steps", condition=every[p]), every[p]) for p in places]
     return Finding(tuple(parts), tuple(shown))
 
 

@@ -8,7 +8,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from sweeper.blog.catalogue import CLAIMS, Claim
+from sweeper.blog.catalogue import CLAIMS, EXPERIMENTS, Claim
 from sweeper.blog.claims import Finding, judge
 from sweeper.blog.evidence import MEASURES, Cell, Condition, Evidence, read
 from sweeper.blog.experiments import Experiment, source
@@ -25,10 +25,10 @@ LARGEST = 96  # pixels of a tile
 
 def write_blog(folder: Path, experiments: Sequence[Experiment], store: Store) -> Path:
     """Judges what is there. Returns the page; blog.json beside it holds the same for programs."""
-    evidence: dict[str, Evidence] = {}
+    evidence = {name: Evidence(()) for name in EXPERIMENTS}
     for experiment in experiments:
-        found = evidence.get(experiment.name, Evidence(()))
-        evidence[experiment.name] = Evidence(found.cells + read(experiment.plan, store).cells)
+        known = evidence[experiment.name].cells
+        evidence[experiment.name] = Evidence(known + read(experiment.plan, store).cells)
     findings = [judge(claim.judge, *(evidence[name] for name in claim.experiments)) for claim in CLAIMS]
     model = experiments[0].model
     write_json(folder / "blog.json", as_json(model, findings))

@@ -1,0 +1,37 @@
+"""The whole command on random models: an experiment run, judged, shown, and not run again."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.sweeper.tiny_sweep import PROJECT, environment, make_models
+
+
+def blog(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "sweeper.blog", *arguments],
+        cwd=PROJECT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+
+
+@pytest.mark.slow
+def test_an_experiment_is_run_judged_and_shown_and_then_not_run_again(tmp_path):
+    models = [a for a in make_models(tmp_path) if not a.startswith(("subject.", "prior."))]
+    arguments = ["--only", "ema", *models, "lr=1e-3", f"output_dir={tmp_path / 'outputs'}"]
+    first, second = blog(*arguments), blog(*arguments)
+    assert first.returncode == second.returncode == 0, first.stdout + first.stderr + second.stderr
+    assert "$ python sweep.py -m experiment=blog/ema" in first.stdout
+    assert "$ python" not in second.stdout
+    folder = tmp_path / "outputs" / "blog-miniature"
+    claims = {claim["number"]: claim for claim in json.loads((folder / "blog.json").read_text())["claims"]}
+    assert {number for number, claim in claims.items() if claim["verdict"] != "not run"} == {10}
+    assert all(part["effect"] != 0 for part in claims[10]["parts"])  # an average was sampled, not the last weights
+    html = (folder / "blog.html").read_text()
+    assert "ema_decay 0.9999" in html
+    assert html.count('<img src="data:image') == 2 * 3 + 3  # photographs, untuned, without, with: of two prompts
