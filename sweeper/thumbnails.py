@@ -1,7 +1,8 @@
-"""Images small enough to travel inside the page, as data URIs."""
+"""Small images: data URIs that travel inside the page, and the grid of a checkpoint's samples."""
 
 import base64
 import io
+import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +14,7 @@ from evaluation.contact_sheet import thumbnail
 BUDGET = 12_000_000  # bytes of images in one page
 TYPICAL = {64: 1300, 96: 2400, 128: 3600}  # bytes of one tile of this many pixels, to share the budget out
 LARGEST = 128  # pixels of a tile
+GRID_TILE = 192  # pixels at most of an image in a grid
 
 
 def data_uri(image: Image.Image, quality: int = 82) -> str:
@@ -68,3 +70,19 @@ def _strip(folder: Path, names: Sequence[str], size: int) -> str | None:
             image.paste(thumbnail(path, size), (i * size, 0))
             there = True
     return data_uri(image) if there else None
+
+
+def sample_grid(folder: Path) -> Image.Image | None:
+    """The samples of one checkpoint in about a square, small ones enlarged by whole pixels."""
+    files = sorted(folder.glob("[0-9]*-[0-9]*.png"))
+    if not files:
+        return None
+    root = math.isqrt(len(files) - 1) + 1
+    across = next((n for n in range(root, 2 * root) if len(files) % n == 0), root)
+    with Image.open(files[0]) as image:
+        side = min(image.size)
+    side = side * max(1, 128 // side) if side <= GRID_TILE else GRID_TILE
+    sheet = Image.new("RGB", (across * side, -(-len(files) // across) * side), "white")
+    for i, file in enumerate(files):
+        sheet.paste(thumbnail(file, side), (i % across * side, i // across * side))
+    return sheet

@@ -7,7 +7,6 @@ is away delays nothing and loses nothing: the journal is sent when it is back, i
 import contextlib
 import hashlib
 import logging
-import math
 import os
 import shutil
 import sys
@@ -18,19 +17,17 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
-from PIL import Image
 
-from evaluation.contact_sheet import thumbnail
 from sweeper.journal import Journal, Pending
 from sweeper.publication import items
 from sweeper.results import COMPLETE, FAIL, PRUNED, Results
+from sweeper.thumbnails import sample_grid
 from sweeper.view import literal, view_key
 
 STATUS = {COMPLETE: "FINISHED", FAIL: "FAILED", PRUNED: "KILLED"}
 BATCH = 900  # metrics in one call; MLflow takes 1,000
 AWAY = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "UNAUTHENTICATED")
 WAITS = (1, 2, 5, 10, 30)  # seconds between attempts while the tracker is away
-TILE = 192  # pixels at most of an image in a grid of samples
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # MLflow's pages for trainings, not for chat
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # MLflow's pages for trainings, not for chat
 SETTINGS = {  # of MLflow: silent, no reports to its makers, no long retries: the journal is our retry
@@ -93,7 +90,9 @@ class Tracker:
             return self.uri
         program = Path(sys.executable).with_name("mlflow")
         program = "mlflow" if shutil.which("mlflow") == str(program) else str(program)
-        return f"{program} ui --backend-store-uri {self.uri} --host 127.0.0.1"
+        # Without the variable MLflow starts eight more processes, for jobs we have none of, and leaves them behind.
+        start = f"MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false {program} ui --workers 1 --host 127.0.0.1"
+        return f"{start} --backend-store-uri {self.uri}"
 
     def link(self, sweep: str) -> str:
         """The page that compares the cells of a sweep, best first; for sqlite, once `command` runs."""
@@ -154,7 +153,7 @@ class Tracker:
             if item.run is None:
                 item, made = self._run(item)
                 self.journal.found(item)
-            self._send_values(item)
+            self._send_values(item, self._models(item, made))
             self._send_images(item, made)
             self._send_files(item)
             self._send_view(item)
@@ -185,7 +184,23 @@ class Tracker:
             self.known[sweep] = {run.data.tags.get("key"): run.info for run in found}
         return self.known[sweep]
 
-    def _send_values(self, item: Pending) -> None:
+    def _models(self, item: Pending, made: bool) -> dict[int, str]:
+        """The checkpoints of a training as models for MLflow to list and compare: step -> model, made if missing."""
+        wanted = item.wanted.get("models", [])
+        if not wanted:
+            return {}
+        known = [] if made else self.client.search_logged_models([self.experiment_id], f"source_run_id = '{item.run}'")
+        models = {int(model.tags["step"]): model.model_id for model in known}
+        for step, name, path in wanted:
+            if step not in models:
+                tags = {"sweep": item.wanted["tags"]["sweep"], "step": str(step), "checkpoint": path}
+                params = {**item.wanted["params"], "steps": str(step)}
+                model = self.client.create_logged_model(self.experiment_id, name, item.run, tags, params)
+                self.client.finalize_logged_model(model.model_id, "READY")
+                models[step] = model.model_id
+        return models
+
+    def _send_values(self, item: Pending, models: dict[int, str]) -> None:
         """Parameters, tags and metrics that have not arrived. A point sent again by mistake is stored once."""
         from mlflow.entities import Metric, Param, RunTag
 
@@ -193,7 +208,11 @@ class Tracker:
         params = [Param(k, v) for k, v in _new(wanted["params"], sent.get("params", {})).items()]
         tags = [RunTag(k, v) for k, v in _new(wanted["tags"], sent.get("tags", {})).items()]
         there = set(map(tuple, sent.get("metrics", ())))
-        metrics = [Metric(k, v, item.created, step) for k, v, step in wanted["metrics"] if (k, v, step) not in there]
+        metrics = [
+            Metric(name, value, item.created, step, models.get(step))
+            for name, value, step in wanted["metrics"]
+            if (name, value, step) not in there
+        ]
         for start in range(0, max(1, len(metrics)), BATCH):
             self.client.log_batch(item.run, metrics[start : start + BATCH], params, tags, synchronous=True)
             params, tags = [], []
@@ -235,22 +254,6 @@ class Tracker:
                 self.client.update_run(item.run, "RUNNING")
         if item.wanted["name"] != item.sent.get("name", item.wanted["name"]):
             self.client.update_run(item.run, name=item.wanted["name"])
-
-
-def sample_grid(folder: Path) -> Image.Image | None:
-    """The samples of one checkpoint in about a square, small ones enlarged by whole pixels."""
-    files = sorted(folder.glob("[0-9]*-[0-9]*.png"))
-    if not files:
-        return None
-    root = math.isqrt(len(files) - 1) + 1
-    across = next((n for n in range(root, 2 * root) if len(files) % n == 0), root)
-    with Image.open(files[0]) as image:
-        side = min(image.size)
-    side = side * max(1, 128 // side) if side <= TILE else TILE
-    sheet = Image.new("RGB", (across * side, -(-len(files) // across) * side), "white")
-    for i, file in enumerate(files):
-        sheet.paste(thumbnail(file, side), (i % across * side, i // across * side))
-    return sheet
 
 
 def _new(wanted: dict[str, Any], sent: dict[str, Any]) -> dict[str, Any]:

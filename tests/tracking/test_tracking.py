@@ -95,6 +95,18 @@ def test_a_training_is_a_run_with_curves_against_the_step(sweep):
     assert sorted(int(name.split("+")[2]) for name in names if "ddim" in name) == [0, 400, 800]
 
 
+def test_checkpoints_are_models_with_their_metrics(sweep):
+    results, folder = sweep
+    client, runs = _runs(_uri(folder), "tags.kind = 'training'")
+    run = next(run for run in runs.values() if run.data.params["lr"] == "5e-6")
+    found = client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run.info.run_id}'")
+    assert sorted(model.name for model in found) == ["lr=5e-6 steps=400", "lr=5e-6 steps=800"]
+    model = next(model for model in found if model.tags["step"] == "800")
+    assert model.params["steps"] == "800"
+    row = next(row for row in results.rows if str(row.checkpoint) == model.tags["checkpoint"])
+    assert {metric.key: metric.value for metric in model.metrics}[f"s/{row.params['scheduler']}"] == row.metrics["s"]
+
+
 def test_a_cell_is_a_flat_run_with_its_typed_parameters(sweep):
     results, folder = sweep
     client, runs = _runs(_uri(folder), "tags.kind = 'cell' and tags.sweep = '2026-11-20_12-00-00'")
@@ -150,6 +162,7 @@ def test_a_lost_journal_doubles_no_run(sweep):
     assert {k: r.info.run_id for k, r in after.items()} == {k: r.info.run_id for k, r in before.items()}
     run = next(run for run in after.values() if run.data.tags["kind"] == "cell" and run.data.tags["state"] == COMPLETE)
     assert len(client.list_artifacts(run.info.run_id, "images")) == 4
+    assert len(client.search_logged_models([run.info.experiment_id])) == 4
 
 
 def test_a_tracker_that_is_away_delays_and_loses_nothing(sweep, tmp_path):
@@ -213,8 +226,14 @@ class _Server:
             "--workers",
             "1",
         ]
+        environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
         self.process = subprocess.Popen(
-            command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+            command,
+            cwd=folder,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
         )
         for _ in range(600):
             try:
