@@ -29,7 +29,7 @@ from trainers.spec import ModelSpec, PriorSpec, SampleSpec, SubjectSpec, TrainSp
 DOCS = Path(__file__).parents[1] / "docs" / "miniature"
 STEPS = (100, 200, 400, 800, 1200)
 LRS = (1e-6, 2e-6, 5e-6)
-LR_SCALE = 40
+LR_SCALE = 150
 PLACED, PLAIN, CLASS = 16, 2, 8
 """Images a checkpoint: of the subject in new places, of the subject in no place, of the plain class prompt."""
 
@@ -64,6 +64,7 @@ def spec_of(run, lr_scale):
         prior=PriorSpec(100, sample=SampleSpec("ddim", judge.STEPS, judge.GUIDANCE)) if run.prior else None,
         lr=run.lr,
         batch_size=2 if noun == "face" else 4,
+        mixed_precision="bf16",
     )
 
 
@@ -218,7 +219,7 @@ def main():
     parser.add_argument("--state", type=Path, default=Path(".pretrain/study"), help="trainings and samples")
     parser.add_argument("--docs", type=Path, default=DOCS)
     options = parser.parse_args()
-    runs = [Run(subject, lr) for subject in options.subjects for lr in options.lrs]
+    runs = [Run(subject, lr) for lr in options.lrs for subject in options.subjects]
     runs += [Run(subject, 2e-6, prior=True) for subject in options.prior]
     rows = study(runs, options.steps, options.lr_scale, options.state)
     options.docs.mkdir(parents=True, exist_ok=True)
