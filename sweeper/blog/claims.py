@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from evaluation.contact_sheet import show
 from sweeper.blog.evidence import Condition, Drawn, Evidence, Missing, mean
 
-SUPPORTED, NOT_SUPPORTED, INCONCLUSIVE, NOT_RUN = "supported", "not supported", "inconclusive", "not run"
+SUPPORTED, NOT_SUPPORTED, INCONCLUSIVE, NOT_JUDGED = "supported", "not supported", "inconclusive", "not judged"
 MARGIN = 0.1  # of score, s and t (each 0 to 1): a difference below it makes no difference to a user
 HALF = 0.5  # of the way: from the untuned model to the photographs (s), from a copy of them to the prompt (t)
 
@@ -32,7 +32,7 @@ class Finding:
 
     @property
     def verdict(self) -> str:
-        return NOT_RUN if self.missing else combined([part.verdict for part in self.parts])
+        return NOT_JUDGED if self.missing else combined([part.verdict for part in self.parts])
 
 
 def combined(verdicts: list[str]) -> str:
@@ -277,7 +277,12 @@ def inversion_in_between(inversions: Evidence, plain: Evidence) -> Finding:
 
 def judge(claim: Callable[..., Finding], *evidence: Evidence) -> Finding:
     """The finding of a claim; without what it needs, which result that is."""
+    if not all(runs.cells for runs in evidence):
+        return Finding(missing="its experiment has no results yet.")
     try:
-        return claim(*evidence)
+        finding = claim(*evidence)
+        for _, condition in finding.conditions:
+            _ = condition.measures  # that a condition is shown takes them all
+        return finding
     except Missing as missing:
         return Finding(missing=str(missing))

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 
 from evaluation.bootstrap import average, draw_weights, drawn_means, interval, means
+from evaluation.contact_sheet import show
 from evaluation.fidelity import arrays_of, common_scale, normalised, stacked
+from evaluation.sweetspot import refusal
 from evaluation.vetoes import VETOES
 from sweeper.plan import Plan
 from sweeper.store import Store
@@ -104,11 +106,15 @@ class Condition:
 
 
 def measures(values: Sequence[Mapping[str, Any]], baselines: Mapping[str, Any]) -> dict[str, Drawn]:
-    """MEASURES of the per-image values of a setting's checkpoints, one a training seed."""
+    """MEASURES of the per-image values of a setting's checkpoints, one a training seed. Raises Missing where s or t
+    cannot be measured."""
     base = arrays_of(baselines)
     by_name = {name: stacked([v[name] for v in values]) for name in ("dino", "clip_t", "copying", "noise", "pres")}
     dino, clip_t = average(by_name["dino"]), average(by_name["clip_t"])
-    fidelity = normalised(dino[None], clip_t[None], common_scale([base], dino.shape[1]))
+    scale = common_scale([base], dino.shape[1])
+    if reason := refusal(scale):
+        raise Missing(reason)
+    fidelity = normalised(dino[None], clip_t[None], scale)
     drawn = {n: Drawn(float(getattr(fidelity, n)[0]), getattr(fidelity, f"{n}_draws")[0]) for n in ("score", "s", "t")}
     usual = np.log(np.mean(base["photographs"]["noise"]))
     return drawn | {
@@ -134,14 +140,14 @@ class Evidence:
         """Those of one kind, or all. Raises Missing where there are none."""
         found = dict.fromkeys(c.params["subject"] for c in self.cells if kind in ("", c.params["kind"]))
         if not found:
-            raise Missing(f"no {kind or 'subject'} was tried")
+            raise Missing(f"no {kind or 'subject'} was tried.")
         return list(found)
 
     def values(self, axis: str, subject: str | None = None) -> list[Any]:
         """What there is along an axis, in order. Raises Missing where there are fewer than two."""
         found = {c.params.get(axis) for c in self.cells if subject in (None, c.params["subject"])}
         if len(found) < 2:
-            raise Missing(f"{axis} has one value only" + f" for {subject}" * bool(subject))
+            raise Missing(f"{axis} has one value only{f' for {subject}' * bool(subject)}.")
         return sorted(found)
 
     def last(self, subject: str) -> int:
@@ -151,11 +157,15 @@ class Evidence:
         """The setting with these parameters, over its training seeds. Raises Missing."""
         found = [c for c in self.cells if all(c.params.get(name) == value for name, value in params.items())]
         if not found:
-            raise Missing("no result for " + " ".join(f"{name}={value}" for name, value in params.items()))
+            raise Missing(f"there is no result for {_words(params)}.")
         others = {repr([(k, v) for k, v in c.params.items() if k != "seed"]) for c in found}
         if len(others) > 1:
-            raise Missing("several settings for " + " ".join(f"{name}={value}" for name, value in params.items()))
+            raise Missing(f"there are several settings for {_words(params)}.")
         return Condition(tuple(sorted(found, key=lambda c: c.params["seed"])))
+
+
+def _words(params: Mapping[str, Any]) -> str:
+    return " ".join(f"{name}={show(value)}" for name, value in params.items())
 
 
 def read(plan: Plan, store: Store) -> Evidence:

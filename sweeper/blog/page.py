@@ -1,8 +1,10 @@
 """blog.html and blog.json: the twelve claims with what was measured, on one page that works offline."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -32,7 +34,8 @@ def write_blog(folder: Path, experiments: Sequence[Experiment], store: Store) ->
     findings = [judge(claim.judge, *(evidence[name] for name in claim.experiments)) for claim in CLAIMS]
     model = experiments[0].model
     write_json(folder / "blog.json", as_json(model, findings))
-    links = [(e, e.report(store)) for e in experiments if e.report(store).exists()]
+    reports = [(e.name, e.report(store)) for e in experiments if e.report(store).exists()]
+    links = [(name, quote(os.path.relpath(path, folder))) for name, path in reports]
     write_bytes(folder / "blog.html", html(model, findings, evidence, links).encode())
     return folder / "blog.html"
 
@@ -49,7 +52,7 @@ def html(
     model: str,
     findings: Sequence[Finding],
     evidence: dict[str, Evidence],
-    reports: Sequence[tuple[Experiment, Path]] = (),
+    links: Sequence[tuple[str, str]] = (),
 ) -> str:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
@@ -66,7 +69,7 @@ def html(
         seeds=max((len(c.cells) for f in findings for _, c in f.conditions), default=0),
         subjects=sorted({cell.params["subject"] for found in evidence.values() for cell in found.cells}),
         experiments={name: source(name).read_text() for name in evidence},
-        reports=[(experiment.name, path.resolve().as_uri()) for experiment, path in reports],
+        links=links,
         data=script_json([figure(claim, finding) for claim, finding in pairs]),
         style=Markup((TEMPLATES / "page.css").read_text() + (TEMPLATES / "blog.css").read_text()),
         script=Markup((TEMPLATES / "blog.js").read_text()),

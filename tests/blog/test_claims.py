@@ -5,9 +5,9 @@ import pytest
 
 from sweeper.blog import claims
 from sweeper.blog.catalogue import CLAIMS
-from sweeper.blog.claims import INCONCLUSIVE, NOT_RUN, NOT_SUPPORTED, SUPPORTED
-from sweeper.blog.evidence import Drawn, Evidence, Missing, mean
-from tests.blog.synthetic import evidence
+from sweeper.blog.claims import INCONCLUSIVE, NOT_JUDGED, NOT_SUPPORTED, SUPPORTED
+from sweeper.blog.evidence import Cell, Drawn, Evidence, Missing, mean
+from tests.blog.synthetic import BASELINES, PHOTOGRAPHS, S0, evidence
 
 WIDE = 0.5  # sway of the prompts that no small effect stands out from
 
@@ -148,9 +148,9 @@ class TestEachClaim:
         finding = found(claim, CASES[claim.number][2], WIDE)
         assert finding.verdict == INCONCLUSIVE, finding.parts
 
-    def test_not_run(self, claim):
+    def test_not_judged_without_results(self, claim):
         finding = claims.judge(claim.judge, *(Evidence(()) for _ in claim.experiments))
-        assert finding.verdict == NOT_RUN
+        assert finding.verdict == NOT_JUDGED
         assert finding.missing
 
     def test_the_interval_holds_the_effect_and_conditions_are_shown(self, claim):
@@ -223,3 +223,21 @@ def test_verdict_of_an_interval(part, low, high, verdict):
 )
 def test_verdict_of_several_parts(verdicts, whole):
     assert claims.combined(verdicts) == whole
+
+
+def test_no_verdict_where_fidelity_cannot_be_measured():
+    """The photographs are no more alike than the untuned model's images are like them."""
+    runs = evidence(by_ema(0.5, 0.5), **GRIDS["ema"])
+    unlike = {**BASELINES, "photographs": {**BASELINES["photographs"], "dino": [S0] * PHOTOGRAPHS}}
+    blind = Evidence(tuple(Cell(cell.params, cell.card, unlike) for cell in runs.cells))
+    finding = claims.judge(claims.ema_makes_no_difference, blind)
+    assert finding.verdict == NOT_JUDGED
+    assert "subject fidelity cannot be measured" in finding.missing
+
+
+def test_a_missing_result_is_named():
+    runs = evidence(by_lr(0.7, 0.4), **GRIDS["learning_rate"])
+    partial = Evidence(tuple(cell for cell in runs.cells if (cell.params["lr"], cell.params["steps"]) != (5e-6, 1200)))
+    finding = claims.judge(claims.lower_lr_is_better, partial)
+    assert finding.verdict == NOT_JUDGED
+    assert "subject=face lr=5e-6 steps=1200" in finding.missing

@@ -17,7 +17,7 @@ from tests.blog.test_claims import CASES, GRIDS, found
 
 @pytest.fixture(scope="module")
 def findings():
-    """The first claim supported, the second not, the third open, the others not run."""
+    """The first claim supported, the second not, the third open, the others not judged."""
     three = [found(CLAIMS[i], CASES[i + 1][i], 0.5 if i == 2 else 0.02) for i in range(3)]
     return three + [Finding(missing="no <b>face</b> was tried")] * 9
 
@@ -27,7 +27,7 @@ def test_it_shows_every_claim_with_its_verdict_for_the_model(findings):
     for claim in CLAIMS:
         assert html.count(f'id="claim-{claim.number}"') == 1
     words = re.sub(r"\s+", " ", html)
-    assert "on miniature 1 are supported, 1 are not, 1 are inconclusive and 9 were not run" in words
+    assert "on miniature 1 are supported, 1 are not, 1 are inconclusive and 9 could not be judged" in words
     for finding in findings[:3]:
         for part in finding.parts:
             assert part.words in html
@@ -91,7 +91,7 @@ def test_blog_json_is_the_same_for_programs(findings):
         "supported",
         "not supported",
         "inconclusive",
-        "not run",
+        "not judged",
     ]
     part = data["claims"][0]["parts"][0]
     assert part["low"] <= part["effect"] <= part["high"]
