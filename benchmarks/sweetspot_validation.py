@@ -27,10 +27,11 @@ from miniature.captions import PLACES
 from miniature.study import attributes_right
 from miniature.subjects import FOLDER, IDENTITIES, NEW_CONTEXTS, SUBJECTS
 from trainers.families import family_of
-from trainers.files import read_json, write_json
+from trainers.files import is_complete, read_json, write_json
 from trainers.images import fingerprint
 from trainers.loop import train
-from trainers.spec import ModelSpec, SampleSpec, SubjectSpec, TrainSpec
+from trainers.prior import make_class_images
+from trainers.spec import ModelSpec, PriorSpec, SampleSpec, SubjectSpec, TrainSpec
 
 ROOT = Path(__file__).parents[1]
 WEIGHTS = ROOT / "miniature" / "weights"
@@ -54,7 +55,8 @@ def spec_of(curve: Curve, pipeline: Path, lr_scale: float) -> TrainSpec:
     model = ModelSpec(revision="miniature", repo=str(pipeline), lr_scale=lr_scale)
     words = {"instance_prompt": f"a photo of sks {noun}", "class_prompt": f"a photo of a {noun}"}
     subject = SubjectSpec(fingerprint(images), noun, images=str(images), **words)
-    return TrainSpec(model, subject, lr=curve.lr, seed=curve.seed, batch_size=2)
+    prior = PriorSpec(num_class_images=32, sample=SAMPLING)
+    return TrainSpec(model, subject, prior=prior, lr=curve.lr, seed=curve.seed, batch_size=2)
 
 
 def quick() -> EvalSpec:
@@ -97,7 +99,10 @@ def measure(curve: Curve, pipeline: Path, steps: list[int], lr_scale: float, sta
     folder = state / f"untuned-{curve.subject}"
     baselines = prepare(untuned, *judged, folder)
     found = {"untuned": truth(untuned, curve, f"a {noun}", folder), "cards": [], "truths": []}
-    for checkpoint in train(spec, steps, file.parent, cache=state / "cache"):
+    class_images = state / f"class-{curve.subject}"
+    if not is_complete(class_images):
+        make_class_images(untuned, spec.subject.class_prompt, spec.prior, class_images)
+    for checkpoint in train(spec, steps, file.parent, class_images=class_images, cache=state / "cache"):
         components, folder = checkpoint.components(), file.parent / f"{checkpoint.step:06d}"
         found["cards"].append(evaluate(components, *judged, baselines, folder))
         found["truths"].append(truth(components, curve, subject_words("sks", noun), folder))

@@ -26,27 +26,32 @@ VETOED = {
 }
 
 
-def reason(verdict: str, chosen: str, s: float, t: float, others: Sequence[str], onset: int | None) -> str:
+def reason(
+    verdict: str, chosen: str, s: float, t: float, others: Sequence[str], onset: int | None, drifted: bool
+) -> str:
     """Why `chosen` is recommended; `others` are as good within one standard error, earliest first."""
     fidelity = (
         f"its images go {percent(s)} of the way from the untuned model to the photographs "
         f"and keep {percent(t)} of the prompt fidelity"
     )
     after = f"overfitting begins at step {onset}" if onset else "no overfitting seen on its curve"
-    if verdict == "single":
-        return f"{chosen} is the only checkpoint: {fidelity}; there is nothing to compare it with."
-    if verdict == "flat":
-        return f"{chosen}: {fidelity}; but the checkpoints differ by no more than chance."
-    if verdict == "edge":
-        return f"{chosen}: {fidelity}; {after}; but the best score lies at the edge of the grid."
-    return f"{chosen}: {fidelity}; {as_good_as(others)}{after}."
+    clauses = {
+        "single": [fidelity, "there is nothing to compare it with"],
+        "flat": [fidelity, "the checkpoints differ by no more than chance"],
+        "edge": [fidelity, after, "the best score lies at the edge of the grid"],
+        "region": [fidelity, *as_good_as(others), after],
+    }
+    drift = (
+        ["plain images of its class show the subject too, which prior_preservation=true prevents"] if drifted else []
+    )
+    return f"{chosen}: {'; '.join(clauses[verdict] + drift)}."
 
 
-def as_good_as(others: Sequence[str]) -> str:
+def as_good_as(others: Sequence[str]) -> list[str]:
     if not others:
-        return ""
+        return []
     more = f" and {len(others) - 1} more are" if len(others) > 1 else " is"
-    return f"{others[0]}{more} as good within one standard error; "
+    return [f"{others[0]}{more} as good within one standard error"]
 
 
 def percent(fraction: float) -> str:

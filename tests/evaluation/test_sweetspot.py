@@ -164,7 +164,7 @@ VETO_VALUES = {
 }
 
 
-@pytest.mark.parametrize("name", VETO_VALUES)
+@pytest.mark.parametrize("name", ["copying", "noise", "div"])
 def test_a_veto_rules_the_best_out_and_says_so(name):
     candidates, cards, base = sweep(grid(), learned, forgotten)
     assert find(candidates, cards, base).vetoes == ((),) * 6
@@ -178,6 +178,27 @@ def test_a_veto_rules_the_best_out_and_says_so(name):
     spot = find(candidates, cards, base)
     assert spot.verdict == "none"
     assert "ruled out" in spot.reason
+
+
+def test_class_drift_is_a_veto_where_the_class_can_be_kept():
+    """The same scores with and without drift: the later step that keeps the class wins."""
+    candidates, cards, base = sweep(grid(), learned, forgotten)
+    for i in (0, 1, 2):
+        cards[i]["values"]["pres"] = VETO_VALUES["pres"]
+    spot = find(candidates, cards, base)
+    assert candidates[spot.best].step == 400
+    assert "class has turned" in spot.vetoes[2][0]
+    assert "prior_preservation" not in spot.reason
+
+
+def test_class_drift_that_comes_with_learning_is_said_and_not_vetoed():
+    candidates, cards, base = sweep(grid(), learned, forgotten)
+    for card in cards[1:]:
+        card["values"]["pres"] = VETO_VALUES["pres"]
+    spot = find(candidates, cards, base)
+    assert candidates[spot.best].step in (300, 400)
+    assert spot.vetoes == ((),) * 6
+    assert "prior_preservation=true" in spot.reason
 
 
 def test_a_veto_needs_evidence():
