@@ -1,0 +1,53 @@
+import optuna
+import pytest
+from hydra import initialize_config_dir
+
+from sweeper.overrides import CONF
+from sweeper.study import JOURNAL
+from tests.search import fake
+from tests.trainers import tiny
+
+
+@pytest.fixture(scope="session")
+def planned(tmp_path_factory):
+    """Arguments that need no weights: any folder is a model to the plan."""
+    root = tmp_path_factory.mktemp("model")
+    (root / "model_index.json").write_text("{}")
+    images = tiny.make_images(root / "images", 2)
+    return [
+        *(f"model.{name}={root}" for name in ("repo", "clip", "dino")),
+        f"subject.images={images}",
+        "subject.class_noun=dog",
+        "eval_every=100",
+        "steps=400",
+    ]
+
+
+@pytest.fixture
+def hydra():
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        yield
+
+
+@pytest.fixture
+def space(planned, hydra):
+    return lambda *typed: fake.space_of(*planned, *typed)
+
+
+@pytest.fixture
+def search(planned, hydra, monkeypatch, tmp_path):
+    def run(*typed, folder="out", **options):
+        return fake.run_search(monkeypatch, tmp_path / folder, [*planned, *typed], **options)
+
+    return run
+
+
+@pytest.fixture
+def trials(tmp_path):
+    """Of the study, as the dashboard reads them from its journal."""
+
+    def read(folder="out"):
+        journal = optuna.storages.journal.JournalFileBackend(str(tmp_path / folder / "search" / JOURNAL))
+        return optuna.load_study(study_name="search", storage=optuna.storages.JournalStorage(journal)).trials
+
+    return read
