@@ -110,7 +110,7 @@ def pictures(results: Results) -> list[dict[str, Any]]:
 
     def samples(folder: Path | None) -> list[dict[str, str]]:
         files = sorted(folder.glob("*-00.png"))[:4] if folder else []
-        return [{"uri": picture(file), "words": results.prompts[int(file.name[:2])]} for file in files]
+        return [{"uri": picture(file), "words": prompt} for file, prompt in zip(files, results.prompts, strict=False)]
 
     photographs = [{"uri": picture(path), "words": "a photograph"} for path in results.instance_images[:4]]
     strips_ = [("Photographs", photographs), ("Untuned model", samples(untuned))]

@@ -83,24 +83,24 @@ def _training(results: Results, training: TrainingResult, rows: list[Row], axes:
         metrics += _metrics({f"{name}/{way}" if way else name: value for name, value in row.metrics.items()}, row.step)
         key = f"{IMAGE_KEY} {way}".strip()
         images += [(key, 0, results.untuned_of(row)), (key, row.step, row.samples)]
-    name = _words(training.params, axes)
     return {
-        "name": f"training {name}".strip(),
+        "name": f"training {_words(training.params, axes)}".strip(),
         "state": training.state,
         "params": _params(training.params),
         "tags": {"kind": "training", "training": training.signature}
         | _fate(training.state, training.reason, training.log),
         "metrics": metrics,
         "images": _there(images),
-        "models": _models(rows, name),
+        "models": _models(training, rows, axes),
         "files": [],
     }
 
 
-def _models(rows: list[Row], name: str) -> list[tuple[int, str, str]]:
+def _models(training: TrainingResult, rows: list[Row], axes: Iterable[str]) -> list[tuple[int, str, str]]:
     """Step, name and folder of each checkpoint that was kept; MLflow refuses some characters in the name of a model."""
     kept = {row.step: row.checkpoint for row in rows if row.checkpoint}
-    return [(step, re.sub(r"[/:.%\"']", "_", f"{name} steps={step}".strip()), str(path)) for step, path in kept.items()]
+    names = {step: _words(training.params | {"steps": step}, dict.fromkeys([*axes, "steps"])) for step in kept}
+    return [(step, re.sub(r"[/:.%\"']", "_", names[step]), str(path)) for step, path in kept.items()]
 
 
 def _cell(results: Results, row: Row, chosen: bool, axes: Iterable[str]) -> dict[str, Any]:

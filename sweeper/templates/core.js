@@ -53,7 +53,7 @@ function cellTile(i, tile) {
   return box;
 }
 
-const tileWords = (tile) => data.prompts[tile.prompt] + (tile.image ? `, noise ${tile.image + 1}` : "");
+const tileWords = (tile) => (data.prompts[tile.prompt] ?? `prompt ${tile.prompt + 1}`) + (tile.image ? `, noise ${tile.image + 1}` : "");
 
 /** A labelled select; `options` are [value, words]; calls `change` with the value. */
 function select(words, options, value, change) {
