@@ -14,10 +14,11 @@ from plotly.offline import get_plotlyjs
 
 from evaluation.contact_sheet import show
 from sweeper.effects import effects
-from sweeper.results import COMPLETE, Results
+from sweeper.results import COMPLETE, Results, Row
 from sweeper.table import SCORES, metric_names, plain, ranked, raster, sentence, varying
 from sweeper.thumbnails import picture, strips, tile_names
 from trainers.files import write_bytes
+from trainers.schedulers import SCHEDULER_CLASSES
 
 TEMPLATES = Path(__file__).parent / "templates"
 SCRIPTS = ("core.js", "curves.js", "pareto.js", "grid.js", "effects.js", "table.js")
@@ -32,7 +33,7 @@ def write_page(path: Path, results: Results) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"show": show, "quoted": lambda text: json.dumps(text, ensure_ascii=False)}
+    environment.filters["show"] = show
     data, images = page_data(results), page_images(results)
     html = environment.get_template("page.html.j2").render(
         **words(results),
@@ -136,11 +137,25 @@ def words(results: Results) -> dict[str, Any]:
         "faults": [(i, row) for i, row in enumerate(rows) if row.state != COMPLETE],
         "done": done,
         "chosen_params": {name: best.params.get(name) for name in varying(results)} if best else {},
-        "prompt": results.prompts[0] if results.prompts else "",
+        "snippet": snippet(results.export, best, results.prompts) if best and results.export else "",
         "metrics": metric_names(rows),
         "effect_metrics": [name for name in SCORES if any(name in row.metrics for row in rows)],
         "seconds": sum(value for name, value in results.timings.items() if name != "wall"),
     }
+
+
+def snippet(export: Path, best: Row, prompts: tuple[str, ...]) -> str:
+    """Python that makes an image with the exported checkpoint, sampled as it was judged."""
+    params = best.params
+    lines = ["import diffusers", "", f"pipeline = diffusers.DiffusionPipeline.from_pretrained({str(export)!r})"]
+    if params.get("scheduler", "pndm") != "pndm":  # the one of the export
+        name, changes = SCHEDULER_CLASSES[params["scheduler"]]
+        changed = "".join(f", {key}={value!r}" for key, value in changes.items())
+        lines.append(f"pipeline.scheduler = diffusers.{name}.from_config(pipeline.scheduler.config{changed})")
+    named = (("num_inference_steps", "inference_steps"), ("guidance_scale", "guidance_scale"))
+    how = "".join(f", {keyword}={params[axis]}" for keyword, axis in named if axis in params)
+    lines += [f"image = pipeline({(prompts or ('',))[0]!r}{how}).images[0]", 'image.save("image.png")']
+    return "\n".join(lines)
 
 
 def veto_kinds(results: Results) -> list[dict[str, Any]]:

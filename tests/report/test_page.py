@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from sweeper.page import veto_kinds, write_page
+from sweeper.page import snippet, veto_kinds, write_page
 from sweeper.results import Results
 from sweeper.thumbnails import tile_names
 from tests.report.synthetic import AXES, make_results
@@ -117,6 +117,14 @@ def test_many_checkpoints_carry_fewer_images(tmp_path):
     assert tile_names([folder], 10)[0] == ["00-00.png", "01-00.png", "02-00.png", "03-00.png"]
     assert tile_names([folder], 10_000)[0] == ["00-00.png"]
     assert tile_names([None], 10) == ([], 128)
+
+
+def test_the_snippet_is_python_that_samples_as_judged(tmp_path):
+    results = make_results(tmp_path, {"lr": (2e-6,), "steps": (800,), "scheduler": ("ddim",)}, images=False)
+    text = snippet(tmp_path / 'it\'s "here"', results.rows[0], ("a 'quoted' \"prompt\"",))
+    compile(text, "snippet", "exec")
+    assert "diffusers.DDIMScheduler.from_config(pipeline.scheduler.config, clip_sample=False" in text
+    assert "guidance_scale=7.5" in text
 
 
 def test_vetoes_are_gathered_by_kind(tmp_path):
