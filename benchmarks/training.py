@@ -161,13 +161,14 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default=str(MINIATURE), help="a diffusers folder, or sd15 for random weights")
+    parser.add_argument("--images", help="a folder of photographs; default: random PNGs of the model's size")
     parser.add_argument("--resolution", type=int, default=64, help="pixels")
     parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--options", nargs="*", default=[name for name in OPTIONS if name != "compile=true"])
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        images = photographs(Path(folder), size=arguments.resolution)
+        images = arguments.images or photographs(Path(folder), size=arguments.resolution)
         repo = arguments.model
         if repo == "sd15":
             from benchmarks.random_models import stable_diffusion_15

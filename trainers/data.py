@@ -76,7 +76,8 @@ class Latents:
     def __init__(self, paths: list[Path], resolution: int, center_crop: bool, flips: bool, encode: Encode, keep: bool):
         self.photos = [np.asarray(resize(load_image(path), resolution)) for path in paths]
         self.resolution, self.center_crop, self.flips = resolution, center_crop, flips
-        self.encode, self.keep = encode, keep
+        self.encode: Encode | None = encode
+        self.keep = keep
         self.moments: dict[tuple[int, Crop], tuple[Tensor, Tensor]] = {}
 
     @property
@@ -96,6 +97,7 @@ class Latents:
             stored = {"mean": torch.cat([m for m, _ in moments]), "std": torch.cat([s for _, s in moments])}
             write_bytes(file, save({k: v.cpu().contiguous() for k, v in stored.items()}))
         self.moments = dict(zip(crops, zip(stored["mean"], stored["std"], strict=True), strict=True))
+        self.encode = None  # lets go of the VAE
 
     @property
     def flip_draws(self) -> tuple[float, ...]:

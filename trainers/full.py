@@ -6,6 +6,7 @@
 from pathlib import Path
 from typing import Any
 
+from trainers.families.tokens import learned_tokens, save_tokens
 from trainers.learner import Learner
 from trainers.spec import TrainSpec
 
@@ -32,4 +33,4 @@ class Full(Learner):
         if self.spec.train_text_encoder:
             self.text_encoder.save_pretrained(folder / "text_encoder", safe_serialization=True)
         text_encoder = self.text_encoder if self.spec.train_text_encoder else self.components.text_encoder
-        self.family.save_tokens(folder, self.family.learned_tokens(self.components, text_encoder))
+        save_tokens(folder, learned_tokens(self.components, text_encoder))

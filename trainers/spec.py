@@ -164,12 +164,17 @@ class TrainSpec:
 
     @property
     def effective_lr(self) -> float:
-        return self.lr * self.model.lr_scale
+        return self.lr * self._lr_scale
 
     @property
     def effective_text_encoder_lr(self) -> float:
         own = self.trainer.text_encoder_lr
-        return (self.lr if own is None else own) * self.model.lr_scale
+        return (self.lr if own is None else own) * self._lr_scale
+
+    @property
+    def _lr_scale(self) -> float:
+        """Prodigy finds the step size itself; its lr is a factor to that, 1 for every model."""
+        return 1.0 if self.trainer.optimizer == "prodigy" else self.model.lr_scale
 
     @cached_property
     def signature(self) -> str:

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from trainers.families.tokens import save_tokens, with_new_tokens
 from trainers.learner import Learner, checkpoint_activations
 from trainers.precision import DTYPES
 from trainers.spec import SubjectSpec, TrainSpec
@@ -52,7 +53,7 @@ class TextualInversion(Learner):
     def __init__(self, components: Any, spec: TrainSpec):
         super().__init__(components, spec)
         self.token = placeholder(spec.subject)
-        tokenizer, ids = self.family.with_new_tokens(components.tokenizer, self.token, spec.trainer.vectors)
+        tokenizer, ids = with_new_tokens(components.tokenizer, self.token, spec.trainer.vectors)
         self.components = replace(
             components, tokenizer=tokenizer, aliases=(*components.aliases, (spec.subject.identifier, self.token))
         )
@@ -71,7 +72,7 @@ class TextualInversion(Learner):
         return [{"params": [self.vectors], "lr": self.spec.effective_lr}]
 
     def write(self, folder: Path) -> None:
-        self.family.save_tokens(folder, {self.token: self.vectors})
+        save_tokens(folder, {self.token: self.vectors})
 
     def _initial_vectors(self, known: Tensor) -> Tensor:
         """[vectors, D]: the vectors of the initial word's tokens, taken in turn; the mean of them for one vector."""

@@ -197,3 +197,17 @@ def test_bf16_keeps_fp32_weights_and_is_near_fp32(trainer, make_spec, tmp_path):
     assert losses["bf16"] == pytest.approx(losses["no"], rel=0.02)
     for file in (tmp_path / "bf16").rglob("*.safetensors"):
         assert all(w.dtype == torch.float32 for w in load_file(file).values())
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["channels_last", "tf32", pytest.param("compile", marks=pytest.mark.slow)],
+)
+def test_options_of_speed_change_rounding_only(option, make_spec, tmp_path):
+    losses = []
+    for on in (True, False):
+        spec, shown = make_spec(trainer={option: on}), []
+        (checkpoint,) = train(spec, [3], tmp_path / str(on), progress=lambda step, loss, to=shown: to.append(loss))
+        losses.append(shown)
+        assert checkpoint.components().unet.conv_in.weight.is_contiguous()
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)

@@ -68,3 +68,13 @@ def test_schedules_follow_their_formulas():
     assert rates("constant_with_warmup", 6, 4) == pytest.approx([*warm, 2, 2])
     assert rates("linear", 8, 4, 8) == pytest.approx([*warm, 2, 1.5, 1, 0.5])
     assert rates("cosine", 8, 4, 8) == pytest.approx([*warm, *(1 + math.cos(math.pi * i / 4) for i in range(4))])
+
+
+def test_effective_rates():
+    def scaled(**fields):
+        given = spec(**fields)
+        return TrainSpec(ModelSpec("r", lr_scale=40.0), given.subject, given.trainer, lr=1e-6)
+
+    assert scaled().effective_lr == scaled().effective_text_encoder_lr == pytest.approx(4e-5)
+    assert scaled(trainer={"text_encoder_lr": 1e-7}).effective_text_encoder_lr == pytest.approx(4e-6)
+    assert scaled(trainer={"optimizer": "prodigy"}).effective_lr == 1e-6

@@ -5,7 +5,6 @@ Sizes, scaling and prediction type come from the pipeline's own configuration, n
 
 import copy
 import functools
-import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,18 +17,18 @@ from diffusers.utils import convert_state_dict_to_diffusers
 from diffusers.utils import logging as diffusers_logging
 from peft import get_peft_model_state_dict
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
 from trainers.errors import SpecError
+from trainers.families.tokens import EMBEDDINGS_FILE, with_aliases, with_new_tokens
 from trainers.precision import DTYPES
 from trainers.schedulers import make_scheduler
 from trainers.spec import ModelSpec, SampleSpec
 
 LORA_FILE = "pytorch_lora_weights.safetensors"  # the name diffusers looks for
-EMBEDDINGS_FILE = "learned_embeds.safetensors"  # likewise
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,24 +180,6 @@ def _with_tokens(components: Components, learned: dict[str, Tensor]) -> Componen
     return replace(components, tokenizer=tokenizer, text_encoder=text_encoder, aliases=aliases)
 
 
-def learned_tokens(components: Components, text_encoder: CLIPTextModel) -> dict[str, Tensor]:
-    """The tokens that `components` have learned, with their vectors [vectors, width] in `text_encoder`."""
-    known, weight = components.tokenizer.get_added_vocab(), text_encoder.get_input_embeddings().weight
-    return {
-        token: weight[sorted(i for name, i in known.items() if name == token or name.startswith(f"{token}_"))]
-        for _, token in components.aliases
-    }
-
-
-def save_tokens(folder: Path, learned: dict[str, Tensor]) -> None:
-    """`learned`, {token: [vectors, width]}, as `load_textual_inversion` of diffusers reads it."""
-    if learned:
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file(
-            {token: vectors.detach().cpu().contiguous() for token, vectors in learned.items()}, folder / EMBEDDINGS_FILE
-        )
-
-
 def save_lora(folder: Path, unet: nn.Module, text_encoder: nn.Module | None) -> None:
     """The adapters, as `load_lora_weights` of diffusers reads them."""
     trained = {"unet": unet} | ({"text_encoder": text_encoder} if text_encoder is not None else {})
@@ -207,14 +188,6 @@ def save_lora(folder: Path, unet: nn.Module, text_encoder: nn.Module | None) -> 
         given[f"{name}_lora_layers"] = convert_state_dict_to_diffusers(get_peft_model_state_dict(module))
         given[f"{name}_lora_adapter_metadata"] = module.peft_config["default"].to_dict()
     StableDiffusionPipeline.save_lora_weights(folder, **given)
-
-
-def with_new_tokens(tokenizer: CLIPTokenizer, token: str, vectors: int) -> tuple[CLIPTokenizer, list[int]]:
-    """A copy of `tokenizer` that knows `token`, `token_1`, ..., diffusers' names for several vectors; and their ids."""
-    tokenizer = copy.deepcopy(tokenizer)
-    tokens = [token] + [f"{token}_{i}" for i in range(1, vectors)]
-    tokenizer.add_tokens(tokens)
-    return tokenizer, tokenizer.convert_tokens_to_ids(tokens)
 
 
 def _pipeline(components: Components, scheduler: str = "pndm") -> StableDiffusionPipeline:
@@ -270,13 +243,6 @@ def sample(
         output_type="np",
     ).images
     return np.round(images * 255).astype(np.uint8)
-
-
-def with_aliases(components: Components, prompt: str) -> str:
-    """`prompt` with the learned tokens in place of the words that they stand for."""
-    for word, token in components.aliases:
-        prompt = re.sub(rf"(?<![\w<]){re.escape(word)}(?![\w>])", token, prompt)
-    return prompt
 
 
 # --- training ----------------------------------------------------------------------------------------------------
