@@ -77,6 +77,7 @@ class Search(Sweep):
             training = self.trainings[trial.number] = self.space.training(trial.params)
         except SpecError as error:  # a combination of values, each of which is allowed
             self.study.tell(trial, FAIL, [], reason=str(error))
+            self.console.print(f"trial {trial.number}  FAIL  {error}", markup=False, soft_wrap=True)
             return True
         left = self.store.left(training)
         key = training.spec.signature
