@@ -29,9 +29,9 @@ def test_an_experiment_is_run_judged_and_shown_and_then_not_run_again(tmp_path):
     assert "$ python sweep.py -m experiment=blog/ema" in first.stdout
     assert "$ python" not in second.stdout
     folder = tmp_path / "outputs" / "blog-miniature"
-    claims = {claim["number"]: claim for claim in json.loads((folder / "blog.json").read_text())["claims"]}
-    assert {number for number, claim in claims.items() if claim["verdict"] != "not run"} == {10}
-    assert all(part["effect"] != 0 for part in claims[10]["parts"])  # an average was sampled, not the last weights
-    html = (folder / "blog.html").read_text()
-    assert "ema_decay 0.9999" in html
-    assert html.count('<img src="data:image') == 2 * 3 + 3  # photographs, untuned, without, with: of two prompts
+    missing = {c["number"]: c["missing"] for c in json.loads((folder / "blog.json").read_text())["claims"]}
+    assert {number for number, reason in missing.items() if "no results yet" not in reason} == {10}
+    assert (folder / "blog.html").read_text().count('<section id="claim-') == 12
+    scores = (tmp_path / "outputs/store/trainings").glob("*/evaluations/000004-*/scores.json")
+    one, other = (json.loads(path.read_text())["values"]["dino"] for path in scores)
+    assert one != other  # an average was sampled, not the last weights

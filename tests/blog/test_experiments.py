@@ -51,6 +51,7 @@ def test_textual_inversion_is_the_one_of_the_post(experiments):
     (cell,) = experiments["textual_inversion"].grid.cells
     trainer = cell.train.trainer
     assert (trainer.name, trainer.inversion_steps, cell.step, cell.train.lr) == ("ti_dreambooth", 2000, 500, 1e-6)
+    assert trainer.inversion_lr * cell.train.model.lr_scale == pytest.approx(2e-3)
 
 
 def test_trainings_are_shared(experiments):
@@ -91,6 +92,7 @@ def test_another_model_gets_the_users_photographs_and_the_full_settings(photos):
     assert [s.class_noun for s in subjects["text_encoder"]] == ["cat toy", "woman"]
     assert [s.class_noun for s in subjects["textual_inversion"]] == ["woman"]
     assert [s.class_noun for s in subjects["ema"]] == ["cat toy"]
+    assert {e.grid.cells[0].train.trainer.inversion_lr for e in experiments} == {5e-4}
     cells = [c for e in experiments for c in e.grid.cells]
     assert {c.sample.inference_steps for c in cells} == {25, 50, 100}  # 25 as an axis only
     assert {c.evaluation.images_per_prompt for c in cells} == {4}
