@@ -21,13 +21,13 @@ import yaml
 from evaluation.evaluate import evaluate, prepare
 from evaluation.sample import read_images, sample_images
 from evaluation.spec import EvalSpec, subject_words
-from evaluation.sweetspot import Candidate, SweetSpot, find
+from evaluation.sweetspot import Candidate, find
 from miniature import judge
 from miniature.captions import PLACES
 from miniature.study import attributes_right
 from miniature.subjects import FOLDER, IDENTITIES, NEW_CONTEXTS, SUBJECTS
 from trainers.families import family_of
-from trainers.files import is_complete, read_json, write_json
+from trainers.files import read_json, write_json
 from trainers.images import fingerprint
 from trainers.loop import train
 from trainers.prior import make_class_images
@@ -35,19 +35,27 @@ from trainers.spec import ModelSpec, PriorSpec, SampleSpec, SubjectSpec, TrainSp
 
 ROOT = Path(__file__).parents[1]
 WEIGHTS = ROOT / "miniature" / "weights"
+MODEL = ROOT / "conf" / "model" / "miniature.yaml"
 PLACED, CLASS, TRUTH_SEED = 4, 8, 1000  # images a new place, images of the plain class prompt, their noise
 SAMPLING = SampleSpec("dpm", inference_steps=12, guidance_scale=5.0, precision="bf16")
+
+
+PRIOR = PriorSpec(num_class_images=32, sample=SAMPLING)
+RECIPES = {  # the first overfits soon; the second is asked to keep the class, so the truth asks it too
+    "text": {"lr": 2e-6, "train_text_encoder": True},
+    "prior": {"lr": 2e-6, "prior": PRIOR},
+}
 
 
 @dataclass(frozen=True)
 class Curve:
     subject: str
-    lr: float
+    recipe: str  # of RECIPES
     seed: int
 
     @property
     def name(self) -> str:
-        return f"{self.subject}-{self.lr:g}-{self.seed}"
+        return f"{self.subject}-{self.recipe}-{self.seed}"
 
 
 def spec_of(curve: Curve, pipeline: Path, lr_scale: float) -> TrainSpec:
@@ -55,8 +63,7 @@ def spec_of(curve: Curve, pipeline: Path, lr_scale: float) -> TrainSpec:
     model = ModelSpec(revision="miniature", repo=str(pipeline), lr_scale=lr_scale)
     words = {"instance_prompt": f"a photo of sks {noun}", "class_prompt": f"a photo of a {noun}"}
     subject = SubjectSpec(fingerprint(images), noun, images=str(images), **words)
-    prior = PriorSpec(num_class_images=32, sample=SAMPLING)
-    return TrainSpec(model, subject, prior=prior, lr=curve.lr, seed=curve.seed, batch_size=2)
+    return TrainSpec(model, subject, seed=curve.seed, batch_size=2, **RECIPES[curve.recipe])
 
 
 def quick() -> EvalSpec:
@@ -99,9 +106,11 @@ def measure(curve: Curve, pipeline: Path, steps: list[int], lr_scale: float, sta
     folder = state / f"untuned-{curve.subject}"
     baselines = prepare(untuned, *judged, folder)
     found = {"untuned": truth(untuned, curve, f"a {noun}", folder), "cards": [], "truths": []}
-    class_images = state / f"class-{curve.subject}"
-    if not is_complete(class_images):
-        make_class_images(untuned, spec.subject.class_prompt, spec.prior, class_images)
+    class_images = None
+    if spec.prior:
+        class_images = make_class_images(
+            untuned, spec.subject.class_prompt, spec.prior, state / f"class-{curve.subject}", batch_size=16
+        )
     for checkpoint in train(spec, steps, file.parent, class_images=class_images, cache=state / "cache"):
         components, folder = checkpoint.components(), file.parent / f"{checkpoint.step:06d}"
         found["cards"].append(evaluate(components, *judged, baselines, folder))
@@ -116,19 +125,17 @@ def measure(curve: Curve, pipeline: Path, steps: list[int], lr_scale: float, sta
 # --- choosing ----------------------------------------------------------------------------------------------------
 
 
-def goodness(measured: dict) -> np.ndarray:
+def goodness(curve: Curve, measured: dict) -> np.ndarray:
     """How good each checkpoint of a curve truly is, 0..1: harmonic mean of the subject's attributes gained over the
-    untuned model, the place, and the class kept."""
+    untuned model, the place, and, where it was asked for, the class kept."""
     before = measured["untuned"]
-    rows = [
-        (
-            (truth["subject"] - before["subject"]) / (1 - before["subject"]),
-            truth["place"],
-            1 - (truth["drift"] - before["drift"]) / (1 - before["drift"]),
-        )
-        for truth in measured["truths"]
+    parts = [
+        [(truth["subject"] - before["subject"]) / (1 - before["subject"]) for truth in measured["truths"]],
+        [truth["place"] for truth in measured["truths"]],
     ]
-    return 3 / (1 / np.clip(rows, 1e-3, 1)).sum(1)
+    if RECIPES[curve.recipe].get("prior"):
+        parts.append([1 - (t["drift"] - before["drift"]) / (1 - before["drift"]) for t in measured["truths"]])
+    return len(parts) / (1 / np.clip(parts, 1e-3, 1)).sum(0)
 
 
 def metric(measured: dict, name: str) -> np.ndarray:
@@ -142,22 +149,12 @@ def dvar(measured: dict) -> int:
     return next(settled, len(loss) - 1)
 
 
-def sweet_spot(curves: dict[Curve, dict]) -> tuple[SweetSpot, list[tuple[Curve, int]]]:
-    """The sweet spot of a grid and what each of its candidates is: the curve, the checkpoint's position."""
-    places = [(curve, i) for curve, measured in curves.items() for i in range(len(measured["steps"]))]
-    candidates = [candidate(c, curves[c]["steps"][i]) for c, i in places]
-    cards = [curves[c]["cards"][i] for c, i in places]
-    return find(candidates, cards, [curves[c]["baselines"] for c, _ in places]), places
-
-
-def candidate(curve: Curve, step: int) -> Candidate:
-    lr = f"lr={curve.lr:g}"
-    return Candidate(f"{curve.name}-{step}", lr, step, curve.lr, curve.seed, f"{lr} at step {step}")
-
-
 def by_sweet_spot(curve: Curve, measured: dict) -> int:
-    """Of one curve; where none is found, the checkpoint of the best score, which is what a user would turn to."""
-    spot, _ = sweet_spot({curve: measured})
+    """Where none is found, the checkpoint of the best score, which is what a user would turn to."""
+    lr = RECIPES[curve.recipe]["lr"]
+    candidates = [Candidate(str(step), curve.name, step, lr, words=f"step {step}") for step in measured["steps"]]
+    spot = find(candidates, measured["cards"], [measured["baselines"]] * len(candidates))
+    print(f"{curve.name}: {spot.verdict}. {spot.reason} {spot.suggestion}")
     return spot.best if spot.found else int(np.nanargmax(spot.score))
 
 
@@ -175,7 +172,7 @@ def compare(curves: dict[Curve, dict]) -> dict[str, dict[str, float]]:
     """For each way of choosing on one curve: how often within one checkpoint of the truth's choice, and the regret."""
     picks = {name: [choose(m) for m in curves.values()] for name, choose in PLAIN.items()}
     picks["sweet spot"] = [by_sweet_spot(c, m) for c, m in curves.items()]
-    truths = [goodness(m) for m in curves.values()]
+    truths = [goodness(c, m) for c, m in curves.items()]
     table = {}
     for name, chosen in picks.items():
         regret = np.array([good.max() - good[i] for good, i in zip(truths, chosen, strict=True)])
@@ -185,7 +182,7 @@ def compare(curves: dict[Curve, dict]) -> dict[str, dict[str, float]]:
 
 
 def bounds(regret: np.ndarray, curves: list[Curve]) -> dict[str, float]:
-    """95 % of the mean regret, subjects and seeds resampled as blocks of their learning rates."""
+    """95 % of the mean regret, subjects and seeds resampled as blocks of their recipes."""
     blocks: dict[tuple[str, int], list[int]] = {}
     for i, curve in enumerate(curves):
         blocks.setdefault((curve.subject, curve.seed), []).append(i)
@@ -195,42 +192,25 @@ def bounds(regret: np.ndarray, curves: list[Curve]) -> dict[str, float]:
     return {"low": float(low), "high": float(high)}
 
 
-def grids(curves: dict[Curve, dict]) -> list[str]:
-    """Of each subject's whole grid, seeds taken together: the answer in words and its regret."""
-    lines = []
-    for subject in dict.fromkeys(c.subject for c in curves):
-        grid = {c: m for c, m in curves.items() if c.subject == subject}
-        spot, places = sweet_spot(grid)
-        lrs = {c.lr for c in grid}
-        good = {lr: np.mean([goodness(m) for c, m in grid.items() if c.lr == lr], axis=0) for lr in lrs}
-        regret = "-"
-        if spot.found:
-            curve, i = places[spot.best]
-            regret = f"{max(g.max() for g in good.values()) - good[curve.lr][i]:.3f}"
-        lines.append(f"{subject}: {spot.verdict}, regret {regret}. {spot.reason} {spot.suggestion}")
-    return lines
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--subjects", nargs="+", default=SUBJECTS, choices=SUBJECTS)
-    parser.add_argument("--lrs", nargs="+", type=float, default=(2e-6, 5e-6, 1e-5))
+    parser.add_argument("--recipes", nargs="+", default=tuple(RECIPES), choices=RECIPES)
     parser.add_argument("--seeds", nargs="+", type=int, default=(0, 1, 2))
-    parser.add_argument("--steps", nargs="+", type=int, default=(25, 50, 100, 150, 200, 300))
-    parser.add_argument("--lr-scale", type=float, default=40)
+    parser.add_argument("--steps", nargs="+", type=int, default=(12, 25, 50, 100, 150, 200))
+    parser.add_argument("--lr-scale", type=float, default=yaml.safe_load(MODEL.read_text())["lr_scale"])
     parser.add_argument("--pipeline", type=Path, default=WEIGHTS / "pipeline")
     parser.add_argument("--state", type=Path, default=ROOT / "outputs" / "validation")
     options = parser.parse_args()
     curves = {}
-    for seed, subject, lr in product(options.seeds, options.subjects, options.lrs):
-        curve = Curve(subject, lr, seed)
+    for seed, recipe, subject in product(options.seeds, options.recipes, options.subjects):
+        curve = Curve(subject, recipe, seed)
         curves[curve] = measure(curve, options.pipeline, list(options.steps), options.lr_scale, options.state)
-        print(curve.name, *(f"{good:.2f}" for good in goodness(curves[curve])), flush=True)
+        print(curve.name, *(f"{good:.2f}" for good in goodness(curve, curves[curve])), flush=True)
     table = compare(curves)
     for name, row in sorted(table.items(), key=lambda item: item[1]["regret"]):
         regret = "{regret:.3f} [{low:.3f}, {high:.3f}]".format(**row)
         print(f"{name:24} within one checkpoint {row['near']:4.0%}   regret {regret}")
-    print(*grids(curves), sep="\n")
     (options.state / "table.json").write_text(json.dumps(table, indent=1))
 
 
