@@ -6,7 +6,8 @@
 
 DIR holds a folder of photographs a subject: object/CLASS_NOUN (up to three) and face/CLASS_NOUN (one), such as
 object/cat_toy and face/man. Every KEY=VALUE goes to every experiment and wins over its file: seed=0,1,2 trains three
-seeds. Stopped at any time, the same command goes on.
+seeds. keep=best saves disk and costs a few trainings, as experiments share checkpoints. Stopped at any time, the same
+command goes on.
 """
 
 import argparse
@@ -43,7 +44,7 @@ def main() -> int:
         check_arguments(options.overrides, multirun=True)
         experiments, settings = compose_all(names, options.overrides, options.photos)
         store = Store(settings.output_dir / "store")
-        show_plan(experiments, store)
+        show_plan(experiments, store, settings.keep)
         if settings.plan_only:
             return 0
         failed = [experiment for experiment in experiments if run(experiment, store)]
@@ -52,12 +53,12 @@ def main() -> int:
         return 1 if failed else 0
 
 
-def show_plan(experiments: list[Experiment], store: Store) -> None:
+def show_plan(experiments: list[Experiment], store: Store, keep: str) -> None:
     """What all experiments take together: a training that several ask for counts once."""
     plan = compile_plan(cell for experiment in experiments for cell in experiment.grid.cells)
     left = [store.left(training) for training in plan.trainings]
     names = tuple(dict.fromkeys(experiment.name for experiment in experiments))
-    seconds, disk = estimate.seconds(left, store), estimate.disk(left)
+    seconds, disk = estimate.seconds(left, store), estimate.disk(left, keep)
     print_plan(Console(), cost(left, store), {"experiment": names}, seconds, disk, experiments[0].model)
 
 
