@@ -37,7 +37,7 @@ class Sweep:
     settings: "Settings"
     console: Console
     start: float  # time.monotonic() of the typed line
-    pruned: int = 0  # trainings after which losing checkpoints were deleted
+    finished: int = 0  # trainings that have been tracked and pruned
 
     def run(self) -> int:
         """Everything from the plan to the table. Returns the exit code: 1 if a cell failed."""
@@ -49,6 +49,7 @@ class Sweep:
             Tracker(uri, self.settings.output_dir, experiment) as tracker,
             LocalEngine(leases(self.settings.gpus_per_trial), self.work, self.store.root) as engine,
         ):
+            self.tracker = tracker
             self._train(engine)
             results = self._export(self._collect(), engine)
             jobs.close(self.work)
@@ -67,12 +68,14 @@ class Sweep:
             engine.wait(lambda running: self._watch(watch, running))
 
     def _watch(self, watch: Watch, running: Sequence[Job]) -> None:
-        """Shows the progress, and, where not everything is kept, deletes after each training what has lost by now."""
+        """Shows the progress; after each training, tracks it and deletes what has lost by now."""
         watch(running)
         finished = sum(1 for job in self.begun.values() if job.outcome)
-        if self.settings.keep != "all" and finished > self.pruned:
-            self.pruned = finished
-            self._prune(self._collect(), final=False)
+        if finished > self.finished:
+            self.finished = finished
+            results = self._collect()
+            self.tracker.publish(results)
+            self._prune(results, final=False)
 
     def _prune(self, results: Results, final: bool) -> Results:
         lost = losers(results, self.settings.keep, final)
@@ -140,4 +143,7 @@ class Sweep:
             if path:
                 self.console.print(f"{name:<18} {path}", soft_wrap=True, markup=False)
         self.console.print(f"{'MLflow':<18} {tracker.command}", soft_wrap=True, markup=False)
+        self.console.print(f"{'':<18} {tracker.link(results.name)}", soft_wrap=True, markup=False)
+        if tracker.status:
+            self.console.print(f"{'':<18} {tracker.status}", soft_wrap=True, markup=False)
         self.console.print(f"{'took':<18} {wall:.0f} s", markup=False)
