@@ -113,9 +113,10 @@ def measure(kind: str, spec: TrainSpec, steps: int) -> tuple[float, float, float
     """Median wall and processor seconds of a step, and MB above what the process took before loading the model."""
     import torch
 
-    import trainers.loop  # noqa: F401, so that importing is no part of what is measured
+    import trainers.loop  # noqa: F401, importing is no part of what is measured
     from trainers.families import family_of
 
+    family = family_of(spec.model)
     torch.set_num_threads(1)
     gpu = torch.cuda.is_available()
     warm = torch.nn.Conv2d(4, 4, 3)  # the libraries' own memory is no part of the training's
@@ -129,7 +130,7 @@ def measure(kind: str, spec: TrainSpec, steps: int) -> tuple[float, float, float
         processor.append(time.process_time())
         return time.perf_counter()
 
-    family_of(spec.model).load(spec.model)
+    family.load(spec.model)
     wall = {"ours": ours, "plain": plain}[kind](spec, steps, clock)
     spent = [b - a for a, b in zip(processor, processor[1:], strict=False)]
     peak = torch.cuda.max_memory_allocated() if gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

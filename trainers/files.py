@@ -39,7 +39,7 @@ def is_complete(folder: Path) -> bool:
 
 @contextmanager
 def complete_folder(folder: Path, manifest: Any) -> Iterator[Path]:
-    """Yields an empty folder beside `folder` to fill; on success it gets its manifest and takes the place of `folder`."""
+    """Yields an empty folder to fill; on success it gets its manifest and takes the place of `folder`."""
     aside = folder.with_name(f".{folder.name}.{os.getpid()}")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)

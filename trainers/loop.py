@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState, PartialState
+from accelerate.utils.memory import clear_device_cache
 from diffusers.training_utils import EMAModel
 from filelock import FileLock
 from torch import Tensor
@@ -84,22 +85,26 @@ def train(
     """
     validate(spec)
     setting = state = None
-    for step in sorted(set(steps)):
-        checkpoint = Checkpoint(folder, step, spec.model, components)
-        if not checkpoint.complete:
-            if state is None:
-                setting, state = _start(spec, components, class_images, cache or folder, progress)
-                if 0 <= saved_step(folder) <= step:
-                    state.load(folder)
-            while state.step < step:
-                loss = _optimizer_step(setting, state)
+    try:
+        for step in sorted(set(steps)):
+            checkpoint = Checkpoint(folder, step, spec.model, components)
+            if not checkpoint.complete:
+                if state is None:
+                    setting, state = _start(spec, components, class_images, cache or folder, progress)
+                    if 0 <= saved_step(folder) <= step:
+                        state.load(folder)
+                while state.step < step:
+                    loss = _optimizer_step(setting, state)
+                    if setting.accelerator.is_main_process:
+                        _tell(progress, state, folder, loss)
                 if setting.accelerator.is_main_process:
-                    _tell(progress, state, folder, loss)
-            if setting.accelerator.is_main_process:
-                state.save_checkpoint(checkpoint)
-                state.save(folder)
-            setting.accelerator.wait_for_everyone()
-        yield checkpoint
+                    state.save_checkpoint(checkpoint)
+                    state.save(folder)
+                setting.accelerator.wait_for_everyone()
+            yield checkpoint
+    finally:
+        setting = state = None
+        clear_device_cache(garbage_collection=True)  # what accelerate wraps refers to itself
 
 
 def _tell(progress: Progress, state: TrainState, folder: Path, loss: float) -> None:

@@ -1,5 +1,6 @@
 """Class images for prior preservation: sampled from the untuned model, or the user's own."""
 
+import io
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,8 @@ def make_class_images(
     """`prior.num_class_images` PNGs of `prompt` in `folder`, made where missing; with `prior.folder`, that folder.
 
     Image k comes from a generator seeded by (`prior.seed`, k), so neither the batch size nor an interruption matters,
-    and the training's randomness is not touched. `progress` gets (images done, images in all).
+    and the training's randomness is not touched. `progress` gets (images done, images in all). A sheet of all of them
+    is put beside the folder.
     """
     if prior.folder:
         return _own_images(prior)
@@ -57,6 +59,7 @@ def make_class_images(
         for k, image in zip(batch, images, strict=True):
             write_bytes(folder / f"{k:05d}.png", png(Image.fromarray(image)))
         progress(prior.num_class_images - len(missing) + start + len(batch), prior.num_class_images)
+    review_sheet(folder)
     write_json(folder / MANIFEST, {"prompt": prompt, **_identity(prior)})
     return folder
 
@@ -79,7 +82,9 @@ def review_sheet(folder: Path, tile: int = 128, columns: int = 16) -> Path:
     for place, image in _tiles(paths, tile, columns):
         sheet.paste(image, place)
     target = folder.parent / f"{folder.name}-{SHEET}"
-    sheet.save(target, quality=90)
+    buffer = io.BytesIO()
+    sheet.save(buffer, "JPEG", quality=90)
+    write_bytes(target, buffer.getvalue())
     return target
 
 
@@ -91,8 +96,6 @@ def _tiles(paths: list[Path], tile: int, columns: int) -> Iterable[tuple[tuple[i
 
 
 def png(image: Image.Image) -> bytes:
-    import io
-
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return buffer.getvalue()

@@ -1,6 +1,7 @@
 """Each trainer: what moves, what gets gradients, what is stored."""
 
 import copy
+import gc
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from safetensors.torch import load_file
 from trainers.data import make_halves
 from trainers.errors import SpecError, TrainingDiverged
 from trainers.families import family_of
+from trainers.learner import Learner
 from trainers.loop import LEARNERS, train
 from trainers.loss import denoising_losses
 from trainers.schedulers import make_scheduler
@@ -211,3 +213,16 @@ def test_options_of_speed_change_rounding_only(option, make_spec, tmp_path):
         losses.append(shown)
         assert checkpoint.components().unet.conv_in.weight.is_contiguous()
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_a_finished_training_lets_go_of_its_memory(make_spec, tmp_path):
+    def learners():
+        return [thing for thing in gc.get_objects() if isinstance(thing, Learner)]
+
+    gc.collect()
+    before = len(learners())
+    training = train(make_spec(), [1, 2], tmp_path)
+    next(training)
+    assert len(learners()) == before + 1
+    training.close()
+    assert len(learners()) == before

@@ -47,6 +47,7 @@ def test_batches_and_interruption_do_not_matter(components, tmp_path):
     )
     assert shown == [(5, 5)]
     assert is_complete(parts)
+    assert (tmp_path / "parts-sheet.jpg").exists()
     differences = [np.abs(a.astype(int) - b).max() for a, b in zip(read(whole), read(parts), strict=True)]
     assert max(differences) <= 1
     assert len({image.tobytes() for image in read(whole)}) == 5
@@ -54,8 +55,8 @@ def test_batches_and_interruption_do_not_matter(components, tmp_path):
 
 
 def test_complete_images_are_not_made_again(components, tmp_path):
-    make_class_images(components, PROMPT, PRIOR, tmp_path)
-    make_class_images(None, PROMPT, PRIOR, tmp_path)
+    folder = make_class_images(components, PROMPT, PRIOR, tmp_path / "made")
+    assert make_class_images(None, PROMPT, PRIOR, folder) == folder
 
 
 def test_signature_is_of_all_that_matters():
