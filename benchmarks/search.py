@@ -82,6 +82,10 @@ def main() -> None:
     spot = results["sweet_spot"]
     rows = results["checkpoints"]
     region = {(rows[i]["training"], rows[i]["params"]["steps"]) for i in spot["region"]}
+    if not region:
+        best = max(rows, key=lambda row: row["metrics"].get("score", 0))
+        region = {(best["training"], best["params"]["steps"])}
+        print(f"\n{spot['reason']} So the best score is what is searched for.")
     print(f"\n{len(region)} of {len(rows)} checkpoints are within one standard error of the best")
     with initialize_config_dir(str(CONF), version_base="1.3"):
         space = search_space(

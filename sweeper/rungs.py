@@ -1,6 +1,7 @@
 """What the checkpoints of one training say while it runs: how good each is, and whether the rest is worth its time."""
 
 import itertools
+import math
 from dataclasses import dataclass
 
 from evaluation.spec import EvalSpec
@@ -43,9 +44,10 @@ def judged(training: Training, store: Store, evaluation: EvalSpec) -> tuple[list
 
 
 def rungs(points: list[Point], spot: SweetSpot) -> list[Rung]:
-    """The best way of sampling each checkpoint, in order of step."""
+    """The best way of sampling each checkpoint, in order of step; what could not be measured is worth nothing."""
     best: dict[int, Rung] = {}
     for point, s, t, score, vetoes in zip(points, spot.s, spot.t, spot.score, spot.vetoes, strict=True):
+        s, t, score = (value if math.isfinite(value) else 0.0 for value in (s, t, score))
         rung = Rung(point.step, s, t, 0.0 if vetoes else score)
         best[point.step] = max(best.get(point.step, rung), rung, key=lambda r: r.score)
     return list(best.values())
