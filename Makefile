@@ -1,8 +1,5 @@
 PYTHON ?= python3
 BIN := .venv/bin
-# One thread a core is the fastest; without this, every test process takes all cores for itself.
-export HF_HUB_OFFLINE ?= 1
-
 MODEL ?= miniature
 
 .PHONY: setup sweep blog test test-all lint miniature
@@ -21,6 +18,10 @@ sweep: setup
 # The post's twelve claims. Another model needs photographs: make blog MODEL=sd14 PHOTOS=DIR (python -m sweeper.blog --help)
 blog: setup
 	$(BIN)/python -m sweeper.blog $(if $(PHOTOS),--photos "$(PHOTOS)") model=$(MODEL) $(ARGS)
+
+# The tests' models are tiny: a second thread only waits.
+test test-all: export OMP_NUM_THREADS = 1
+test test-all: export HF_HUB_OFFLINE = 1
 
 test: setup
 	$(BIN)/python -m pytest -m 'not slow'
