@@ -24,6 +24,7 @@ from evaluation.vetoes import VETOES, vetoed
 
 EDGE = 2 / 3  # share of the draws whose best point lies at the end of an axis, from which on the grid ends too early
 NEARLY = 0.8  # of the best score: what a checkpoint that keeps the class must reach for drift to be a veto
+LITTLE = 0.1  # of the score, that does not matter
 RISE = 0.05  # of s, that counts as learning more of the subject
 
 
@@ -188,11 +189,11 @@ def above_zero(level: np.ndarray, draws: np.ndarray) -> bool:
 
 
 def is_flat(fidelity: Fidelity, allowed: np.ndarray) -> bool:
-    """Whether the scores differ by no more than chance: their range against that of the centred draws (95 %)."""
+    """Whether the scores differ by little and by no more than chance: their range against the centred draws' (95 %)."""
     if not allowed.all():
         return False
     chance = fidelity.score_draws - fidelity.score[:, None]
-    return bool(np.ptp(fidelity.score) <= np.nanquantile(chance.max(0) - chance.min(0), 0.95))
+    return bool(np.ptp(fidelity.score) <= min(LITTLE, np.nanquantile(chance.max(0) - chance.min(0), 0.95)))
 
 
 def grid_edges(fidelity: Fidelity, allowed: np.ndarray, points: Points, onset: dict) -> list[str]:

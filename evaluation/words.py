@@ -41,10 +41,8 @@ def reason(
         "edge": [fidelity, after, "the best score lies at the edge of the grid"],
         "region": [fidelity, *as_good_as(others), after],
     }
-    drift = (
-        ["plain images of its class show the subject too, which prior_preservation=true prevents"] if drifted else []
-    )
-    return f"{chosen}: {'; '.join(clauses[verdict] + drift)}."
+    drift = "plain images of its class show the subject too: prior_preservation=true is against that"
+    return f"{chosen}: {'; '.join(clauses[verdict] + [drift] * drifted)}."
 
 
 def as_good_as(others: Sequence[str]) -> list[str]:

@@ -53,6 +53,12 @@ def test_on_equal_checkpoints_no_difference_is_claimed():
     assert verdicts.count("flat") >= 28  # the test is at 95 %, on four prompts only
 
 
+def test_large_differences_are_not_called_flat_for_want_of_evidence():
+    spot, best = answer(grid(), learned, forgotten, noise=0.8, prompts=4)
+    assert max(spot.score) - min(spot.score) > 0.3
+    assert spot.verdict != "flat"
+
+
 def test_without_learning_there_is_none_and_more_training_is_advised():
     spot, best = answer(grid(), lambda *_: -0.02, lambda *_: 1.0)
     assert (spot.verdict, spot.found, best) == ("none", False, None)
