@@ -64,6 +64,8 @@ def export_pipeline(vae, clip, tokenizer, unet, folder=WEIGHTS / "pipeline"):
     save_transformer(text_encoder_of(clip), folder / "text_encoder")
     tokenizer.save_pretrained(folder / "tokenizer")
     scheduler = PNDMScheduler(**NOISE_SCHEDULE, skip_prk_steps=True, steps_offset=1, set_alpha_to_one=False)
+    # PNDM has no such setting, but DDIM made from this config would clip the latents without it.
+    scheduler.register_to_config(clip_sample=False)
     scheduler.save_pretrained(folder / "scheduler")
     (folder / "model_index.json").write_text(MODEL_INDEX)
 
