@@ -27,7 +27,7 @@ from trainers.prior import make_class_images
 from trainers.spec import ModelSpec, PriorSpec, SampleSpec, SubjectSpec, TrainSpec
 
 DOCS = Path(__file__).parents[1] / "docs" / "miniature"
-STEPS = (100, 200, 400, 800, 1200)
+STEPS = (25, 50, 100, 200, 400, 800, 1200)
 LRS = (1e-6, 2e-6, 5e-6)
 LR_SCALE = 150
 PLACED, PLAIN, CLASS = 16, 2, 8
