@@ -68,7 +68,7 @@ def line(name: str, spec: TrainSpec, steps: int, gpu: bool) -> str:
     seconds, _, peak = in_a_process("ours", spec, steps)
     ratio = f"{in_a_process('plain', spec, steps)[0] / seconds:9.2f}" if name in PLAIN else " " * 9
     claim = SETS[name][2]
-    guess = estimate(spec, "cuda" if gpu else "cpu").total / MB
+    guess = (estimate(spec, "cuda").tensors if gpu else estimate(spec).total) / MB
     floor = in_floors(seconds, spec) if gpu else float("nan")
     return (
         f"{name:54}{1 / seconds:9.2f}{ratio}{peak / GB:7.2f}{guess / GB:10.2f}"

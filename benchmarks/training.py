@@ -183,7 +183,7 @@ def main() -> None:
                 wall, reference, peak = in_a_process("plain", spec, arguments.steps)
                 print(f"{'plain loop, ' + name:30}{wall * 1e3:9.0f}{reference * 1e3:9.0f}{'':9}{peak:8.0f}", flush=True)
             wall, used, peak = in_a_process("ours", spec, arguments.steps)
-            guess = estimate(spec, "cuda" if torch.cuda.is_available() else "cpu").total / MB
+            guess = (estimate(spec, "cuda").tensors if torch.cuda.is_available() else estimate(spec).total) / MB
             print(
                 f"{name:30}{wall * 1e3:9.0f}{used * 1e3:9.0f}{reference / used:9.2f}"
                 f"{peak:8.0f}{guess:10.0f}{guess / peak - 1:7.0%}",

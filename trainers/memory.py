@@ -23,6 +23,8 @@ from trainers.precision import DTYPES
 from trainers.spec import TrainSpec
 
 GB = 1024**3
+# Measured on a CPU as what is above the tensors of the miniature, whatever the options; on a GPU assumed: the context.
+LIBRARIES = {"cpu": 55 * 1024**2, "cuda": 600 * 1024**2}
 # Bytes of optimizer state for each weight that learns: two moments in fp32; in 8 bits; two moments, the start and the
 # sum of gradients; Adafactor keeps a row and a column.
 STATE_BYTES = {"adamw": 8, "adamw8bit": 2.05, "prodigy": 16, "adafactor": 0.1}
@@ -35,13 +37,20 @@ class Memory:
     weights: int  # what learns and what is frozen beside it
     state: int  # of the optimizer, and the moving average
     step: int  # gradients, activations, copies in half precision: the most that is alive at once
+    libraries: int  # what is no tensor
+
+    @property
+    def tensors(self) -> int:
+        return self.weights + self.state + self.step
 
     @property
     def total(self) -> int:
-        return self.weights + self.state + self.step
+        return self.tensors + self.libraries
 
     def __str__(self) -> str:
-        parts = ", ".join(f"{name} {getattr(self, name) / GB:.2f}" for name in ("weights", "state", "step"))
+        parts = ", ".join(
+            f"{name} {getattr(self, name) / GB:.2f}" for name in ("weights", "state", "step", "libraries")
+        )
         return f"{self.total / GB:.2f} GB ({parts})"
 
 
@@ -60,7 +69,7 @@ def estimate(spec: TrainSpec, device: str = "cpu", processes: int = 1) -> Memory
     weights = _bytes(learner) + (_bytes(components.vae) if device != "cpu" else 0)
     if device == "cpu":
         weights += sum(_bytes(module) for module in (components.unet, components.text_encoder, components.vae))
-    return Memory(weights, int(learned * state), step)
+    return Memory(weights, int(learned * state), step, LIBRARIES[device])
 
 
 def _bytes(module: nn.Module) -> int:
