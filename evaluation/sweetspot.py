@@ -20,10 +20,9 @@ import numpy as np
 from evaluation import words
 from evaluation.bootstrap import interval, lower
 from evaluation.fidelity import Fidelity, Points, Scale, Table, read_table
-from evaluation.vetoes import VETOES, vetoed
+from evaluation.vetoes import VETOES, faults, spared
 
 EDGE = 2 / 3  # share of the draws whose best point lies at the end of an axis, from which on the grid ends too early
-NEARLY = 0.8  # of the best score: what a checkpoint that keeps the class must reach for drift to be a veto
 LITTLE = 0.1  # of the score, that does not matter
 RISE = 0.05  # of s, that counts as learning more of the subject
 
@@ -76,8 +75,8 @@ def find(
     table = read_table(scorecards, baselines)
     points = Points.of(candidates)
     whole = table.fidelity(points)
-    faults = vetoed({name: points.take(v) for name, v in table.vetoed.items()}, [table.own[i] for i in points.first])
-    held = spared(faults, whole.score)
+    found = faults({name: points.take(v) for name, v in table.vetoed.items()}, [table.own[i] for i in points.first])
+    held = spared(found, whole.score)
     onset = {curve: overfit_onset(points.steps[on], whole.take(on)) for curve, on in points.curves.items()}
     shown = shown_per_candidate(table, len(candidates)) | {
         "onset": onset,
@@ -102,23 +101,12 @@ def find(
         float(reported.t[0]),
         [candidates[points.one_of(g, shown["score"])].words for g in region if g != best],
         onset[points.keys[best][0]],
-        drifted="pres" in faults[best],
+        drifted="pres" in found[best],
     )
     return SweetSpot(
         True, verdict, reason, candidate, points.members(region), reported=reported.summary(0), suggestion=suggestion,
         **shown,
     )  # fmt: skip
-
-
-def spared(faults: list[dict[str, str]], score: np.ndarray) -> list[dict[str, str]]:
-    """The vetoes of each point. Without prior preservation the class nearly always drifts as the subject is learned, so
-    drift rules a point out only where one without fault scores nearly as well."""
-    hard = [{name: words for name, words in found.items() if name != "pres"} for found in faults]
-
-    def best(vetoes):
-        return max((score[g] for g, held in enumerate(vetoes) if not held and np.isfinite(score[g])), default=0.0)
-
-    return faults if best(faults) >= NEARLY * best(hard) else hard
 
 
 def choose(fidelity: Fidelity, allowed: np.ndarray) -> tuple[int, np.ndarray]:

@@ -1,6 +1,7 @@
 """What rules a checkpoint out however well it scores: copying, noise, a drifted class, collapse.
 
-A veto needs evidence: the lower end of the interval of an excess must be above its margin.
+A veto needs evidence: the lower end of the interval of an excess must be above its margin. Class drift is special:
+without prior preservation the class nearly always drifts as the subject is learned (see `spared`).
 """
 
 from collections.abc import Callable
@@ -45,6 +46,7 @@ def div(values, base):
 
 
 FLOOR = 1e-3
+NEARLY = 0.9  # of the best score: what a point that keeps the class must reach for drift to be a veto
 VETOES = {
     "copying": Veto(
         copying, 0.25,
@@ -69,17 +71,35 @@ VETOES = {
 }  # fmt: skip
 
 
-def vetoed(values: dict[str, np.ndarray], baselines: list[dict]) -> list[dict[str, str]]:
-    """The vetoes that hold at each point: name -> in words.
+@dataclass(frozen=True)
+class Fault:
+    """An excess above its margin: on average, and `sure` where its whole interval is."""
+
+    words: str
+    sure: bool
+
+
+def faults(values: dict[str, np.ndarray], baselines: list[dict]) -> list[dict[str, Fault]]:
+    """What is wrong with each point: name of the veto -> fault.
 
     values: metric -> [G, R, U, K], U the units that are resampled; baselines: a point's, in arrays of the same [U, K].
     """
-    found = [{} for _ in baselines]
+    found: list[dict[str, Fault]] = [{} for _ in baselines]
     for name, veto in VETOES.items():
         pairs = zip(values[name], baselines, strict=True)
         excess = average(np.stack([veto.excess(v, base) for v, base in pairs]))
         bounds = interval(drawn_means(excess, draw_weights(*excess.shape[1:])))
         for held, e, (low, high) in zip(found, means(excess), bounds, strict=True):
-            if low > veto.margin:
-                held[name] = veto.words.format(e, low, high)
+            if e > veto.margin:
+                held[name] = Fault(veto.words.format(e, low, high), bool(low > veto.margin))
     return found
+
+
+def spared(found: list[dict[str, Fault]], score: np.ndarray) -> list[dict[str, str]]:
+    """The vetoes of each point, in words; drift only where a point that keeps the class scores nearly as well."""
+    sure = [{name: fault.words for name, fault in faults.items() if fault.sure} for faults in found]
+    hard = [{name: words for name, words in vetoes.items() if name != "pres"} for vetoes in sure]
+    there = np.isfinite(score) & np.array([not vetoes for vetoes in hard])
+    keeps = there & np.array(["pres" not in faults for faults in found])
+    nearly = keeps.any() and score[keeps].max() >= NEARLY * score[there].max()
+    return sure if nearly else hard
