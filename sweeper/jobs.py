@@ -7,7 +7,7 @@ NAME.result.json    how it ended; written last
 closed              no more will come
 """
 
-import os
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -147,9 +147,8 @@ class Reporter:
 
 def new_folder(sweep: Path) -> Path:
     """A folder for the jobs of this run of the sweep; two runs at once have one each."""
-    folder = sweep / "jobs" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
-    folder.mkdir(parents=True)
-    return folder
+    (sweep / "jobs").mkdir(parents=True, exist_ok=True)
+    return Path(tempfile.mkdtemp(prefix=time.strftime("%Y%m%d-%H%M%S-"), dir=sweep / "jobs"))
 
 
 def add(

@@ -113,7 +113,7 @@ class Cluster:
 
 
 class NoTracker:
-    command = ""
+    command = status = ""
 
     def __init__(self, *_):
         pass
@@ -123,6 +123,9 @@ class NoTracker:
 
     def __exit__(self, *_):
         pass
+
+    def link(self, sweep):
+        return ""
 
     def publish(self, results):
         NoTracker.results = results
