@@ -5,13 +5,13 @@ share one. What must not be shared (another seed, a schedule that knows its hori
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
 
 from evaluation.spec import EvalSpec
 from sweeper.spec import RunSpec
-from trainers.spec import SampleSpec, TrainSpec, signature
+from trainers.spec import ModelSpec, PriorSpec, SampleSpec, TrainSpec, signature
 
 
 @dataclass(frozen=True)
@@ -128,11 +128,17 @@ def _images(left: Iterable[Left], done: Done) -> Iterator[tuple[int, bool]]:
             baselines.setdefault((spec.model, spec.subject, point.sample, point.evaluation), (spec, point))
             yield point.images, point not in each.missing
         if spec.prior and not spec.prior.folder:
-            class_images.setdefault((spec.model, spec.subject.class_prompt, spec.prior), spec)
+            class_images.setdefault(class_images_of(spec), spec)
     for spec, point in baselines.values():
         yield point.images, done.has_baselines(spec, point)
     for spec in class_images.values():
         yield spec.prior.num_class_images, done.has_class_images(spec)
+
+
+def class_images_of(spec: TrainSpec) -> tuple[ModelSpec, str, PriorSpec]:
+    """What determines the class images of a training: not the weight of their loss, nor the scale of learning rates."""
+    assert spec.prior
+    return replace(spec.model, lr_scale=1.0), spec.subject.class_prompt, replace(spec.prior, weight=1.0)
 
 
 def compile_plan(cells: Iterable[RunSpec]) -> Plan:

@@ -15,7 +15,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from sweeper.plan import Left, Point, Training
+from sweeper.plan import Left, Point, Training, class_images_of
 from trainers.files import is_complete, read_json
 from trainers.spec import TrainSpec, signature
 
@@ -47,8 +47,7 @@ class Store:
         return self.training(spec) / "evaluations" / f"{point.step:06d}-{point.signature}"
 
     def class_images(self, spec: TrainSpec) -> Path:
-        assert spec.prior
-        return self.root / "class_images" / signature(spec.model, spec.subject.class_prompt, spec.prior)
+        return self.root / "class_images" / signature(class_images_of(spec))
 
     def baselines(self, spec: TrainSpec, point: Point) -> Path:
         return self.root / "baselines" / signature(spec.model, spec.subject, point.sample, point.evaluation)

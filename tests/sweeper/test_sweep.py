@@ -81,7 +81,7 @@ def test_mlflow_has_a_run_for_the_sweep_each_training_and_each_cell(finished):
     assert {kind: kinds.count(kind) for kind in set(kinds)} == {"sweep": 1, "training": 2, "cell": 2}
     cells = {run.data.params["lr"]: run for run in runs if run.data.tags["kind"] == "cell"}
     first = next(c for c in read(finished[0] / "undisturbed")["cells"] if c["params"]["lr"] == 1e-4)
-    assert cells["0.0001"].data.metrics["dino"] == pytest.approx(first["metrics"]["dino"])
+    assert cells["1e-4"].data.metrics["dino"] == pytest.approx(first["metrics"]["dino"])
     assert not any("mlflow.parentRunId" in run.data.tags for run in runs)
 
 
