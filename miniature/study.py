@@ -34,11 +34,11 @@ PLACED, PLAIN, CLASS = 16, 2, 8
 """Images a checkpoint: of the subject in new places, of the subject in no place, of the plain class prompt."""
 
 MEASURES = {
-    "attributes": "subject's attributes right, in new places",
+    "attributes": "subject's attributes right,\nin new places",
     "context": "asked-for place right",
-    "drift": "subject's attributes in the plain class prompt",
-    "identity": "identity encoder: likeness to the instance images",
-    "clip_t": "CLIP-T, without the identifier",
+    "drift": "subject's attributes\nin the plain class prompt",
+    "identity": "likeness to the instances\n(identity encoder)",
+    "clip_t": "CLIP-T,\nwithout the identifier",
 }
 
 
@@ -177,7 +177,7 @@ def draw_curves(rows, path):
     for axis_row, measure_name in zip(axes, MEASURES, strict=True):
         for axis, subject in zip(axis_row, subjects, strict=True):
             draw_lines(axis, [row for row in rows if row["subject"] == subject], measure_name)
-        axis_row[0].set_ylabel("\n".join(MEASURES[measure_name].split(", ")), fontsize=7)
+        axis_row[0].set_ylabel(MEASURES[measure_name], fontsize=8)
     for axis, subject in zip(axes[0], subjects, strict=True):
         axis.set_title(subject)
     axes[0][-1].legend(fontsize=6)
