@@ -16,6 +16,7 @@ from typing import Any
 import matplotlib
 from PIL import Image, ImageDraw, ImageFont
 
+from evaluation.spec import show
 from trainers.files import write_bytes
 
 SAMPLING = ("scheduler", "inference_steps", "guidance_scale")  # axes that cost no training
@@ -53,17 +54,6 @@ class Page:
     columns: list[tuple]
     rows: list[tuple]
     cells: dict[tuple[tuple, tuple], int] = field(default_factory=dict)  # (row key, column key without prompt) -> index
-
-
-def show(value: Any) -> str:
-    """A parameter's value as one types it: `true`, `2e-6`, `null`."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, float):
-        text = f"{value:.6g}" if abs(value) >= 1e-3 or value == 0 else f"{value:.5e}"
-        mantissa, e, exponent = text.partition("e")
-        return f"{float(mantissa):g}e{int(exponent)}" if e else mantissa
-    return str(value)
 
 
 def arrange(axes: dict[str, Sequence[Any]], prompts: int) -> Layout:

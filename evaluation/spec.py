@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from trainers.spec import label
 
@@ -25,6 +26,17 @@ class EvalSpec:
     clip_name: str = label(default="")  # shown beside the numbers
     dino_name: str = label(default="")
     name: str = label(default="quick")
+
+
+def show(value: Any) -> str:
+    """A parameter's value as one types it: `true`, `2e-6`, `null`."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, float):
+        text = f"{value:.6g}" if abs(value) >= 1e-3 or value == 0 else f"{value:.5e}"
+        mantissa, e, exponent = text.partition("e")
+        return f"{float(mantissa):g}e{int(exponent)}" if e else mantissa
+    return str(value)
 
 
 def subject_words(identifier: str, class_noun: str) -> str:

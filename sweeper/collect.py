@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.spec import fill, subject_words
+from evaluation.spec import fill, show, subject_words
 from evaluation.sweetspot import Candidate, SweetSpot, find
 from sweeper.jobs import Job, Outcome
 from sweeper.overrides import Grid, label
 from sweeper.plan import Plan, Point, Training
 from sweeper.results import COMPLETE, WAITING, Results, Row, TrainingResult
-from sweeper.spec import shown
 from sweeper.store import Store
 from trainers.files import is_complete, read_json
 from trainers.images import instance_images
@@ -148,7 +147,7 @@ def _find(
 
 
 def _words(row: Row, axes: tuple[str, ...]) -> str:
-    settings = label(row.params, [axis for axis in axes if axis != "steps"]) or f"lr={shown(row.params['lr'])}"
+    settings = label(row.params, [axis for axis in axes if axis != "steps"]) or f"lr={show(row.params['lr'])}"
     return f"{settings} at step {row.step}"
 
 

@@ -14,7 +14,8 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from sweeper.spec import AXES, RunSpec, run_spec, shown
+from evaluation.spec import show
+from sweeper.spec import AXES, RunSpec, run_spec
 from trainers.errors import SpecError
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
@@ -151,4 +152,4 @@ def _varying(cells: Sequence[RunSpec], swept: Sequence[Override]) -> dict[str, t
 
 def label(params: dict[str, Any], axes: Sequence[str]) -> str:
     """What tells a cell from the others: "lr=2e-6 steps=400"."""
-    return " ".join(f"{name}={shown(params[name])}" for name in axes if name in params)
+    return " ".join(f"{name}={show(params[name])}" for name in axes if name in params)

@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from evaluation.contact_sheet import show
+from evaluation.spec import show
 from sweeper.effects import effects
 from sweeper.results import COMPLETE, Results, Row
 from sweeper.table import SCORES, metric_names, plain, ranked, raster, sentence, varying

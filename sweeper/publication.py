@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from evaluation.contact_sheet import SAMPLING, show
+from evaluation.contact_sheet import SAMPLING
+from evaluation.spec import show
 from sweeper.results import COMPLETE, WAITING, Results, Row, TrainingResult
 from sweeper.table import differs, sentence, varying
 from sweeper.view import IMAGE_KEY, view_state

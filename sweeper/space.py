@@ -11,10 +11,11 @@ from hydra.core.override_parser.types import IntervalSweep, Override
 from omegaconf import DictConfig
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
+from evaluation.spec import show
 from sweeper.estimate import images_per_step
 from sweeper.overrides import expand
 from sweeper.plan import Training, compile_plan
-from sweeper.spec import AXES, PRIOR, RunSpec, coerce, shown
+from sweeper.spec import AXES, PRIOR, RunSpec, coerce
 from trainers.errors import SpecError
 from trainers.spec import TrainerSpec
 
@@ -41,14 +42,14 @@ class Interval:
 
     @property
     def ends(self) -> list[str]:
-        return [shown(self.low), shown(self.high)]
+        return [show(self.low), show(self.high)]
 
     def text(self, value: float) -> str:
         rounded = value if self.whole else float(f"{value:.{DIGITS}g}")
-        return shown(min(max(rounded, self.low), self.high))
+        return show(min(max(rounded, self.low), self.high))
 
     def __str__(self) -> str:
-        return f"{self.key}=[{shown(self.low)}, {shown(self.high)}]" + (" log" if self.log else "")
+        return f"{self.key}=[{show(self.low)}, {show(self.high)}]" + (" log" if self.log else "")
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,7 @@ def _choice(override: Override) -> Choice:
     known = {}
     for value, text in zip(values, texts, strict=True):
         known |= (
-            {value: shown(value) if not isinstance(value, str) else text} if isinstance(value, PLAIN) else {text: text}
+            {value: show(value) if not isinstance(value, str) else text} if isinstance(value, PLAIN) else {text: text}
         )
     return Choice(_key(override), known)
 

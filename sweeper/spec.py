@@ -9,7 +9,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any
 
-from evaluation.spec import EvalSpec, class_words, subject_words
+from evaluation.spec import EvalSpec, class_words, show, subject_words
 from sweeper.fingerprint import model_revision
 from trainers.errors import SpecError
 from trainers.images import fingerprint as images_fingerprint
@@ -106,17 +106,7 @@ def checked(name: str, value: Any, axis: Axis) -> Any:
             return value
     except (ValueError, OverflowError):
         pass
-    raise SpecError(f"{name}={shown(value)}: must be {axis.allowed}.")
-
-
-def shown(value: Any) -> str:
-    """A value as one would type it: `true`, `5e-6`, `400`."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float):
-        mantissa, _, exponent = f"{value:.12g}".partition("e")
-        return f"{mantissa}e{int(exponent)}" if exponent else mantissa
-    return str(value)
+    raise SpecError(f"{name}={show(value)}: must be {axis.allowed}.")
 
 
 def find_path(path: str) -> Path:

@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from evaluation.contact_sheet import show
+from evaluation.spec import show
 from sweeper.results import COMPLETE, Results, Row
 from trainers.files import write_bytes, write_json
 

@@ -7,7 +7,7 @@ supported: it is not; otherwise it is inconclusive. What a part compares is a nu
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from evaluation.contact_sheet import show
+from evaluation.spec import show
 from sweeper.blog.evidence import Condition, Drawn, Evidence, Missing, mean
 
 SUPPORTED, NOT_SUPPORTED, INCONCLUSIVE, NOT_JUDGED = "supported", "not supported", "inconclusive", "not judged"

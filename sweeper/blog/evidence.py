@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from evaluation.bootstrap import average, draw_weights, drawn_means, interval, means
-from evaluation.contact_sheet import show
 from evaluation.fidelity import arrays_of, common_scale, normalised, stacked
+from evaluation.spec import show
 from evaluation.sweetspot import refusal
 from evaluation.vetoes import VETOES
 from sweeper.plan import Plan

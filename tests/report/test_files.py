@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from evaluation.contact_sheet import arrange, show
+from evaluation.contact_sheet import arrange
+from evaluation.spec import show
 from evaluation.sweetspot import SweetSpot
 from sweeper import report
 from sweeper.results import COMPLETE, FAIL

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
+from evaluation.spec import show
 from sweeper.overrides import CONF, check_arguments, expand, parse
-from sweeper.spec import AXES, shown
+from sweeper.spec import AXES
 from tests.trainers import tiny
 from trainers.errors import SpecError
 from trainers.spec import TRAINERS, TrainerSpec
@@ -113,7 +114,7 @@ def test_precision_no_is_a_word(grid):
 
 
 def test_numbers_are_shown_as_typed():
-    assert [shown(v) for v in (5e-6, 1e-06, 0.1, 400, True, "ddim", 1.5e-6)] == [
+    assert [show(v) for v in (5e-6, 1e-06, 0.1, 400, True, "ddim", 1.5e-6)] == [
         "5e-6", "1e-6", "0.1", "400", "true", "ddim", "1.5e-6",
     ]  # fmt: skip
 
