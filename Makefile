@@ -24,10 +24,10 @@ test test-all: export OMP_NUM_THREADS = 1
 test test-all: export HF_HUB_OFFLINE = 1
 
 test: setup
-	$(BIN)/python -m pytest -n 2 --dist loadscope -m 'not slow'
+	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder -m 'not slow'
 
 test-all: setup
-	$(BIN)/python -m pytest -n 2 --dist loadscope
+	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
 lint: setup
 	$(BIN)/ruff check .
