@@ -104,6 +104,25 @@ def test_samples_are_the_pipelines_own(family, components):
     assert np.abs(images.astype(int) - np.stack([np.asarray(image) for image in own])).max() <= 1
 
 
+def test_each_text_is_encoded_once_and_the_images_stay_the_same_bits(family, components):
+    """Against the pipeline that encodes every row of the batch, and the empty prompt as often."""
+    prompts, spec = [PROMPTS[0], *PROMPTS, PROMPTS[0]], SampleSpec("euler_a", inference_steps=3)
+    latents, generators = draw(family, components, 4)
+    pipeline = StableDiffusionPipeline.from_pretrained(components.model.repo)
+    pipeline.scheduler = make_scheduler("euler_a", dict(pipeline.scheduler.config))
+    pipeline.set_progress_bar_config(disable=True)
+    own = pipeline(
+        prompts, latents=latents, num_inference_steps=3, generator=generators, output_type="np",
+        height=tiny.RESOLUTION, width=tiny.RESOLUTION,
+    ).images  # fmt: skip
+    encoded, (latents, generators) = [], draw(family, components, 4)
+    hook = components.text_encoder.register_forward_pre_hook(lambda _, args: encoded.append(len(args[0])))
+    images = family.sample(components, prompts, latents, spec, generators)
+    hook.remove()
+    assert sum(encoded) == 3  # the two prompts and the empty one
+    assert np.array_equal(images, np.round(own * 255).astype(np.uint8))
+
+
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 def test_schedulers_sample_each_image_for_itself(scheduler, family, components):
     """The same image whatever else is in the batch, also where the scheduler adds noise; no global randomness."""

@@ -232,8 +232,10 @@ def sample(
     that some schedulers add. Place the components once with `.to(device, precision)` when sampling many batches."""
     placed = components.to(device, spec.precision)
     pipeline = _pipeline(placed, spec.scheduler)
+    states = text_states(pipeline, [with_aliases(components, prompt) for prompt in prompts] + [""] * len(prompts))
     images = pipeline(
-        [with_aliases(components, prompt) for prompt in prompts],
+        prompt_embeds=states[: len(prompts)],
+        negative_prompt_embeds=states[len(prompts) :],
         latents=latents.to(device, DTYPES[spec.precision]),
         height=latents.shape[-2] * pipeline.vae_scale_factor,
         width=latents.shape[-1] * pipeline.vae_scale_factor,
@@ -243,6 +245,13 @@ def sample(
         output_type="np",
     ).images
     return np.round(images * 255).astype(np.uint8)
+
+
+def text_states(pipeline: StableDiffusionPipeline, texts: list[str]) -> Tensor:
+    """What the U-Net attends to, [N, L, D]; each distinct text is encoded once."""
+    distinct = list(dict.fromkeys(texts))
+    states, _ = pipeline.encode_prompt(distinct, pipeline.device, 1, False)
+    return states[[distinct.index(text) for text in texts]]
 
 
 # --- training ----------------------------------------------------------------------------------------------------
