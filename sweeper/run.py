@@ -17,7 +17,7 @@ from sweeper.jobs import Job
 from sweeper.launch import LocalEngine, leases
 from sweeper.overrides import Grid, label
 from sweeper.plan import Cost, Plan, Training
-from sweeper.prune import losers, prune
+from sweeper.prune import prune, stopped, winners
 from sweeper.results import FAIL, Results
 from sweeper.store import Store
 from sweeper.tracking import Tracker
@@ -78,9 +78,11 @@ class Sweep:
             self._prune(results, final=False)
 
     def _prune(self, results: Results, final: bool) -> Results:
-        lost = losers(results, self.settings.keep, final)
-        prune(self.plan, self.store, lost)
-        rows = (replace(r, checkpoint=None) if (r.training, r.step) in lost else r for r in results.rows)
+        if self.settings.keep == "all":
+            return results
+        prune(self.plan, self.store, winners(results, self.settings.keep, final), stopped(results))
+        gone = [row.checkpoint is not None and not is_complete(row.checkpoint) for row in results.rows]
+        rows = (replace(row, checkpoint=None) if g else row for row, g in zip(results.rows, gone, strict=True))
         return replace(results, rows=tuple(rows))
 
     def _job(self, training: Training) -> Job:

@@ -109,6 +109,7 @@ class Cluster:
             card = synthetic.scorecard(self.subject(spec, step), self.prompts(spec, step), rng, 0.02, **copied)
             card["metrics"] = {name: float(np.mean(values)) for name, values in card["values"].items()}
             write_json(self.store.baseline_values(spec, point), synthetic.baselines())
+            write_json(self.store.checkpoint(spec, step) / MANIFEST, {})
             write_json(self.store.evaluation(spec, point) / "scores.json", card | {"backbones": {}})
 
 
@@ -154,14 +155,14 @@ def space_of(*typed):
     return search_space(parsed(typed), config_of, parsed)
 
 
-def run_search(monkeypatch, folder, typed, cluster=None, early_stop=None, **how):
+def run_search(monkeypatch, folder, typed, cluster=None, early_stop=None, keep="all", **how):
     """Exit code and results of a search on a cluster that trains nothing."""
     monkeypatch.setattr(run, "LocalEngine", cluster or Cluster())
     monkeypatch.setattr(run, "leases", lambda _: None)
     monkeypatch.setattr(run, "Tracker", NoTracker)
     monkeypatch.setattr(run.report, "write", lambda results: {})
     settings = Settings(
-        output_dir=folder, name="search", plan_only=False, gpus_per_trial=1, keep="all", early_stop=early_stop,
+        output_dir=folder, name="search", plan_only=False, gpus_per_trial=1, keep=keep, early_stop=early_stop,
         tracking_uri=None, experiment="", engine="local",
     )  # fmt: skip
     code = search(space_of(*typed), How(**HOW | how), settings)

@@ -125,6 +125,15 @@ def test_wilcoxon_prunes_what_is_worse_at_every_checkpoint(search, trials):
     assert states[1.3e-6] == TrialState.COMPLETE
 
 
+def test_only_the_best_checkpoint_is_kept_of_all_trials_pruned_or_not(search, trials, tmp_path):
+    _, results = search("lr=interval(1e-8,1e-5)", pruner="median", trials=16, keep="best")
+    assert TrialState.PRUNED in {t.state for t in trials()}
+    best = results.rows[results.best]
+    folders = [path.parent for path in (tmp_path / "out" / "store").glob("trainings/*/checkpoints/*/manifest.json")]
+    assert [(f.parents[1].name, int(f.name)) for f in folders] == [(best.training, best.step)]
+    assert [row.checkpoint for row in results.rows if row.checkpoint] == folders
+
+
 def test_two_objectives_keep_their_front(search, tmp_path):
     _, results = search(LR, objective="both", trials=10)
     journal = optuna.storages.journal.JournalFileBackend(str(tmp_path / "out" / "search" / JOURNAL))

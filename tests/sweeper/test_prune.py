@@ -1,12 +1,13 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from evaluation.sweetspot import SweetSpot
 from sweeper.plan import compile_plan
-from sweeper.prune import losers, prune
+from sweeper.prune import prune, winners
 from sweeper.results import COMPLETE, Results, Row
-from sweeper.store import Store
+from sweeper.store import Store, claim
 from trainers.files import is_complete, write_json
 
 
@@ -27,27 +28,68 @@ def results():
 @pytest.mark.parametrize(
     ("keep", "final", "steps"),
     [
-        ("all", True, []),
-        ("best", True, [100, 200, 400]),
-        ("best", False, [100, 400]),  # the second may still be chosen
-        ("2", True, [100, 400]),
-        ("3", True, [400]),
+        ("best", True, [300]),
+        ("best", False, [200, 300]),  # the second may still be chosen
+        ("2", True, [200, 300]),
+        ("3", True, [100, 200, 300]),  # never the vetoed one
     ],
 )
 def test_the_chosen_and_the_best_are_kept(results, keep, final, steps):
-    assert sorted(step for _, step in losers(results, keep, final)) == steps
+    assert sorted(step for _, step in winners(results, keep, final)) == steps
 
 
-def test_only_lost_checkpoints_of_finished_trainings_are_deleted(make_cell, tmp_path):
-    plan, store = compile_plan([make_cell(step=100), make_cell(step=200), make_cell(seed=1)]), Store(tmp_path)
-    done, other = plan.trainings
-    for training in plan.trainings:
-        for step in training.steps:
-            write_json(store.checkpoint(training.spec, step) / "manifest.json", {})
-    for point in done.points:
-        write_json(store.evaluation(done.spec, point) / "scores.json", {})
-    prune(plan, store, {(done.spec.signature, 100), (other.spec.signature, 400)})
-    assert not store.checkpoint(done.spec, 100).exists()
-    assert is_complete(store.checkpoint(done.spec, 200))
-    assert is_complete(store.checkpoint(other.spec, 400))  # not scored yet
+def test_a_checkpoint_sampled_in_two_ways_counts_once(results):
+    again = tuple(replace(row, params={**row.params, "scheduler": "ddim"}) for row in results.rows)
+    twice = replace(results, rows=(*results.rows, *again))
+    assert sorted(step for _, step in winners(twice, "2", True)) == [200, 300]
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path)
+
+
+def trained(store, training, scored):
+    """As if `training` had left every checkpoint and the scores of the steps `scored`."""
+    write_json(store.training(training.spec) / "state" / "manifest.json", {})
+    for step in training.steps:
+        write_json(store.checkpoint(training.spec, step) / "manifest.json", {})
+    for point in training.points:
+        if point.step in scored:
+            write_json(store.evaluation(training.spec, point) / "scores.json", {})
+
+
+def kept_steps(store, training):
+    return [step for step in training.steps if is_complete(store.checkpoint(training.spec, step))]
+
+
+def test_only_trainings_that_are_done_or_ended_are_pruned(make_cell, store):
+    plan = compile_plan([make_cell(step=step, seed=seed) for seed in (0, 1, 2) for step in (100, 200, 300)])
+    done, ended, working = plan.trainings
+    for training, scored in ((done, (100, 200, 300)), (ended, (100,)), (working, (100,))):
+        trained(store, training, scored)
+    prune(plan, store, {(done.spec.signature, 200)}, {ended.spec.signature})
+    assert [kept_steps(store, training) for training in plan.trainings] == [[200], [], [100, 200, 300]]
+    states = [(store.training(training.spec) / "state").exists() for training in plan.trainings]
+    assert states == [False, False, True]
     assert not store.left(done).missing
+    assert [point.step for point in store.left(ended).missing] == [200, 300]  # what it had is known without its weights
+
+
+def test_the_best_checkpoint_is_kept_in_a_training_that_was_ended(make_cell, store):
+    plan = compile_plan([make_cell(step=step) for step in (100, 200)])
+    (ended,) = plan.trainings
+    trained(store, ended, (100,))
+    prune(plan, store, {(ended.spec.signature, 100)}, {ended.spec.signature})
+    assert kept_steps(store, ended) == [100]
+
+
+def test_a_training_that_another_process_holds_is_left_alone(make_cell, store):
+    plan = compile_plan([make_cell()])
+    (training,) = plan.trainings
+    trained(store, training, training.steps)
+    with claim(store.training(training.spec)):
+        prune(plan, store, set())
+        assert kept_steps(store, training) == [400]
+    prune(plan, store, set())
+    assert kept_steps(store, training) == []
