@@ -82,7 +82,8 @@ def main() -> None:
         f"wall time: {whole:.0f} s (scaled from {len(chosen)} cells) / {shared:.0f} s = {whole / shared:.1f} times less"
     )
     print(f"equal results: {equal:.0f} of {len(chosen)} cells")
-    work = sum(sweep["timings"].get(kind, 0.0) for kind in ("training", "evaluation", "baselines", "class images"))
+    kinds = ("training", "sampling", "scoring", "baselines", "class images")
+    work = sum(sweep["timings"].get(kind, 0.0) for kind in kinds)
     print(f"overhead of the sweep (neither training, sampling nor scoring): {1 - work / sweep['timings']['wall']:.1%}")
 
 

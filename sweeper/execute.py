@@ -113,7 +113,7 @@ class Execution:
             return {}
         return {
             "step": seconds["training"] / self.trained / images_per_step(self.spec),
-            "image": seconds["evaluation"] / self.denoised,
+            "image": (seconds["sampling"] + seconds["scoring"]) / self.denoised,
             "start": seconds["loading"],
         }
 
@@ -129,8 +129,8 @@ class Execution:
             self.process.wait_for_everyone()
             yield
 
-    def export(self, step: int, to: Path) -> None:
-        """Writes the checkpoint at `step` as a whole diffusers folder."""
+    def export(self, step: int, scheduler: str, to: Path) -> None:
+        """Writes the checkpoint at `step` as a whole diffusers folder, with the scheduler that it was judged with."""
         self._load()
         family = family_of(self.spec.model)
         if not is_complete(self.store.checkpoint(self.spec, step)):  # pruned; the same seed gives the same weights
@@ -138,10 +138,10 @@ class Execution:
                 list(self._checkpoints([step], self._class_images()))
         if not self.process.is_main_process:
             return
-        with self.report.timed("export"), complete_folder(to, {"training": self.spec.signature, "step": step}) as aside:
+        with complete_folder(to, {"training": self.spec.signature, "step": step, "scheduler": scheduler}) as aside:
             self.report("exporting")
             checkpoint = Checkpoint(self.store.training(self.spec), step, self.spec.model, self.untuned)
-            family.save_pipeline(self._components(checkpoint), aside)
+            family.save_pipeline(self._components(checkpoint), aside, scheduler)
 
     def _components(self, checkpoint: Checkpoint) -> Any:
         """What a checkpoint is used with: the moving average of its weights, where one was asked for."""
@@ -173,16 +173,19 @@ class Execution:
 
     def _evaluate(self, checkpoint: Checkpoint, point: Point) -> None:
         baselines = self._baselines(point)
-        with self.report.timed("evaluation"):
-            evaluate(
-                self._components(checkpoint),
-                *self._judged(point),
-                baselines,
-                self.store.evaluation(self.spec, point),
-                progress=lambda done, total: self.report(f"sampling step {point.step}", done, total),
-                device=str(self.process.device),
-                batch_size=SAMPLE_BATCH,
-            )
+        with self.report.timed("sampling"):
+            components = self._components(checkpoint)
+        card = evaluate(
+            components,
+            *self._judged(point),
+            baselines,
+            self.store.evaluation(self.spec, point),
+            progress=lambda done, total: self.report(f"sampling step {point.step}", done, total),
+            device=str(self.process.device),
+            batch_size=SAMPLE_BATCH,
+        )
+        self.report.add("sampling", card["seconds"]["sample"])
+        self.report.add("scoring", card["seconds"]["score"])
         self.denoised += point.images * point.sample.inference_steps
 
     def _baselines(self, point: Point) -> Baselines:

@@ -68,10 +68,10 @@ class Job:
         return decode(Training, read_json(self.path)["training"])
 
     @property
-    def export(self) -> tuple[int, Path] | None:
-        """The step to export and the folder to export it to."""
+    def export(self) -> tuple[int, str, Path] | None:
+        """The step to export, the scheduler to go with it, and the folder to export to."""
         asked = read_json(self.path)["export"]
-        return (asked[0], Path(asked[1])) if asked else None
+        return (asked[0], asked[1], Path(asked[2])) if asked else None
 
     @property
     def early_stop(self) -> str | None:
@@ -142,7 +142,10 @@ class Reporter:
         try:
             yield
         finally:
-            self.seconds[kind] = self.seconds.get(kind, 0.0) + time.monotonic() - start
+            self.add(kind, time.monotonic() - start)
+
+    def add(self, kind: str, seconds: float) -> None:
+        self.seconds[kind] = self.seconds.get(kind, 0.0) + seconds
 
 
 def new_folder(sweep: Path) -> Path:
@@ -154,7 +157,7 @@ def new_folder(sweep: Path) -> Path:
 def add(
     folder: Path,
     training: Training,
-    export: tuple[int, Path] | None = None,
+    export: tuple[int, str, Path] | None = None,
     early_stop: str | None = None,
     guided: bool = False,
 ) -> Job:

@@ -8,24 +8,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from evaluation.spec import show
+from sweeper.display import hours
 from sweeper.effects import effects
 from sweeper.results import COMPLETE, Results, Row
-from sweeper.table import SCORES, metric_names, plain, ranked, raster, sentence, varying
+from sweeper.table import SCORES, metric_names, plain, ranked, raster, sentence, shares, varying
 from sweeper.thumbnails import picture, strips, tile_names
 from trainers.files import write_bytes
-from trainers.schedulers import SCHEDULER_CLASSES
 
 TEMPLATES = Path(__file__).parent / "templates"
 SCRIPTS = ("core.js", "curves.js", "pareto.js", "grid.js", "effects.js", "table.js")
 VETO_EXAMPLES = 4  # per kind of veto
 
 
-def write_page(path: Path, results: Results) -> Path:
+def template(name: str) -> Template:
+    """A page's template; all that is put into it is escaped."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -33,13 +34,24 @@ def write_page(path: Path, results: Results) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["show"] = show
-    data, images = page_data(results), page_images(results)
-    html = environment.get_template("page.html.j2").render(
+    environment.filters |= {"show": show, "hours": hours}
+    return environment.get_template(name)
+
+
+def write_page(path: Path, results: Results) -> Path:
+    return render(path, results, gather(results))
+
+
+def gather(results: Results) -> dict[str, Any]:
+    """What takes time on a page: its images and numbers."""
+    data, images = script_json(page_data(results)), script_json(page_images(results))
+    return {"pictures": pictures(results), "data": data, "images": images}
+
+
+def render(path: Path, results: Results, gathered: dict[str, Any]) -> Path:
+    html = template("page.html.j2").render(
         **words(results),
-        pictures=pictures(results),
-        data=script_json(data),
-        images=script_json(images),
+        **gathered,
         style=Markup((TEMPLATES / "page.css").read_text()),
         scripts=Markup("\n".join((TEMPLATES / name).read_text() for name in SCRIPTS)),
         plotly=Markup(get_plotlyjs()),
@@ -140,18 +152,14 @@ def words(results: Results) -> dict[str, Any]:
         "snippet": snippet(results.export, best, results.prompts) if best and results.export else "",
         "metrics": metric_names(rows),
         "effect_metrics": [name for name in SCORES if any(name in row.metrics for row in rows)],
-        "seconds": sum(value for name, value in results.timings.items() if name != "wall"),
+        "shares": shares(results.timings),
     }
 
 
 def snippet(export: Path, best: Row, prompts: tuple[str, ...]) -> str:
-    """Python that makes an image with the exported checkpoint, sampled as it was judged."""
+    """Python that makes an image with the exported checkpoint, which brings its scheduler, sampled as it was judged."""
     params = best.params
     lines = ["import diffusers", "", f"pipeline = diffusers.DiffusionPipeline.from_pretrained({str(export)!r})"]
-    if params.get("scheduler", "pndm") != "pndm":  # the one of the export
-        name, changes = SCHEDULER_CLASSES[params["scheduler"]]
-        changed = "".join(f", {key}={value!r}" for key, value in changes.items())
-        lines.append(f"pipeline.scheduler = diffusers.{name}.from_config(pipeline.scheduler.config{changed})")
     named = (("num_inference_steps", "inference_steps"), ("guidance_scale", "guidance_scale"))
     how = "".join(f", {keyword}={params[axis]}" for keyword, axis in named if axis in params)
     lines += [f"image = pipeline({(prompts or ('',))[0]!r}{how}).images[0]", 'image.save("image.png")']

@@ -1,11 +1,13 @@
 """Everything a finished sweep leaves for people and programs to read."""
 
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from evaluation import contact_sheet
 from evaluation.contact_sheet import Cell
-from sweeper.page import write_page
+from sweeper.page import gather, render
 from sweeper.results import COMPLETE, Results
 from sweeper.table import print_table, raster, write_csv, write_results_json
 
@@ -13,14 +15,21 @@ __all__ = ["print_table", "write"]
 SHEET_STEPS = 8  # columns of steps on the contact sheet, unless more were asked for
 
 
-def write(results: Results) -> dict[str, Path]:
-    """Writes results.csv, results.json, contact_sheet.png (-2, -3, ...) and report.html into the sweep's folder."""
-    folder = results.folder
-    return {
+def write(results: Results) -> tuple[Results, dict[str, Path]]:
+    """Writes results.csv, results.json, contact_sheet.png (-2, -3, ...) and report.html into the sweep's folder.
+
+    Returns the results with the time that this took, which the files tell too, and the files.
+    """
+    start, folder = time.monotonic(), results.folder
+    sheet = write_contact_sheet(folder / "contact_sheet.png", results)
+    gathered, seconds = gather(results), time.monotonic() - start
+    timings = {**results.timings, "pages": seconds, "wall": results.timings.get("wall", 0.0) + seconds}
+    results = replace(results, timings=timings)
+    return results, {
         "results.csv": write_csv(folder / "results.csv", results),
         "results.json": write_results_json(folder / "results.json", results),
-        "contact_sheet.png": write_contact_sheet(folder / "contact_sheet.png", results),
-        "report.html": write_page(folder / "report.html", results),
+        "contact_sheet.png": sheet,
+        "report.html": render(folder / "report.html", results, gathered),
     }
 
 

@@ -20,6 +20,7 @@ from sweeper.plan import Cost, Plan, Training
 from sweeper.prune import prune, stopped, winners
 from sweeper.results import FAIL, Results
 from sweeper.store import Store
+from sweeper.table import took
 from sweeper.tracking import Tracker
 from trainers.files import is_complete
 
@@ -38,6 +39,7 @@ class Sweep:
     console: Console
     start: float  # time.monotonic() of the typed line
     finished: int = 0  # trainings that have been tracked and pruned
+    exported: float = 0.0  # seconds
 
     def run(self) -> int:
         """Everything from the plan to the table. Returns the exit code: 1 if a cell failed."""
@@ -53,9 +55,11 @@ class Sweep:
             self._train(engine)
             results = self._export(self._collect(), engine)
             jobs.close(self.work)
-            results = self._prune(results, final=True)
-            paths = report.write(results)
+            results, paths = report.write(self._timed(self._prune(results, final=True)))
             tracker.publish(results)
+            sending = time.monotonic()
+        now = time.monotonic()
+        results = replace(results, timings={**results.timings, "MLflow": now - sending, "wall": now - self.start})
         self._remember()
         self._show(results, paths, tracker)
         return 1 if any(row.state == FAIL for row in results.rows) else 0
@@ -112,22 +116,24 @@ class Sweep:
     def _export(self, results: Results, engine: LocalEngine) -> Results:
         """The sweet spot as a diffusers folder, written by a worker, which has the model at hand."""
         if results.best is None:
-            return self._timed(results)
-        row = results.rows[results.best]
-        to = self.folder / "export" / f"{row.training}-{row.step:06d}"
+            return results
+        start, row = time.monotonic(), results.rows[results.best]
+        to = self.folder / "export" / f"{row.training}-{row.step:06d}-{row.params['scheduler']}"
         if not is_complete(to):
             training = next(t for t in self.plan.trainings if t.spec.signature == row.training)
-            job = jobs.add(self.work, training, export=(row.step, to))
+            job = jobs.add(self.work, training, export=(row.step, row.params["scheduler"], to))
             engine.add(job)
             with Watch(self.console, {job.path: "sweet spot"}) as watch:
                 engine.wait(watch)
-        return self._timed(replace(results, export=to if is_complete(to) else None))
+        self.exported = time.monotonic() - start
+        return replace(results, export=to if is_complete(to) else None)
 
     def _timed(self, results: Results) -> Results:
-        seconds = {"wall": time.monotonic() - self.start}
+        seconds = {"wall": time.monotonic() - self.start, "export": self.exported}
         for outcome in (job.outcome for job in self.begun.values()):
             for kind, value in outcome.seconds.items() if outcome else ():
-                seconds[kind] = seconds.get(kind, 0.0) + value
+                if kind != "total":
+                    seconds[kind] = seconds.get(kind, 0.0) + value
         return replace(results, timings=seconds)
 
     def _remember(self) -> None:
@@ -139,7 +145,6 @@ class Sweep:
 
     def _show(self, results: Results, paths: dict[str, Path], tracker: Tracker) -> None:
         report.print_table(results, self.console)
-        wall = results.timings["wall"]
         self.console.print()
         for name, path in {**paths, "checkpoint": results.export}.items():
             if path:
@@ -148,4 +153,4 @@ class Sweep:
         self.console.print(f"{'':<18} {tracker.link(results.name)}", soft_wrap=True, markup=False)
         if tracker.status:
             self.console.print(f"{'':<18} {tracker.status}", soft_wrap=True, markup=False)
-        self.console.print(f"{'took':<18} {wall:.0f} s", markup=False)
+        self.console.print(f"{'took':<18} {took(results.timings)}", soft_wrap=True, markup=False)

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from evaluation.spec import show
+from sweeper.display import hours
 from sweeper.results import COMPLETE, Results, Row
 from trainers.files import write_bytes, write_json
 
@@ -72,6 +73,21 @@ def sentence(results: Results) -> str:
     """The answer, with what to try next."""
     spot = results.sweet_spot
     return " ".join(part.strip() for part in (spot.reason, spot.suggestion) if part)
+
+
+def shares(timings: dict[str, float]) -> dict[str, float]:
+    """Each kind of work's share of the time, the largest first. "other" is what remains of the whole, "wall"; where
+    several devices worked at once, nothing does."""
+    kinds = {kind: seconds for kind, seconds in timings.items() if kind != "wall"}
+    kinds["other"] = max(0.0, timings.get("wall", 0.0) - sum(kinds.values()))
+    whole = sum(kinds.values())
+    return {kind: kinds[kind] / whole for kind in sorted(kinds, key=kinds.get, reverse=True) if kinds[kind]}
+
+
+def took(timings: dict[str, float]) -> str:
+    """The whole time, and what it was spent on."""
+    parts = [f"{kind} {share:.0%}" for kind, share in shares(timings).items() if share >= 0.005]
+    return f"{hours(timings['wall'])}: {', '.join(parts)}"
 
 
 def records(results: Results) -> list[dict[str, Any]]:

@@ -29,7 +29,6 @@ BATCH = 900  # metrics in one call; MLflow takes 1,000
 AWAY = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "UNAUTHENTICATED")
 WAITS = (1, 2, 5, 10, 30)  # seconds between attempts while the tracker is away
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # MLflow's pages for trainings, not for chat
-KIND = {"mlflow.experimentKind": "custom_model_development"}  # MLflow's pages for trainings, not for chat
 SETTINGS = {  # of MLflow: silent, no reports to its makers, no long retries: the journal is our retry
     "MLFLOW_CONFIGURE_LOGGING": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",

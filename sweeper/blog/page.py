@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
@@ -14,7 +13,7 @@ from sweeper.blog.catalogue import CLAIMS, EXPERIMENTS, Claim
 from sweeper.blog.claims import Finding, judge
 from sweeper.blog.evidence import MEASURES, Cell, Condition, Evidence, read
 from sweeper.blog.experiments import Experiment, source
-from sweeper.page import TEMPLATES, script_json
+from sweeper.page import TEMPLATES, script_json, template
 from sweeper.store import Store
 from sweeper.table import plain
 from sweeper.thumbnails import picture
@@ -54,15 +53,8 @@ def html(
     evidence: dict[str, Evidence],
     links: Sequence[tuple[str, str]] = (),
 ) -> str:
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     pairs = list(zip(CLAIMS, findings, strict=True))
-    return environment.get_template("blog.html.j2").render(
+    return template("blog.html.j2").render(
         model=model,
         claims=[shown(claim, finding) for claim, finding in pairs],
         verdicts=[finding.verdict for finding in findings],

@@ -13,7 +13,7 @@ from evaluation.spec import show
 from evaluation.sweetspot import SweetSpot
 from sweeper import report
 from sweeper.results import COMPLETE, FAIL
-from sweeper.table import print_table, ranked, raster, write_csv, write_results_json
+from sweeper.table import print_table, ranked, raster, shares, took, write_csv, write_results_json
 from tests.report.synthetic import AXES, make_results
 
 SMALL = {"lr": (1e-6, 2e-6), "steps": (400, 800)}
@@ -26,9 +26,29 @@ def _printed(results, width=200):
 
 
 def test_write_leaves_four_files(tmp_path):
-    written = report.write(make_results(tmp_path, SMALL))
+    _, written = report.write(make_results(tmp_path, SMALL))
     assert set(written) == {"results.csv", "results.json", "contact_sheet.png", "report.html"}
     assert all(path.exists() and path.parent == tmp_path for path in written.values())
+
+
+def test_the_time_is_told_by_kind_of_work():
+    timings = {"wall": 200.0, "training": 120.0, "sampling": 50.0, "scoring": 10.0, "pages": 0.4, "export": 0.0}
+    told = shares(timings)
+    assert told == pytest.approx(
+        {"training": 0.6, "sampling": 0.25, "other": 0.098, "scoring": 0.05, "pages": 0.002}, abs=1e-9
+    )
+    assert list(told) == sorted(told, key=told.get, reverse=True)
+    assert took(timings) == "3 min 20 s: training 60%, sampling 25%, other 10%, scoring 5%"
+    assert shares({"wall": 100.0, "training": 150.0, "sampling": 50.0}) == {"training": 0.75, "sampling": 0.25}
+    assert shares({}) == {}
+
+
+def test_what_the_pages_took_is_in_the_files(tmp_path):
+    results = replace(make_results(tmp_path, SMALL), timings={"wall": 90.0, "training": 80.0})
+    told, _ = report.write(results)
+    assert 0 < told.timings["pages"] == told.timings["wall"] - 90
+    assert json.loads((tmp_path / "results.json").read_text())["timings"] == told.timings
+    assert "<dt>pages</dt>" in (tmp_path / "report.html").read_text()
 
 
 def test_the_csv_has_a_row_per_checkpoint_with_everything(tmp_path):

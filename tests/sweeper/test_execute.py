@@ -54,19 +54,20 @@ def test_every_point_is_trained_sampled_and_scored(undisturbed):
     assert [step for step, _ in scores(undisturbed)] == [2, 4]
     assert not undisturbed.store.left(undisturbed.training).missing
     assert undisturbed.rates()["step"] > 0
-    assert {"training", "evaluation", "baselines"} <= set(undisturbed.report.seconds)
+    assert {"training", "sampling", "scoring", "baselines"} <= set(undisturbed.report.seconds)
 
 
 def test_a_checkpoint_is_exported_as_a_pipeline(undisturbed, tmp_path):
-    undisturbed.export(4, tmp_path / "export")
+    undisturbed.export(4, "ddim", tmp_path / "export")
     pipeline = DiffusionPipeline.from_pretrained(tmp_path / "export")
     pipeline.set_progress_bar_config(disable=True)
+    assert type(pipeline.scheduler).__name__ == "DDIMScheduler"
     images = pipeline("a photo of sks dog", num_inference_steps=2, height=16, width=16, output_type="np").images
     assert images.shape == (1, 16, 16, 3)
 
 
 def test_a_pruned_checkpoint_is_trained_again_for_its_export(undisturbed, execution, tmp_path):
-    execution.export(4, tmp_path / "again")
+    execution.export(4, "pndm", tmp_path / "again")
     original = undisturbed.store.checkpoint(undisturbed.spec, 4) / "unet"
     (file,) = original.glob("*.safetensors")
     again = execution.store.checkpoint(execution.spec, 4) / "unet" / file.name

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image
 
 from tests.sweeper.tiny_sweep import make_models, start, sweep
+from trainers.files import MANIFEST, read_json
 
 GRID = ("-m", "lr=1e-4,2e-4", "prior_preservation=true")
 
@@ -44,6 +46,7 @@ def test_it_prints_the_plan_before_and_the_answer_after(finished):
     assert printed.index("trainings         2") < printed.index("COMPLETE")
     assert "report.html" in printed
     assert "mlflow" in printed
+    assert re.search(r"took +\d.* s: .*training \d+%.*", printed)
     assert "\r" not in printed  # quiet where there is no terminal
     assert "Traceback" not in printed
 
@@ -57,7 +60,9 @@ def test_it_leaves_results_to_read(finished):
     plan = results["plan"]
     assert (plan["cells"], plan["trainings"], plan["training_steps"], plan["training_steps_unshared"]) == (2, 2, 8, 8)
     assert {"found", "reason", "params", "step", "export"} <= set(results["sweet_spot"])
-    assert results["timings"]["training"] > 0
+    timings = results["timings"]
+    assert min(timings[kind] for kind in ("training", "sampling", "scoring", "baselines", "pages")) > 0
+    assert sum(timings.values()) <= 2 * timings["wall"]  # nothing is counted twice
     rows = list(csv.DictReader((folder / "results.csv").open()))
     assert [(row["lr"], row["steps"]) for row in rows] == [(lr, s) for lr in ("0.0001", "0.0002") for s in ("2", "4")]
     assert "http" not in (folder / "report.html").read_text().split("<body")[0].replace("http-equiv", "")
@@ -68,7 +73,9 @@ def test_the_sweet_spot_is_exported_or_there_is_a_reason(finished):
     spot = read(finished[0] / "undisturbed")["sweet_spot"]
     assert spot["reason"] in " ".join(finished[1].split())
     assert (spot["export"] is not None) == spot["found"]
-    assert not spot["found"] or (Path(spot["export"]) / "model_index.json").exists()
+    if spot["found"]:
+        assert json.loads((Path(spot["export"]) / "model_index.json").read_text())["_class_name"]
+        assert read_json(Path(spot["export"]) / MANIFEST)["scheduler"] == spot["params"]["scheduler"]
 
 
 def test_mlflow_has_a_run_for_the_sweep_each_training_and_each_cell(finished):

@@ -205,9 +205,9 @@ def _pipeline(components: Components, scheduler: str = "pndm") -> StableDiffusio
     return pipeline
 
 
-def save_pipeline(components: Components, folder: Path) -> None:
+def save_pipeline(components: Components, folder: Path, scheduler: str = "pndm") -> None:
     """A diffusers folder that `DiffusionPipeline.from_pretrained` loads."""
-    _pipeline(components).save_pretrained(folder, safe_serialization=True)
+    _pipeline(components, scheduler).save_pretrained(folder, safe_serialization=True)
 
 
 # --- sampling ----------------------------------------------------------------------------------------------------
