@@ -65,11 +65,29 @@ def contrastive_loss(seen, read, wrong, scale):
     return 0.5 * both + torch.nn.functional.softplus(-margin).mean()
 
 
+def tell_colors(model, tokenizer, scenes, pixels, rng):
+    """Cross-entropy of the colour of each of `scenes` among captions that differ in the colour alone.
+
+    Captions that name several colours leave open which is the object's own; this does not.
+    """
+    where, seeds = pixels.device, [rng.integers(2**31) for _ in scenes]
+    texts = [
+        caption(scene.with_facts(color=color), random.Random(int(seed)), must_name=("color",))
+        for scene, seed in zip(scenes, seeds, strict=True)
+        for color in COLOR_NAMES
+    ]
+    _, seen = model.see(pixels)
+    read = model.read(tokens.encode(tokenizer, texts).to(where)).unflatten(0, (len(scenes), len(COLOR_NAMES)))
+    target = torch.tensor([COLOR_NAMES.index(scene.facts["color"]) for scene in scenes], device=where)
+    logits = model.clip.logit_scale.exp().clamp(max=100) * torch.einsum("bd,bcd->bc", seen, read)
+    return torch.nn.functional.cross_entropy(logits, target)
+
+
 def train(scenes, images, folder, eyes_steps=1500, steps=4200, polish_steps=3000, batch=32):
     """Train on rendered `scenes` and their `images`; returns (CLIPModel, CLIPTokenizer).
 
     First the image tower alone learns the ground truth (plain contrastive training stays blind to class), then both; at
-    last the image tower again, with the text tower frozen as the U-Net knows it.
+    last the image tower again, also to tell an object's own colour, with the text tower frozen as the U-Net knows it.
     """
     where, tokenizer = device(), tokens.build()
     torch.manual_seed(0)
@@ -94,11 +112,21 @@ def train(scenes, images, folder, eyes_steps=1500, steps=4200, polish_steps=3000
         aside = heads_loss(model.heads(features.float()), labels[chosen])
         return loss + 0.5 * aside, {"loss": f"{loss.item():.3f}", "heads": f"{aside.item():.3f}"}
 
+    colored = np.array([i for i, scene in enumerate(scenes) if "color" in scene.facts and scene.style != "sketch"])
+
+    def polish(model, rng, step):
+        loss, shown = contrast(model, rng, step)
+        chosen = rng.choice(colored, batch // 4)
+        with torch.autocast(where.type, torch.bfloat16):
+            pixels = to_tensor(images[chosen], where)
+            color = tell_colors(model, tokenizer, [scenes[i] for i in chosen], pixels, rng)
+        return loss + color, {**shown, "color": f"{color.item():.3f}"}
+
     model = fit("clip-eyes", model, classify, steps=eyes_steps, lr=2e-3, folder=folder).train().requires_grad_(True)
     model = fit("clip", model, contrast, steps=steps, lr=2e-3, folder=folder)
     model.train().requires_grad_(True)
     model.clip.text_model.requires_grad_(False)
-    model = fit("clip-polish", model, contrast, steps=polish_steps, lr=1e-3, folder=folder)
+    model = fit("clip-polish", model, polish, steps=polish_steps, lr=1e-3, folder=folder)
     return model.clip.cpu(), tokenizer
 
 
