@@ -1,9 +1,10 @@
 """Image and text features: a CLIP and a DINO-like encoder, each loaded once per process.
 
-Any folder or hub repository in transformers' format with safetensors serves: openai/clip-vit-base-patch32 and
+Any folder or hub repository in transformers' format serves: openai/clip-vit-base-patch32 and
 -large-patch14, facebook/dino-vits16, DINOv2 with or without registers, the miniature's own.
 """
 
+import os
 from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -106,7 +107,7 @@ def loading(repo: str):
             yield
     except OSError as error:
         raise SpecError(
-            f"encoder {repo} is no folder with safetensors weights, and none in the local cache of the hub or to be "
+            f"encoder {repo} is no folder with weights, and none in the local cache of the hub or to be "
             f"downloaded: set evaluation.clip and evaluation.dino to folders ({str(error).splitlines()[0]})"
         ) from error
     finally:
@@ -114,7 +115,9 @@ def loading(repo: str):
 
 
 def load(kind, repo: str, revision: str | None):
-    model = kind.from_pretrained(repo, revision=revision, use_safetensors=True, dtype=torch.float32)
+    """Safetensors, or, of an encoder older than they are, pickled tensors, read without running code."""
+    os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "true")  # no requests for a converted copy
+    model = kind.from_pretrained(repo, revision=revision, dtype=torch.float32)
     return model.eval().requires_grad_(False)
 
 

@@ -111,10 +111,15 @@ def check_models(plan: Plan) -> None:
             if pipeline and not (Path(repo) / "model_index.json").exists():
                 raise SpecError(f"model.repo={repo}: no diffusers pipeline there (no model_index.json).")
         else:
-            _fetch(repo, revision.partition("@")[2], pipeline)
+            fetch(repo, revision.partition("@")[2], pipeline)
 
 
-def _fetch(repo: str, revision: str, pipeline: bool) -> None:
+def _weights(folder: str) -> bool:
+    return any(any(Path(folder).glob(name)) for name in ("*.safetensors", "pytorch_model.bin"))
+
+
+def fetch(repo: str, revision: str, pipeline: bool) -> None:
+    """Has a repository in the hub's cache. Raises SpecError if it cannot be had, or holds no weights."""
     os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", "10")
     from huggingface_hub import snapshot_download
 
@@ -123,8 +128,13 @@ def _fetch(repo: str, revision: str, pipeline: bool) -> None:
     )
     for offline in (True, False):
         try:
-            snapshot_download(repo, revision=revision, allow_patterns=patterns, local_files_only=offline)
-            return
+            folder = snapshot_download(repo, revision=revision, allow_patterns=patterns, local_files_only=offline)
+            if not pipeline and not _weights(folder):  # some encoders are older than safetensors
+                snapshot_download(
+                    repo, revision=revision, allow_patterns=["pytorch_model.bin"], local_files_only=offline
+                )
+            if pipeline or _weights(folder):
+                return
         except Exception:  # whatever the hub's client meets: no network, no such repository, no permission
             continue
     raise SpecError(
