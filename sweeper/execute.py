@@ -50,6 +50,8 @@ class Execution:
         self._load()
         class_images = self._class_images()
         with self._claimed(self.store.training(self.spec)):
+            if self.process.is_main_process:
+                self.store.clear(self.spec)
             missing = self.store.left(self.training).missing
             steps = sorted({point.step for point in missing})
             self._ask(max(scored_steps(self.training, self.store), default=0), steps)
@@ -200,7 +202,8 @@ class Execution:
                     device=str(self.process.device),
                     batch_size=SAMPLE_BATCH,
                 )
-                write_json(self.store.baseline_values(self.spec, point), self.baselines[folder].values)
+                if not self.store.has_baselines(self.spec, point):
+                    write_json(self.store.baseline_values(self.spec, point), self.baselines[folder].values)
         return self.baselines[folder]
 
     def _judged(self, point: Point) -> tuple[SubjectSpec, SampleSpec, EvalSpec]:

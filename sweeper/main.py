@@ -20,7 +20,7 @@ from sweeper.display import print_plan
 from sweeper.overrides import Grid, cell_spec, expand, parse
 from sweeper.plan import compile_plan, cost
 from sweeper.spec import Axis, checked
-from sweeper.store import Store
+from sweeper.store import NO_SPACE, Store, is_full
 from trainers.errors import SpecError
 from trainers.spec import signature
 
@@ -71,6 +71,10 @@ def one_line():
     except KeyboardInterrupt:
         sys.stderr.write("\nsweep.py: stopped; the same command goes on from here.\n")
         sys.exit(130)
+    except Exception as error:
+        if not is_full(error):
+            raise
+        sys.exit(f"sweep.py: {NO_SPACE}")
 
 
 def run_grid(config: DictConfig, config_loader: Any, arguments: Sequence[str], launcher: Any) -> None:

@@ -7,6 +7,8 @@ store/cache/                      latents and text embeddings
 NAME/                             one sweep: the results a person looks at, jobs/, logs/
 """
 
+import errno
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +20,8 @@ from filelock import FileLock, Timeout
 from sweeper.plan import Left, Point, Training, class_images_of
 from trainers.files import is_complete, read_json
 from trainers.spec import TrainSpec, signature
+
+NO_SPACE = "no space left on device: free some, then the same command goes on from here; keep=best takes less"
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,12 @@ class Store:
         missing = tuple(p for p in training.points if not (self.evaluation(spec, p) / "scores.json").exists())
         return Left(training, missing, min(self.trained_steps(spec), training.last_step))
 
+    def clear(self, spec: TrainSpec) -> None:
+        """Deletes what killed processes left half written in a training's folder, which must be claimed."""
+        folder = self.training(spec)
+        for path in (*folder.glob(".state.*"), *folder.glob("checkpoints/.*")):
+            shutil.rmtree(path, ignore_errors=True)
+
     def has_baselines(self, spec: TrainSpec, point: Point) -> bool:
         return self.baseline_values(spec, point).exists()
 
@@ -93,6 +103,17 @@ def claim(folder: Path, wait: bool = True) -> Iterator[bool]:
         yield True
     finally:
         lock.release()
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Whether a disk without room is behind an error, as the system, safetensors and SQLite say it."""
+    while error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if "No space left" in str(error) or "disk is full" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def is_claimed(folder: Path) -> bool:

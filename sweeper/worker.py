@@ -21,7 +21,7 @@ from sweeper import jobs
 from sweeper.jobs import COMPLETE, FAIL, PRUNED, Job, Outcome, Reporter
 from sweeper.launch import PR_SET_PDEATHSIG
 from sweeper.rungs import overfit
-from sweeper.store import Store, claim
+from sweeper.store import NO_SPACE, Store, claim, is_full
 
 POLL = 0.1  # seconds
 PATIENCE = timedelta(hours=12)  # of the other processes, while the first samples and scores
@@ -43,7 +43,7 @@ def run_job(job: Job, store: Store, process) -> None:
         outcome = Outcome(PRUNED, str(stopped), rates=execution.rates())
     except Exception as error:
         logging.getLogger().error(traceback.format_exc())
-        outcome = Outcome(FAIL, f"{type(error).__name__}: {error}".splitlines()[0])
+        outcome = Outcome(FAIL, NO_SPACE if is_full(error) else f"{type(error).__name__}: {error}".splitlines()[0])
         if process.num_processes > 1:  # the others wait for this one in vain: end them all
             job.fail_together(process.process_index, outcome.reason)
             os._exit(1)

@@ -20,6 +20,8 @@ from trainers.files import complete_folder, is_complete, read_json, write_json
 from trainers.learner import Learner
 from trainers.spec import ModelSpec
 
+STATE = "state.pt"
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -71,7 +73,7 @@ class TrainState:
         """Becomes the latest state, unless that is a later one already."""
         if saved_step(training) >= self.step:
             return
-        with complete_folder(training / "state", {"step": self.step}) as folder:
+        with complete_folder(training / "state", {"step": self.step}) as folder, open(folder / STATE, "wb") as file:
             torch.save(
                 {
                     "weights": {name: weight.detach() for name, weight in self.learner.learned().items()},
@@ -82,12 +84,12 @@ class TrainState:
                     "step": self.step,
                     "losses": self.losses,
                 },
-                folder / "state.pt",
+                file,  # given a path, torch does not say that the disk is full
             )
         write_json(training / "loss.json", {"loss": self.losses})
 
     def load(self, training: Path) -> None:
-        saved = torch.load(training / "state" / "state.pt", map_location="cpu", weights_only=True)
+        saved = torch.load(training / "state" / STATE, map_location="cpu", weights_only=True)
         with torch.no_grad():
             for name, weight in self.learner.learned().items():
                 weight.copy_(saved["weights"][name])

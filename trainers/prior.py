@@ -39,9 +39,9 @@ def make_class_images(
 ) -> Path:
     """`prior.num_class_images` PNGs of `prompt` in `folder`, made where missing; with `prior.folder`, that folder.
 
-    Image k comes from a generator seeded by (`prior.seed`, k), so neither the batch size nor an interruption matters,
-    and the training's randomness is not touched. `progress` gets (images done, images in all). A sheet of all of them
-    is put beside the folder.
+    Image k comes from a generator seeded by (`prior.seed`, k), so the batch size changes its rounding only, and the
+    training's randomness is not touched. A killed call goes on with its first unfinished batch, bit for bit on a CPU.
+    `progress` gets (images done, images in all). A sheet of all of them is put beside the folder.
     """
     if prior.folder:
         return _own_images(prior)
@@ -49,16 +49,17 @@ def make_class_images(
         return folder
     family = family_of(components.model)
     shape = family.latent_shape(components, components.model.resolution)
-    missing = [k for k in range(prior.num_class_images) if not (folder / f"{k:05d}.png").exists()]
     placed = components.to(device, prior.sample.precision)
-    for start in range(0, len(missing), batch_size):
-        batch = missing[start : start + batch_size]
+    for start in range(0, prior.num_class_images, batch_size):
+        batch = range(start, min(start + batch_size, prior.num_class_images))
+        if all((folder / f"{k:05d}.png").exists() for k in batch):
+            continue
         generators = [generator(prior.seed, "class image", k) for k in batch]
         latents = torch.stack([torch.randn(shape, generator=g) for g in generators])
         images = family.sample(placed, [prompt] * len(batch), latents, prior.sample, generators, device)
         for k, image in zip(batch, images, strict=True):
             write_bytes(folder / f"{k:05d}.png", png(Image.fromarray(image)))
-        progress(prior.num_class_images - len(missing) + start + len(batch), prior.num_class_images)
+        progress(batch.stop, prior.num_class_images)
     review_sheet(folder)
     write_json(folder / MANIFEST, {"prompt": prompt, **_identity(prior)})
     return folder

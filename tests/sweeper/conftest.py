@@ -2,6 +2,7 @@ import pytest
 
 from evaluation.spec import EvalSpec
 from sweeper.spec import RunSpec
+from tests.sweeper.tiny_sweep import GRID, make_models, sweep
 from trainers.spec import ModelSpec, PriorSpec, SampleSpec, SubjectSpec, TrainSpec
 
 
@@ -23,3 +24,18 @@ def make_cell():
         return RunSpec(train, step, SampleSpec(scheduler), evaluation, eval_every)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory):
+    """Arguments that choose tiny models."""
+    return make_models(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="session")
+def finished(models, tmp_path_factory):
+    """An undisturbed sweep: (output folder, what it printed)."""
+    out = tmp_path_factory.mktemp("outputs")
+    code, printed = sweep(*GRID, *models, f"output_dir={out}", "name=undisturbed")
+    assert code == 0, printed
+    return out, printed

@@ -6,25 +6,19 @@ import pytest
 import torch
 from accelerate import PartialState
 from diffusers import DiffusionPipeline
-from hydra import compose, initialize_config_dir
 
 from sweeper import execute, jobs
 from sweeper.execute import Execution
 from sweeper.jobs import Reporter
-from sweeper.overrides import CONF, expand, parse
-from sweeper.plan import compile_plan
 from sweeper.store import Store, claim, is_claimed
-from tests.sweeper.tiny_sweep import make_models
+from tests.sweeper.tiny_sweep import trainings
 
 
 @pytest.fixture(scope="module")
-def training(tmp_path_factory):
+def training(models):
     """lr=1e-4, two steps and four, batch 2."""
     torch.set_num_threads(1)
-    arguments = make_models(tmp_path_factory.mktemp("models"))
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        grid = expand(parse(arguments, None), lambda typed: compose("sweep", typed))
-    return compile_plan(grid.cells).trainings[0]
+    return trainings(*models)[0]
 
 
 def begin(training, root) -> Execution:

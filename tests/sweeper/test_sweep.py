@@ -1,44 +1,16 @@
-"""The command itself: what it leaves, what it resumes, what it survives."""
+"""The command itself: what it prints, what it leaves, what it does again."""
 
 import csv
 import json
-import os
 import re
-import signal
-import time
 from pathlib import Path
 
-import psutil
 import pytest
 from PIL import Image
+from safetensors.torch import load_file
 
-from tests.sweeper.tiny_sweep import make_models, start, sweep
+from tests.sweeper.tiny_sweep import GRID, numbers, read, sweep
 from trainers.files import MANIFEST, read_json
-
-GRID = ("-m", "lr=1e-4,2e-4", "prior_preservation=true")
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    return make_models(tmp_path_factory.mktemp("models"))
-
-
-@pytest.fixture(scope="module")
-def finished(models, tmp_path_factory):
-    """An undisturbed sweep: (output folder, what it printed)."""
-    out = tmp_path_factory.mktemp("outputs")
-    code, printed = sweep(*GRID, *models, f"output_dir={out}", "name=undisturbed")
-    assert code == 0, printed
-    return out, printed
-
-
-def read(folder: Path) -> dict:
-    return json.loads((folder / "results.json").read_text())
-
-
-def numbers(folder: Path) -> list:
-    """Everything that a run must give again bit for bit."""
-    return [(row["params"], row["metrics"], row["state"]) for row in read(folder)["cells"]]
 
 
 def test_it_prints_the_plan_before_and_the_answer_after(finished):
@@ -103,33 +75,6 @@ def test_the_same_command_again_does_nothing_twice(finished, models):
     assert numbers(out / "undisturbed") == numbers_before
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_killed_sweep_goes_on_where_it_was(finished, models, tmp_path, number):
-    arguments = (*GRID, *models, f"output_dir={tmp_path}", "name=disturbed")
-    process = start(*arguments)
-    wait_for(lambda: list(tmp_path.glob("store/trainings/*/checkpoints/000002/manifest.json")), process)
-    children = psutil.Process(process.pid).children(recursive=True)
-    assert children
-    os.kill(process.pid, number)
-    process.wait(60)
-    _, alive = psutil.wait_procs(children, timeout=30)
-    assert not alive  # no orphans
-    first = next(tmp_path.glob("store/trainings/*/checkpoints/000002/unet/*.safetensors"))
-    stamp = first.stat().st_mtime_ns
-    code, printed = sweep(*arguments)
-    assert code == 0, printed
-    assert first.stat().st_mtime_ns == stamp
-    assert numbers(tmp_path / "disturbed") == numbers(finished[0] / "undisturbed")
-
-
-def wait_for(condition, process, seconds=200):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert process.poll() is None, process.stdout.read()
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def test_a_trial_that_fails_does_not_stop_the_others(models, tmp_path):
     code, printed = sweep(
         "-m", *models, "model.lr_scale=1,1e38", "lr=1e-4", f"output_dir={tmp_path}", "name=failing", "eval_every=0"
@@ -148,3 +93,24 @@ def test_one_run_without_m(models, tmp_path):
     assert code == 0, printed
     (cell,) = read(tmp_path / "single")["cells"]
     assert cell["params"]["lr"] == 1e-4
+
+
+def test_two_processes_a_trial_give_the_results_of_one(finished, models, tmp_path):
+    """The same effective batch: one instance image of the two in each process."""
+    code, printed = sweep("-m", "lr=1e-4", *GRID[2:], *models, f"output_dir={tmp_path}", "name=two", "gpus_per_trial=2")
+    assert code == 0, printed
+    alone, two = finished[0] / "undisturbed", tmp_path / "two"
+    assert len(list(two.glob("jobs/*/*.log"))) == 2  # one worker, one training
+    (one_cell, _), (two_cell,) = read(alone)["cells"], read(two)["cells"]
+    assert two_cell["params"] == one_cell["params"]
+    assert two_cell["metrics"] == pytest.approx(one_cell["metrics"], rel=0.02, abs=0.02)
+    early, one, other = (
+        load_file(folder / "unet/diffusion_pytorch_model.safetensors")
+        for folder in (Path(one_cell["checkpoint"]).with_name("000002"), *map(checkpoint, (one_cell, two_cell)))
+    )
+    moved, apart = ([(one[name] - w[name]).norm() ** 2 for name in one] for w in (early, other))
+    assert 0 < sum(apart) ** 0.5 < 1e-3 * sum(moved) ** 0.5
+
+
+def checkpoint(cell: dict) -> Path:
+    return Path(cell["checkpoint"])

@@ -1,16 +1,21 @@
 """The whole command as a process, on random models of some thousand weights."""
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+from hydra import compose, initialize_config_dir
 from transformers import CLIPConfig, CLIPModel, ViTConfig, ViTModel
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
+from sweeper.overrides import CONF, expand, parse
+from sweeper.plan import Training, compile_plan
 from tests.trainers import tiny
 
 PROJECT = Path(__file__).parents[2]
+GRID = ("-m", "lr=1e-4,2e-4", "prior_preservation=true")
 
 
 def make_models(root: Path) -> list[str]:
@@ -71,3 +76,19 @@ def sweep(*arguments: str) -> tuple[int, str]:
             process.terminate()
             raise
     return process.returncode, output
+
+
+def trainings(*arguments: str) -> tuple[Training, ...]:
+    """Of the plan of the arguments."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        grid = expand(parse(arguments, None), lambda typed: compose("sweep", typed))
+    return compile_plan(grid.cells).trainings
+
+
+def read(folder: Path) -> dict:
+    return json.loads((folder / "results.json").read_text())
+
+
+def numbers(folder: Path) -> list:
+    """Everything that a run must give again bit for bit."""
+    return [(row["params"], row["metrics"], row["state"]) for row in read(folder)["cells"]]
