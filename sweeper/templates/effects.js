@@ -38,7 +38,7 @@
       x: data.axes[a].shown.map(plain), y: means.map((row) => row[v]), name: plain(`${b} ${text}`), mode: "lines+markers",
       line: { color: color(`c${v % 8}`), width: 2 }, marker: { size: 7 }, hovertemplate: "%{x}: %{y:.3f}<extra>%{fullData.name}</extra>",
     }));
-    return [lines, { showlegend: true, legend: { orientation: "h", y: 1.16, x: 0 }, xaxis: { type: "category", title: { text: plain(a) } }, margin: { l: 42, r: 10, t: 34, b: 40 } }];
+    return [lines, { showlegend: true, legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 }, xaxis: { type: "category", title: { text: plain(a) } }, margin: { l: 42, r: 10, t: 34, b: 40 } }];
   }
 
   function strongest() {

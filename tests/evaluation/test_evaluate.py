@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from evaluation.evaluate import evaluate, prepare
+from evaluation.evaluate import encoders, evaluate, prepare
 from evaluation.metrics import METRICS
 from evaluation.sample import generator, read_images, sample_images
+from trainers.families import family_of
 from trainers.files import read_json
 
 
@@ -35,6 +36,30 @@ def test_the_baselines_are_json_and_have_the_shapes_of_checkpoints(baselines):
     assert set(values["untuned"]) == set(METRICS)
     assert np.shape(values["photographs"]["clip_t"]) == (2, 3)
     assert np.shape(values["photographs"]["dino"]) == (3,)
+
+
+def test_prompts_are_compared_without_the_identifier(evaluation, baselines):
+    clip, _ = encoders(evaluation, "cpu")
+    assert (baselines.reference.texts == clip.text(["a photo of an owl on the beach", "a red owl"])).all()
+
+
+def test_a_checkpoint_and_the_untuned_model_start_from_the_same_noise(
+    components, subject, sampling, evaluation, baselines, tmp_path, monkeypatch
+):
+    family, drawn = family_of(components.model), []
+
+    def sample(components, prompts, latents, *arguments, draw=family.sample):
+        drawn.append((tuple(prompts), latents))
+        return draw(components, prompts, latents, *arguments)
+
+    monkeypatch.setattr(family, "sample", sample)
+    prepare(components, subject, sampling, evaluation, tmp_path / "untuned")
+    evaluate(components, subject, sampling, evaluation, baselines, tmp_path / "tuned")
+    untuned, tuned = drawn[:2], drawn[2:]
+    assert len(untuned) == len(tuned) == 2
+    for (before, noise), (after, same) in zip(untuned, tuned, strict=True):
+        assert torch.equal(noise, same)
+        assert before == after or all("sks owl" in prompt for prompt in after)
 
 
 def test_what_is_scored_is_not_sampled_again(components, subject, sampling, evaluation, baselines, tmp_path):

@@ -70,6 +70,58 @@ def test_the_page_draws_everything_without_an_error(tmp_path):
     assert re.search(r"<dt>sampling</dt><dd>35.3 % <small>7 min 0 s</small>", dom)
 
 
+ACT = """<script>
+const wait = (time) => new Promise((resume) => setTimeout(resume, time));
+addEventListener("load", async () => {
+  await wait(1500);
+  const seen = {}, words = (selector) => document.querySelector(selector).textContent;
+  const tile = (selector) => document.querySelector(selector + " .tile").style.backgroundImage;
+  const image = tile("#preview");
+  const plot = document.getElementById("pareto-plot");
+  plot.scrollIntoView();
+  const dot = plot.querySelectorAll(".scatterlayer .points path.point")[0].getBoundingClientRect();
+  const place = { bubbles: true, clientX: dot.x + dot.width / 2, clientY: dot.y + dot.height / 2 };
+  const area = plot.querySelector(".nsewdrag");
+  for (const kind of ["mouseover", "mousemove"]) area.dispatchEvent(new MouseEvent(kind, place));
+  await wait(500);
+  seen.hover = [words("#preview .caption"), tile("#preview") !== image];
+  const grid = () => [words("#grid-controls output"), tile("#raster tr:nth-child(3)")];
+  const before = grid(), slider = document.querySelector("#grid-controls input[type=range]");
+  slider.value = 0;
+  slider.dispatchEvent(new Event("input"));
+  const after = grid();
+  seen.slider = [before[0], after[0], before[1] !== after[1]];
+  const all = (selector) => [...document.querySelectorAll(selector)];
+  const column = () => all("#table tbody td:nth-child(3)").map((cell) => cell.textContent);
+  const head = () => all("#table th button").find((button) => button.textContent === "steps");
+  head().click();
+  seen.up = column();
+  head().click();
+  seen.down = column();
+  document.querySelector("#raster .tile.chosen, #table .tile").click();
+  seen.dialog = document.getElementById("cell").open;
+  document.body.append(Object.assign(document.createElement("pre"), { id: "seen", textContent: JSON.stringify(seen) }));
+});
+</script>"""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+def test_hovering_sliding_sorting_and_clicking_show_what_they_should(tmp_path):
+    results = make_results(tmp_path, {"lr": (1e-6, 2e-6, 5e-6), "steps": (400, 800, 1200)})
+    page = write_page(tmp_path / "r.html", results)
+    page.write_text(page.read_text().replace("</body>", ACT + "</body>"))
+    dom, console = _open(page, tmp_path)
+    assert console == ""
+    seen = json.loads(dom.partition('id="seen">')[2].partition("</pre>")[0])
+    assert seen["hover"] == ["lr=1e-6 steps=400", True]
+    chosen = results.rows[results.best].step
+    assert seen["slider"] == [f"steps {chosen}", "steps 400", chosen != 400]
+    assert seen["up"] == sorted(seen["up"], key=int)
+    assert seen["down"] == sorted(seen["down"], key=int, reverse=True)
+    assert len(set(seen["up"])) == 3
+    assert seen["dialog"]
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 def test_what_a_user_typed_is_text_wherever_it_is_shown(tmp_path):
     axes = {"lr": (1e-6, 5e-6), "steps": (400, 800), "subject": (NASTY, "dog")}
