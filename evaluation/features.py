@@ -115,9 +115,10 @@ def loading(repo: str):
 
 
 def load(kind, repo: str, revision: str | None):
-    """Safetensors, or, of an encoder older than they are, pickled tensors, read without running code."""
+    """Safetensors. The standard encoders are older and on the hub as pickled tensors only: where there is nothing else,
+    those are read by an unpickler that knows tensors alone (weights_only). Raises UnpicklingError for all else."""
     os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "true")  # no requests for a converted copy
-    model = kind.from_pretrained(repo, revision=revision, dtype=torch.float32)
+    model = kind.from_pretrained(repo, revision=revision, dtype=torch.float32, weights_only=True)
     return model.eval().requires_grad_(False)
 
 

@@ -1,5 +1,6 @@
 """The encoders that one configures, in the formats of their repositories: shrunk models, real preprocessing."""
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +96,25 @@ def test_weights_of_before_safetensors_are_read(clip_folder, tmp_path):
             (tmp_path / file.name).write_bytes(file.read_bytes())
     torch.save(CLIPModel.from_pretrained(clip_folder).state_dict(), tmp_path / "pytorch_model.bin")
     assert (ClipEncoder(str(tmp_path)).images(images) == ClipEncoder(str(clip_folder)).images(images)).all()
+
+
+class Malice:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def test_pickled_code_is_refused(clip_folder, tmp_path):
+    for file in clip_folder.iterdir():
+        if file.suffix != ".safetensors":
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    weights = CLIPModel.from_pretrained(clip_folder).state_dict()
+    torch.save(weights | {"more": Malice(tmp_path / "ran")}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(pickle.UnpicklingError):
+        ClipEncoder(str(tmp_path))
+    assert not (tmp_path / "ran").exists()
 
 
 @pytest.mark.parametrize("weights", ["model.safetensors", "pytorch_model.bin"])
