@@ -1,6 +1,7 @@
 """A sweep from the typed line to the answer: plan, launch, collect, export, report."""
 
 import contextlib
+import gc
 import signal
 import sys
 import time
@@ -79,6 +80,7 @@ def one_line():
 
 def run_grid(config: DictConfig, config_loader: Any, arguments: Sequence[str], launcher: Any) -> None:
     """The grid of what was typed after -m. Exits non-zero if a cell failed."""
+    gc.disable()  # until the plan is made: thousands of cells are a million objects, all of them needed
     with one_line():
         settings = settings_of(config, config.hydra.sweep.dir, getattr(launcher, "engine", "local"))
         grid = expand(
@@ -111,6 +113,7 @@ def run(grid: Grid, settings: Settings) -> int:
     plan, store = compile_plan(grid.cells), Store(settings.output_dir / "store")
     left = [store.left(training) for training in plan.trainings]
     bill = cost(left, store)
+    gc.enable()
     models = " ".join(dict.fromkeys(t.spec.model.name for t in plan.trainings))
     print_plan(console, bill, grid.axes, estimate.seconds(left, store), estimate.disk(left, settings.keep), models)
     if settings.plan_only:

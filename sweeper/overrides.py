@@ -15,6 +15,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from evaluation.spec import show
+from sweeper.plan import distinct
 from sweeper.spec import AXES, RunSpec, run_spec
 from trainers.errors import SpecError
 
@@ -94,7 +95,7 @@ def expand(overrides: Sequence[Override], compose: Callable[[list[str]], DictCon
         firsts = [f"{o.get_key_element()}={next(iter(o.sweep_string_iterator()))}" for o in plain]
         config = compose([*fixed, *chosen, *firsts])
         cells.extend(_cells(config, overrides, plain))
-    return Grid(tuple(dict.fromkeys(cells)), _varying(cells, swept))
+    return Grid(distinct(cells), _varying(cells, swept))
 
 
 def _cells(config: DictConfig, overrides: Sequence[Override], plain: Sequence[Override]) -> Iterator[RunSpec]:
@@ -141,10 +142,10 @@ def _get(config: Any, key: str) -> Any:
 
 
 def _varying(cells: Sequence[RunSpec], swept: Sequence[Override]) -> dict[str, tuple[Any, ...]]:
-    axes = {}
+    axes, params = {}, [dict(cell.params) for cell in cells]
     for override in swept:
         key = str(override.key_or_group)
-        values = tuple(dict.fromkeys(dict(cell.params).get(key) for cell in cells))
+        values = tuple(dict.fromkeys(each.get(key) for each in params))
         if len(values) > 1:
             axes[key] = values
     return axes

@@ -36,7 +36,7 @@ class Training:
     """One fine-tuning and the cells it serves, by step."""
 
     spec: TrainSpec
-    runs: tuple[RunSpec, ...]
+    runs: tuple[RunSpec, ...]  # equal ones differ in what is evaluated on the way
 
     @cached_property
     def points(self) -> tuple[Point, ...]:
@@ -48,7 +48,7 @@ class Training:
                     points[Point(step, run.sample, run.evaluation)] = None
         return tuple(sorted(points, key=lambda point: point.step))
 
-    @property
+    @cached_property
     def last_step(self) -> int:
         return max(run.step for run in self.runs)
 
@@ -99,12 +99,12 @@ class Plan:
 
     @property
     def cells(self) -> tuple[RunSpec, ...]:
-        return tuple(run for training in self.trainings for run in training.runs)
+        return tuple(run for training in self.trainings for run in dict.fromkeys(training.runs))
 
 
 def cost(left: Sequence[Left], done: Done) -> Cost:
     trainings = [each.training for each in left]
-    cells = [run for training in trainings for run in training.runs]
+    cells = Plan(tuple(trainings)).cells
     images = list(_images(left, done))
     return Cost(
         cells=len(cells),
@@ -124,9 +124,12 @@ def _images(left: Iterable[Left], done: Done) -> Iterator[tuple[int, bool]]:
     baselines, class_images = {}, {}
     for each in left:
         spec = each.training.spec
-        for point in each.training.points:
-            baselines.setdefault((spec.model, spec.subject, point.sample, point.evaluation), (spec, point))
-            yield point.images, point not in each.missing
+        for run in each.training.runs:
+            point = Point(run.step, run.sample, run.evaluation)
+            baselines.setdefault((spec.model, spec.subject, run.sample, run.evaluation), (spec, point))
+        missing = sum(point.images for point in each.missing)
+        yield missing, False
+        yield sum(point.images for point in each.training.points) - missing, True
         if spec.prior and not spec.prior.folder:
             class_images.setdefault(class_images_of(spec), spec)
     for spec, point in baselines.values():
@@ -141,9 +144,14 @@ def class_images_of(spec: TrainSpec) -> tuple[ModelSpec, str, PriorSpec]:
     return replace(spec.model, lr_scale=1.0), spec.subject.class_prompt, replace(spec.prior, weight=1.0)
 
 
+def distinct(cells: Iterable[RunSpec]) -> tuple[RunSpec, ...]:
+    """Each cell once, and once more for another way of evaluating before it."""
+    return tuple({(cell, cell.eval_every): cell for cell in cells}.values())
+
+
 def compile_plan(cells: Iterable[RunSpec]) -> Plan:
     """The plan of the cells, in the order given; equal cells are one."""
     by_training: dict[TrainSpec, list[RunSpec]] = {}
-    for cell in dict.fromkeys(cells):
+    for cell in distinct(cells):
         by_training.setdefault(cell.train, []).append(cell)
     return Plan(tuple(Training(spec, tuple(sorted(runs, key=lambda r: r.step))) for spec, runs in by_training.items()))

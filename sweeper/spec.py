@@ -1,6 +1,6 @@
 """The only reader of Hydra's configuration: the plain config of a cell becomes a `RunSpec`, or one clear line."""
 
-import json
+import pickle
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
@@ -190,13 +190,13 @@ def _evaluation(section: Mapping[str, Any], kind: str) -> EvalSpec:
 
 
 @lru_cache(maxsize=4096)
-def _section(build: Callable[..., Any], text: str, *args: str) -> Any:
-    return build(json.loads(text), *args)
+def _section(build: Callable[..., Any], section: bytes, *args: str) -> Any:
+    return build(pickle.loads(section), *args)
 
 
 def _cached(build: Callable[..., Any], section: Any, *args: str) -> Any:
     """Sections repeat from cell to cell, and reading one may hash files."""
-    return _section(build, json.dumps(section, sort_keys=True), *args)
+    return _section(build, pickle.dumps(section), *args)
 
 
 def run_spec(config: Mapping[str, Any], params: Mapping[str, Any]) -> RunSpec:

@@ -42,7 +42,7 @@ class Store:
         return self.training(spec) / "note.json"
 
     def training(self, spec: TrainSpec) -> Path:
-        return self.root / "trainings" / spec.signature
+        return self.root / f"trainings/{spec.signature}"
 
     def checkpoint(self, spec: TrainSpec, step: int) -> Path:
         return self.training(spec) / "checkpoints" / f"{step:06d}"

@@ -5,22 +5,11 @@ from hydra import initialize_config_dir
 from sweeper.overrides import CONF
 from sweeper.study import JOURNAL
 from tests.search import fake
-from tests.trainers import tiny
 
 
 @pytest.fixture(scope="session")
-def planned(tmp_path_factory):
-    """Arguments that need no weights: any folder is a model to the plan."""
-    root = tmp_path_factory.mktemp("model")
-    (root / "model_index.json").write_text("{}")
-    images = tiny.make_images(root / "images", 2)
-    return [
-        *(f"model.{name}={root}" for name in ("repo", "clip", "dino")),
-        f"subject.images={images}",
-        "subject.class_noun=dog",
-        "eval_every=100",
-        "steps=400",
-    ]
+def planned(planned):
+    return [*planned, "eval_every=100", "steps=400"]
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -7,32 +8,20 @@ from hydra import compose, initialize_config_dir
 
 from evaluation.spec import show
 from sweeper.overrides import CONF, check_arguments, expand, parse
+from sweeper.plan import compile_plan, cost
 from sweeper.spec import AXES
-from tests.trainers import tiny
+from sweeper.store import Store
 from trainers.errors import SpecError
-from trainers.spec import TRAINERS, TrainerSpec
+from trainers.spec import LR_SCHEDULES, TRAINERS, TrainerSpec
 
 PROJECT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module")
-def tiny_model(tmp_path_factory):
-    """Arguments that need no weights to plan with: any folder is a model to the plan."""
-    root = tmp_path_factory.mktemp("model")
-    (root / "model_index.json").write_text("{}")
-    images = tiny.make_images(root / "images", 2)
-    return [
-        *(f"model.{name}={root}" for name in ("repo", "clip", "dino")),
-        f"subject.images={images}",
-        "subject.class_noun=dog",
-    ]
-
-
 @pytest.fixture
-def grid(tiny_model):
+def grid(planned):
     def expanded(*typed):
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            return expand(parse([*tiny_model, *typed], None), lambda arguments: compose("sweep", arguments))
+            return expand(parse([*planned, *typed], None), lambda arguments: compose("sweep", arguments))
 
     return expanded
 
@@ -68,9 +57,12 @@ def test_an_interpolation_of_an_axis_follows_it(grid):
     assert [cell.train.trainer.text_encoder_lr for cell in cells] == [1e-6, 2e-6]
 
 
-def test_a_schedule_that_knows_its_horizon_is_part_of_the_identity(grid):
-    assert len({c.train for c in grid("steps=100,200").cells}) == 1
-    assert len({c.train for c in grid("steps=100,200", "trainer.lr_schedule=cosine").cells}) == 2
+@pytest.mark.parametrize("schedule", LR_SCHEDULES)
+def test_a_schedule_that_knows_its_horizon_is_not_shared(grid, schedule):
+    plan = compile_plan(grid("steps=100,200", "eval_every=50", f"trainer.lr_schedule={schedule}").cells)
+    shared = {"constant": [200], "constant_with_warmup": [200]}
+    assert [training.last_step for training in plan.trainings] == shared.get(schedule, [100, 200])
+    assert [training.spec.horizon for training in plan.trainings] == ([None] if schedule in shared else [100, 200])
 
 
 @pytest.mark.parametrize(
@@ -119,19 +111,30 @@ def test_numbers_are_shown_as_typed():
     ]  # fmt: skip
 
 
-def test_the_plan_needs_no_torch(tiny_model, tmp_path):
+def test_the_plan_needs_no_torch(planned, tmp_path):
     code = "import sys, runpy; sys.argv = ['sweep.py', *sys.argv[1:]]\n"
     code += "try:\n    runpy.run_path('sweep.py', run_name='__main__')\n"
     code += (
         "finally:\n    print(*[m for m in ('torch', 'mlflow', 'diffusers', 'optuna', 'pandas') if m in sys.modules])"
     )
-    arguments = ["-m", "plan_only=true", "lr=1e-6,2e-6", f"output_dir={tmp_path}", *tiny_model]
+    arguments = ["-m", "plan_only=true", "lr=1e-6,2e-6", f"output_dir={tmp_path}", *planned]
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=PROJECT, check=False
     )
     assert done.returncode == 0, done.stderr
     assert "trainings         2" in done.stdout
     assert done.stdout.splitlines()[-1] == ""
+
+
+def test_ten_thousand_cells_are_planned_in_a_moment(grid, tmp_path):
+    """Under a second on a quiet machine; the bound is for a busy one."""
+    start = time.process_time()
+    lrs = ",".join(f"{i}e-8" for i in range(1, 251))
+    cells = grid(f"lr={lrs}", "steps=100,200,300,400", "scheduler=ddim,pndm", "seed=range(0,5)").cells
+    plan, store = compile_plan(cells), Store(tmp_path)
+    bill = cost([store.left(training) for training in plan.trainings], store)
+    assert time.process_time() - start < 6
+    assert (bill.cells, bill.trainings, bill.training_steps) == (10_000, 1_250, 500_000)
 
 
 def test_help_shows_every_axis_with_its_default():

@@ -1,6 +1,7 @@
 import hashlib
 import itertools
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -60,7 +61,10 @@ def test_order_does_not_matter(make_cell, settings, order):
     order.shuffle(shuffled)
 
     def content(plan):
-        return {t.spec.signature: {p.signature: p.step for p in t.points} for t in plan.trainings}
+        return {
+            t.spec.signature: ({(p.step, p.signature) for p in t.points}, {(r, r.step) for r in t.runs})
+            for t in plan.trainings
+        }
 
     assert content(compile_plan(cells)) == content(compile_plan(shuffled))
 
@@ -71,6 +75,59 @@ def test_only_steps_and_sampling_are_merged(make_cell, settings):
     shared = {(e["lr"], e["prior"], e["text_encoder"], e["seed"], e["horizon"]) for e in settings}
     assert len(plan.trainings) == len(shared)
     assert len({t.spec.signature for t in plan.trainings}) == len(shared)
+
+
+def changed(spec):
+    """(name, whether it is part of the identity, `spec` with another value there) of every field, parts included."""
+    for each in fields(spec):
+        value, counts = getattr(spec, each.name), each.metadata.get("identity", True)
+        if is_dataclass(value):
+            others = [(f"{each.name}.{name}", ours, part) for name, ours, part in changed(value)]
+        elif isinstance(value, bool):
+            others = [(each.name, counts, not value)]
+        elif isinstance(value, (int, float)):
+            others = [(each.name, counts, value + 1)]
+        else:
+            others = [(each.name, counts, "another")]
+        for name, ours, other in others:
+            yield name, ours, replace(spec, **{each.name: other})
+
+
+def test_every_setting_makes_a_training_of_its_own_and_no_label_does(make_cell):
+    spec = make_cell(prior=True).train
+    seen = {spec.signature: "as it is"}
+    for name, counts, other in changed(spec):
+        assert (other.signature not in seen) == (other != spec) == counts, (name, seen.get(other.signature))
+        seen[other.signature] = name
+    assert len(seen) > 50
+
+
+def test_every_way_of_sampling_and_judging_has_results_of_its_own(make_cell, tmp_path):
+    cell, store = make_cell(), Store(tmp_path)
+    (training,) = compile_plan([cell]).trainings
+    (point,) = training.points
+    others = [replace(point, step=401)]
+    others += [replace(point, sample=sample) for _, _, sample in changed(cell.sample)]
+    others += [replace(point, evaluation=judged) for _, counts, judged in changed(cell.evaluation) if counts]
+    assert len({store.evaluation(cell.train, each) for each in (point, *others)}) == 1 + len(others)
+    # the untuned model has no steps
+    assert len({store.baselines(cell.train, each) for each in (point, *others)}) == len(others)
+
+
+def test_names_of_results_are_as_recorded(make_cell):
+    """A change here makes everyone's finished work unknown."""
+    store = Store(Path("store"))
+    cells = [make_cell(), make_cell(5e-6, 400, True, True, "ddim", 3, horizon=800)]
+    names = []
+    for training in compile_plan(cells).trainings:
+        (point,), spec = training.points, training.spec
+        places = [store.training(spec), store.evaluation(spec, point), store.baselines(spec, point)]
+        places += [store.class_images(spec)] if spec.prior else []
+        names.append([place.name for place in places])
+    assert names == [
+        ["1781a55c4572228f", "000400-318d0ba1763b9b36", "3186b7c35b200a41"],
+        ["e5ac9116a2fa4133", "000400-95fbd6acb420037a", "f2a562d25f922603", "f8092b5dd6ac174f"],
+    ]
 
 
 def test_a_number_is_itself_however_it_is_written(make_cell):
