@@ -124,7 +124,7 @@ def cell_spec(config: dict[str, Any], typed: Sequence[str]) -> RunSpec:
     """The cell of a resolved plain config; its parameters are the axes, the groups and whatever else was typed."""
     if config["subject"]["images"] and "subject.images" in typed and "subject.class_noun" not in typed:
         raise SpecError("subject.images needs subject.class_noun=WORD too: what is on the photographs, such as dog.")
-    params = {key: _get(config, key) for key in typed if "." in key and not key.startswith("hydra")}
+    params = {key: _get(config, key) for key in typed if "." in key and not key.startswith(("hydra", "tracking"))}
     run = run_spec(config, params)
     names = {
         "model": run.train.model.name,

@@ -119,7 +119,7 @@ def _cell(results: Results, row: Row, chosen: bool, axes: Iterable[str]) -> dict
         "params": _params(row.params),
         "tags": tags,
         # All cells at step 0 too: MLflow compares them as bars there, and its image slider opens there.
-        "metrics": _metrics(row.metrics | _log_lr(row.params), 0),
+        "metrics": _metrics(row.metrics | _ends(row) | _rates(row.params), 0),
         "images": _there([(IMAGE_KEY, 0, row.samples), (IMAGE_KEY, row.step, row.samples)]),
         "files": [],
     }
@@ -134,10 +134,19 @@ def _words(params: dict[str, Any], axes: Iterable[str]) -> str:
     )
 
 
-def _log_lr(params: dict[str, Any]) -> dict[str, float]:
-    """MLflow's axes are linear: 1e-6 and 5e-6 fall together there, their logarithms do not."""
-    lr = params.get("lr")
-    return {"log10_lr": math.log10(lr)} if isinstance(lr, (int, float)) and lr > 0 else {}
+def _ends(row: Row) -> dict[str, float]:
+    """The intervals, under the names of results.csv."""
+    return {
+        f"{name}_{end}": v for name, ends in row.intervals.items() for end, v in zip(("low", "high"), ends, strict=True)
+    }
+
+
+def _rates(params: dict[str, Any]) -> dict[str, float]:
+    """Learning rates as numbers. MLflow's axes are linear: 1e-6 and 5e-6 fall together there, their logarithms do not.
+    The effective one is no parameter: MLflow would plot it as one more axis of the sweep."""
+    lr, effective = params.get("lr"), params.get("effective_lr")
+    logarithm = {"log10_lr": math.log10(lr)} if isinstance(lr, (int, float)) and lr > 0 else {}
+    return logarithm | ({} if effective is None else {"effective_lr": effective})
 
 
 def _fate(state: str, reason: str, log: Path | None) -> dict[str, str]:
@@ -145,7 +154,7 @@ def _fate(state: str, reason: str, log: Path | None) -> dict[str, str]:
 
 
 def _params(params: dict[str, Any]) -> dict[str, str]:
-    return {_safe(name): show(value) for name, value in params.items()}
+    return {_safe(name): show(value) for name, value in params.items() if name != "effective_lr"}
 
 
 def _metrics(values: dict[str, Any], step: int) -> list[tuple[str, float, int]]:

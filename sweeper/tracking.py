@@ -32,6 +32,7 @@ KIND = {"mlflow.experimentKind": "custom_model_development"}  # MLflow's pages f
 SETTINGS = {  # of MLflow: silent, no reports to its makers, no long retries: the journal is our retry
     "MLFLOW_CONFIGURE_LOGGING": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
 }

@@ -10,7 +10,11 @@ from sweeper.results import Results
 from sweeper.table import SCORES, metric_names, varying
 
 IMAGE_KEY = "samples"
-SECTIONS = {"axes": ("Axes and scores", 1), "samples": ("Samples", 2), "metrics": ("Metrics", 3)}  # name, columns
+SECTIONS = {  # name, columns, height of a chart
+    "axes": ("Axes and scores", 1, 400),
+    "samples": ("Samples", 1, 640),
+    "metrics": ("Metrics", 3, 400),
+}
 
 
 def literal(text: str) -> str:
@@ -37,7 +41,7 @@ def view_state(results: Results) -> str:
     charts = [_chart("axes", type="PARALLEL", selectedParams=lines, selectedMetrics=numbers)]
     charts.append(_chart("samples", type="IMAGE", imageKeys=[IMAGE_KEY], step=0))
     if "s" in metrics and "t" in metrics:
-        charts.append(_chart("samples", type="SCATTER", xaxis=_axis("t"), yaxis=_axis("s")))
+        charts.append(_chart("metrics", type="SCATTER", xaxis=_axis("t"), yaxis=_axis("s")))
     charts += [_chart("metrics", type="BAR", metricKey=name) for name in metrics]
     state = {
         "searchFilter": cells_of(results.name),
@@ -69,9 +73,9 @@ def _axis(name: str) -> dict[str, str]:
     return {"key": name, "type": "METRIC"}
 
 
-def _section(uuid: str, name: str, columns: int) -> dict[str, Any]:
+def _section(uuid: str, name: str, columns: int, height: int) -> dict[str, Any]:
     flags = {"display": True, "isReordered": True, "deleted": False, "isGenerated": False}
-    return {"uuid": uuid, "name": name, "columns": columns, "cardHeight": 400, **flags}
+    return {"uuid": uuid, "name": name, "columns": columns, "cardHeight": height, **flags}
 
 
 def _chart(section: str, **chart: Any) -> dict[str, Any]:

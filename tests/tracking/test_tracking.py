@@ -117,6 +117,7 @@ def test_a_cell_is_a_flat_run_with_its_typed_parameters(sweep):
     assert chosen.data.params["lr"] == f"{best.params['lr']:g}".replace("e-0", "e-")
     assert chosen.data.params["steps"] == str(best.step)
     assert chosen.data.metrics["score"] == best.metrics["score"]
+    assert (chosen.data.metrics["s_low"], chosen.data.metrics["s_high"]) == best.intervals["s"]
     assert chosen.data.metrics["log10_lr"] == math.log10(best.params["lr"])
     assert chosen.info.run_name == f"lr={chosen.data.params['lr']} steps={best.step} {best.params['scheduler']}"
     assert any("samples+step" in file.path for file in client.list_artifacts(chosen.info.run_id, "images"))
@@ -179,7 +180,7 @@ def test_a_tracker_that_is_away_delays_and_loses_nothing(sweep, tmp_path):
 def test_states_names_and_values_that_mlflow_would_refuse(tmp_path):
     results = make_results(tmp_path, AXES, images=False, name="it's <b>")
     rows = list(results.rows)
-    rows[0] = replace(rows[0], metrics={"a b%": 1.0, "nan": math.nan, "inf": math.inf})
+    rows[0] = replace(rows[0], metrics={"a b%": 1.0, "nan": math.nan, "inf": math.inf}, intervals={})
     rows[1] = Row(rows[1].params, rows[1].training, PRUNED, reason="low fidelity")
     found = publication.items(replace(results, rows=tuple(rows)))
     first, second = [item for key, item in found.items() if "/cell/" in key][:2]
@@ -250,7 +251,8 @@ class _Server:
 
 
 @pytest.mark.slow
-def test_a_server_killed_in_the_middle_gets_everything_once(tmp_path):
+@pytest.mark.parametrize("back", ["during the sweep", "after it"])
+def test_a_server_killed_in_the_middle_gets_everything_once(back, tmp_path, capfd):
     results = make_results(tmp_path / "sweep", AXES, fail=(3,))
     report.write(results)
     port = _free_port()
@@ -262,10 +264,17 @@ def test_a_server_killed_in_the_middle_gets_everything_once(tmp_path):
                 time.sleep(0.05)
             server.kill()
             time.sleep(2)
-        assert tracker.status
-        server = _Server(tmp_path, port)
-        tracker = _publish(results, tmp_path, server.uri)
+            if back == "during the sweep":
+                server = _Server(tmp_path, port)
+                deadline = time.monotonic() + 120
+                while tracker.journal.pending() and time.monotonic() < deadline:
+                    time.sleep(0.2)
+        if back == "after it":
+            assert tracker.status
+            server = _Server(tmp_path, port)
+            tracker = _publish(results, tmp_path, server.uri)
         assert tracker.status == ""
+        assert capfd.readouterr().out == ""  # MLflow says nothing on the user's terminal
         client, runs = _runs(server.uri)
         experiment = client.get_experiment_by_name("dreambooth").experiment_id
         assert len(client.search_runs([experiment])) == len(runs) == 11
@@ -279,3 +288,11 @@ def test_a_server_killed_in_the_middle_gets_everything_once(tmp_path):
         assert sum(run.info.status == "FAILED" for run in runs.values()) == sum(r.state == FAIL for r in results.rows)
     finally:
         server.kill()
+
+
+def test_the_effective_learning_rate_is_a_number_and_no_axis(tmp_path):
+    results = make_results(tmp_path, {"lr": (1e-6, 2e-6), "steps": (400,)}, images=False)
+    rows = tuple(replace(row, params={**row.params, "effective_lr": 150 * row.params["lr"]}) for row in results.rows)
+    cells = [item for item in publication.items(replace(results, rows=rows)).values() if item["tags"]["kind"] == "cell"]
+    assert [{n: v for n, v, _ in cell["metrics"]}["effective_lr"] for cell in cells] == [1.5e-4, 3e-4]
+    assert all("effective_lr" not in cell["params"] for cell in cells)
