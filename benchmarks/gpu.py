@@ -51,9 +51,9 @@ def main() -> None:
         parser.error("there is no GPU; --small runs without")
     resolution = 64 if arguments.small else 512
     with tempfile.TemporaryDirectory() as folder:
-        model = ModelSpec("benchmark", repo=str(stable_diffusion_15(Path(folder) / "model", arguments.small)),
-                          resolution=resolution)  # fmt: skip
-        images = photographs(Path(folder), size=resolution)
+        repo = stable_diffusion_15(Path(folder) / "model", 4 if arguments.small else 1)
+        model = ModelSpec("benchmark", repo=str(repo), resolution=resolution)
+        images = photographs(Path(folder) / "images", size=resolution)
         specs = {name: spec_of(options, model, images, size) for name, (options, size, _) in SETS.items()}
         if not gpu:  # fp16 needs one
             specs = {n: s for n, s in specs.items() if s.mixed_precision != "fp16" and not s.trainer.compile}

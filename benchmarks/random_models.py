@@ -5,15 +5,14 @@ from pathlib import Path
 TOKENIZER = Path(__file__).resolve().parent.parent / "miniature" / "weights" / "pipeline" / "tokenizer"
 
 
-def stable_diffusion_15(folder: Path, quarter: bool = False) -> Path:
-    """A diffusers folder with the architecture of Stable Diffusion 1.5, 1.07 billion weights; with `quarter`, a
-    quarter of the width, for trying things."""
+def stable_diffusion_15(folder: Path, part: int = 1) -> Path:
+    """A diffusers folder with the architecture of Stable Diffusion 1.5, 1.07 billion weights; `part` 2 or 4 gives a
+    half or a quarter of the width, for trying things."""
     import torch
     from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
     torch.manual_seed(0)
-    part = 4 if quarter else 1
     text_encoder = CLIPTextModel(
         CLIPTextConfig(
             vocab_size=49408,

@@ -1,5 +1,6 @@
 """Seconds a training step and peak memory, option by option, against a plain loop that does what diffusers'
-`train_dreambooth.py` does: reads, encodes and embeds every image and prompt in every step.
+`train_dreambooth.py` does by default: reads, encodes and embeds every image and prompt in every step, an optimizer that
+is not fused, gradients that are filled with zeros. (Against the script itself: benchmarks/against_script.py.)
 
     python -m benchmarks.training                     the miniature
     python -m benchmarks.training --model sd15 ...    the architecture of Stable Diffusion 1.5 with random weights
@@ -25,8 +26,10 @@ from trainers.spec import ModelSpec, PriorSpec, SubjectSpec, TrainerSpec, TrainS
 
 MINIATURE = Path(__file__).resolve().parent.parent / "miniature" / "weights" / "pipeline"
 MB = 1024**2
+PHOTOGRAPHS = "photographs of 3 megapixels"  # rather than PNGs of the model's size
 OPTIONS: dict[str, dict] = {
     "as it comes": {},
+    PHOTOGRAPHS: {},
     "cache_latents=false": {"trainer": {"cache_latents": False}},
     "cache_text=false": {"trainer": {"cache_text": False}},
     "neither cache": {"trainer": {"cache_latents": False, "cache_text": False}},
@@ -40,13 +43,13 @@ OPTIONS: dict[str, dict] = {
     "mixed_precision=bf16": {"mixed_precision": "bf16"},
     "prior_preservation=true": {"prior": PriorSpec(num_class_images=8)},
 }
-PLAIN = ("as it comes", "mixed_precision=bf16", "prior_preservation=true")  # measured as a plain loop too
+PLAIN = ("as it comes", PHOTOGRAPHS, "mixed_precision=bf16", "prior_preservation=true")  # measured as a plain loop too
 
 
 def spec_of(options: dict, model: ModelSpec, images: str, batch_size: int) -> TrainSpec:
-    fields = {**options, "trainer": TrainerSpec(**options.get("trainer", {}))}
+    fields = {"lr": 1e-6, **options, "trainer": TrainerSpec(**options.get("trainer", {}))}
     subject = SubjectSpec("benchmark", "dog", images=images)
-    return TrainSpec(model, subject, lr=1e-6, batch_size=batch_size, **fields)
+    return TrainSpec(model, subject, batch_size=batch_size, **fields)
 
 
 def ours(spec: TrainSpec, steps: int, clock) -> list[float]:
@@ -85,14 +88,17 @@ def plain(spec: TrainSpec, steps: int, clock) -> list[float]:
     paths = instance_images(spec.subject.images)
     batch = spec.batch_size * (2 if spec.prior else 1)
     ticks = []
+
+    def example(index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Pixels [3, H, W] and token ids [1, L], as the script's dataset makes them for every image it is asked for."""
+        image = np.asarray(resize(load_image(paths[index % len(paths)]), spec.model.resolution))
+        square = image[: spec.model.resolution, : spec.model.resolution]
+        given = untuned.tokenizer("a photo of sks dog", padding="max_length", truncation=True, return_tensors="pt")
+        return torch.from_numpy(square.copy()).permute(2, 0, 1).float().div(127.5).sub(1), given.input_ids
+
     for step in range(steps + 1):
-        pixels = [
-            np.asarray(resize(load_image(paths[(step + i) % len(paths)]), spec.model.resolution)) for i in range(batch)
-        ]
-        pixels = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float().div(127.5).sub(1).to(device)
-        ids = untuned.tokenizer(
-            ["a photo of sks dog"] * batch, padding="max_length", truncation=True, return_tensors="pt"
-        ).input_ids  # fmt: skip
+        examples = [example(step + i) for i in range(batch)]
+        pixels, ids = torch.stack([p for p, _ in examples]).to(device), torch.cat([i for _, i in examples])
         half = torch.bfloat16 if spec.mixed_precision == "bf16" else torch.float32
         with torch.autocast(device, half, enabled=spec.mixed_precision != "no"):
             with torch.no_grad():
@@ -101,10 +107,12 @@ def plain(spec: TrainSpec, steps: int, clock) -> list[float]:
             noise = torch.randn_like(latents)
             timesteps = torch.randint(0, 1000, (batch,), device=device)
             predicted = unet(noising.add_noise(latents, noise, timesteps), timesteps, states).sample
-        torch.nn.functional.mse_loss(predicted.float(), noise.float()).backward()
+        loss = torch.nn.functional.mse_loss(predicted.float(), noise.float())
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
         optimizer.step()
-        optimizer.zero_grad()
+        optimizer.zero_grad(set_to_none=False)
+        loss.item()
         ticks.append(clock())
     return [b - a for a, b in zip(ticks, ticks[1:], strict=False)]
 
@@ -149,19 +157,42 @@ def in_a_process(kind: str, spec: TrainSpec, steps: int) -> tuple[float, float, 
 
 
 def photographs(folder: Path, count: int = 8, size: int = 64) -> str:
+    folder.mkdir(exist_ok=True)
     random = np.random.default_rng(0)
     for i in range(count):
         Image.fromarray(random.integers(0, 256, (size, size, 3), dtype=np.uint8)).save(folder / f"{i}.png")
     return str(folder)
 
 
-def main() -> None:
+def large_photographs(folder: Path, count: int = 8, size: tuple[int, int] = (2048, 1536)) -> str:
+    """JPEGs as large as photographs: blurred noise, which compresses as they do."""
+    folder.mkdir(exist_ok=True)
+    random = np.random.default_rng(0)
+    for i in range(count):
+        coarse = Image.fromarray(random.integers(0, 256, (size[1] // 16, size[0] // 16, 3), dtype=np.uint8))
+        coarse.resize(size, Image.Resampling.BICUBIC).save(folder / f"{i}.jpg", quality=92)
+    return str(folder)
+
+
+def lines(name: str, spec: TrainSpec, steps: int, reference: float) -> tuple[str, float]:
+    """What there is to print of an option, and the seconds of the plain loop to hold it and later ones against."""
     import torch
 
     from trainers.memory import estimate
 
+    text = ""
+    if name in PLAIN:
+        wall, reference, peak = in_a_process("plain", spec, steps)
+        text = f"{'plain loop, ' + name:40}{wall * 1e3:9.0f}{reference * 1e3:9.0f}{'':9}{peak:8.0f}\n"
+    wall, used, peak = in_a_process("ours", spec, steps)
+    guess = (estimate(spec, "cuda").tensors if torch.cuda.is_available() else estimate(spec).total) / MB
+    text += f"{name:40}{wall * 1e3:9.0f}{used * 1e3:9.0f}{reference / used:9.2f}{peak:8.0f}{guess:10.0f}"
+    return f"{text}{guess / peak - 1:7.0%}", reference
+
+
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default=str(MINIATURE), help="a diffusers folder, or sd15 for random weights")
+    parser.add_argument("--model", default=str(MINIATURE), help="a diffusers folder; sd15 or sd15-half: random weights")
     parser.add_argument("--images", help="a folder of photographs; default: random PNGs of the model's size")
     parser.add_argument("--resolution", type=int, default=64, help="pixels")
     parser.add_argument("--batch-size", type=int, default=4)
@@ -169,26 +200,21 @@ def main() -> None:
     parser.add_argument("--options", nargs="*", default=[name for name in OPTIONS if name != "compile=true"])
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        images = arguments.images or photographs(Path(folder), size=arguments.resolution)
+        squares = arguments.images or photographs(Path(folder) / "images", size=arguments.resolution)
+        large = large_photographs(Path(folder) / "large")
         repo = arguments.model
-        if repo == "sd15":
+        if repo in ("sd15", "sd15-half"):
             from benchmarks.random_models import stable_diffusion_15
 
-            repo = str(stable_diffusion_15(Path(folder) / "sd15"))
+            repo = str(stable_diffusion_15(Path(folder) / "sd15", 2 if repo.endswith("half") else 1))
         model = ModelSpec("benchmark", repo=repo, resolution=arguments.resolution)
-        print(f"{'':30}{'ms wall':>9}{'ms used':>9}{'x plain':>9}{'MB':>8}{'estimate':>10}{'off':>7}", flush=True)
+        print(f"{'':40}{'ms wall':>9}{'ms used':>9}{'x plain':>9}{'MB':>8}{'estimate':>10}{'off':>7}", flush=True)
+        reference = float("nan")
         for name in arguments.options:
+            images = large if name == PHOTOGRAPHS else squares
             spec = spec_of(OPTIONS[name], model, images, arguments.batch_size)
-            if name in PLAIN:
-                wall, reference, peak = in_a_process("plain", spec, arguments.steps)
-                print(f"{'plain loop, ' + name:30}{wall * 1e3:9.0f}{reference * 1e3:9.0f}{'':9}{peak:8.0f}", flush=True)
-            wall, used, peak = in_a_process("ours", spec, arguments.steps)
-            guess = (estimate(spec, "cuda").tensors if torch.cuda.is_available() else estimate(spec).total) / MB
-            print(
-                f"{name:30}{wall * 1e3:9.0f}{used * 1e3:9.0f}{reference / used:9.2f}"
-                f"{peak:8.0f}{guess:10.0f}{guess / peak - 1:7.0%}",
-                flush=True,
-            )
+            text, reference = lines(name, spec, arguments.steps, reference)
+            print(text, flush=True)
 
 
 if __name__ == "__main__":
