@@ -1,5 +1,7 @@
 """Settings that no training can have are said in one line, before anything is loaded."""
 
+from pathlib import Path
+
 import pytest
 
 from trainers.errors import SpecError
@@ -78,3 +80,13 @@ def test_effective_rates():
     assert scaled().effective_lr == scaled().effective_text_encoder_lr == pytest.approx(4e-5)
     assert scaled(trainer={"text_encoder_lr": 1e-7}).effective_text_encoder_lr == pytest.approx(4e-6)
     assert scaled(trainer={"optimizer": "prodigy"}).effective_lr == 1e-6
+
+
+def test_default_rate_of_an_inversion_is_the_models_own():
+    """The usual 5e-4; on the miniature, whose lr_scale is for networks, one that is not too long a step for a word."""
+    from hydra import compose, initialize_config_dir
+
+    with initialize_config_dir(str(Path(__file__).parents[2] / "conf"), version_base="1.3"):
+        given = {m: compose("sweep", ["trainer=ti_dreambooth", f"model={m}"]) for m in ("miniature", "sd15")}
+    rates = {name: config.trainer.inversion_lr * config.model.lr_scale for name, config in given.items()}
+    assert rates == {"miniature": pytest.approx(2e-3, rel=0.1), "sd15": 5e-4}
