@@ -7,6 +7,7 @@ import torch
 from peft import LoraConfig
 from torch import nn
 
+from trainers.errors import SpecError
 from trainers.learner import Learner, checkpoint_activations
 from trainers.precision import DTYPES
 from trainers.spec import TrainSpec
@@ -44,7 +45,11 @@ class Lora(Learner):
         adapted = self.frozen(module, DTYPES[self.spec.mixed_precision])
         with torch.random.fork_rng(devices=[]):  # peft draws the adapters from the global generator
             torch.manual_seed(self.spec.seed)
-            adapted.add_adapter(config)
+            try:
+                adapted.add_adapter(config)
+            except ValueError as error:
+                name = type(module).__name__
+                raise SpecError(f"LoRA targets {', '.join(targets)}: no layer of {name} is called so") from error
         for weight in _learning(adapted):
             weight.data = weight.data.float()
         if self.spec.gradient_checkpointing:

@@ -1,6 +1,7 @@
 """The streams of images, crops, noise and timesteps."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -79,11 +80,13 @@ def test_offset_noise_shifts_whole_channels(halves):
 
 
 def test_repeats_lengthen_the_pass(halves):
-    half = halves(trainer={"repeats": 4})[0]
-    indices = Counter(i % 3 for i in order(0, "instance", 12, 0, 12))
-    assert set(indices.values()) == {4}
-    seen = half.batch(0, 12, WHOLE, CPU)
-    assert len(seen.prompts) == 12
+    """Each image comes as often as asked in one pass, and passes are shuffled as a whole."""
+    for repeats in (1, 4):
+        half = replace(halves(trainer={"repeats": repeats})[0], prompts=[["a"], ["b"], ["c"]])
+        seen = half.batch(0, 12, WHOLE, CPU).prompts
+        assert Counter(seen) == {"a": 4, "b": 4, "c": 4}
+        each = [len(set(seen[i : i + 3])) == 3 for i in range(0, 12, 3)]
+        assert all(each) == (repeats == 1)
 
 
 def photograph(folder, size=(24, 16)):

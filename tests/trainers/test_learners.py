@@ -14,6 +14,7 @@ from trainers.errors import SpecError, TrainingDiverged
 from trainers.families import family_of
 from trainers.learner import Learner
 from trainers.loop import LEARNERS, train
+from trainers.lora import Lora
 from trainers.loss import denoising_losses
 from trainers.schedulers import make_scheduler
 from trainers.spec import TRAINERS, SampleSpec
@@ -141,6 +142,22 @@ def test_diffusers_loads_the_adapters(make_spec, tmp_path):
     tuned = own_image(pipeline, "a photo of sks dog")
     assert np.abs(tuned.astype(int) - untuned).max() > 3
     assert np.abs(tuned.astype(int) - images(checkpoint.components())[0]).max() <= 1
+
+
+def test_adapters_sit_on_the_targets_with_the_rank(make_spec):
+    trainer = {"name": "dreambooth_lora", "lora_rank": 3, "lora_targets": ("to_v",), "lora_text_targets": ("fc1",)}
+    spec = make_spec(train_text_encoder=True, trainer=trainer)
+    learned = Lora(family_of(spec.model).load(spec.model), spec).learned()
+    layers = {name.split(".lora_")[0] for name in learned}
+    assert {layer.rsplit(".", 1)[1] for layer in layers if layer.startswith("unet")} == {"to_v"}
+    assert {layer.rsplit(".", 1)[1] for layer in layers if layer.startswith("text_encoder")} == {"fc1"}
+    assert {min(weight.shape) for weight in learned.values()} == {3}
+
+
+def test_adapters_on_nothing_are_refused(make_spec, tmp_path):
+    spec = make_spec(trainer={"name": "dreambooth_lora", "lora_targets": ("to_z",)})
+    with pytest.raises(SpecError, match="LoRA targets to_z: no layer of UNet2DConditionModel is called so"):
+        next(train(spec, [1], tmp_path))
 
 
 @pytest.mark.parametrize("vectors", [1, 3])
