@@ -86,7 +86,7 @@ def shares(timings: dict[str, float]) -> dict[str, float]:
 
 def took(timings: dict[str, float]) -> str:
     """The whole time, and what it was spent on."""
-    parts = [f"{kind} {share:.0%}" for kind, share in shares(timings).items() if share >= 0.005]
+    parts = [f"{kind} {share:.{int(share < 0.01)}%}" for kind, share in shares(timings).items() if share >= 0.0005]
     return f"{hours(timings['wall'])}: {', '.join(parts)}"
 
 

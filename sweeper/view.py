@@ -12,7 +12,7 @@ from sweeper.table import SCORES, metric_names, varying
 IMAGE_KEY = "samples"
 SECTIONS = {  # name, columns, height of a chart
     "axes": ("Axes and scores", 1, 400),
-    "samples": ("Samples", 1, 640),
+    "samples": ("Samples", 2, 640),
     "metrics": ("Metrics", 3, 400),
 }
 
@@ -41,7 +41,7 @@ def view_state(results: Results) -> str:
     charts = [_chart("axes", type="PARALLEL", selectedParams=lines, selectedMetrics=numbers)]
     charts.append(_chart("samples", type="IMAGE", imageKeys=[IMAGE_KEY], step=0))
     if "s" in metrics and "t" in metrics:
-        charts.append(_chart("metrics", type="SCATTER", xaxis=_axis("t"), yaxis=_axis("s")))
+        charts.append(_chart("samples", type="SCATTER", xaxis=_axis("t"), yaxis=_axis("s")))
     charts += [_chart("metrics", type="BAR", metricKey=name) for name in metrics]
     state = {
         "searchFilter": cells_of(results.name),

@@ -38,7 +38,7 @@ def test_the_time_is_told_by_kind_of_work():
         {"training": 0.6, "sampling": 0.25, "other": 0.098, "scoring": 0.05, "pages": 0.002}, abs=1e-9
     )
     assert list(told) == sorted(told, key=told.get, reverse=True)
-    assert took(timings) == "3 min 20 s: training 60%, sampling 25%, other 10%, scoring 5%"
+    assert took(timings) == "3 min 20 s: training 60%, sampling 25%, other 10%, scoring 5%, pages 0.2%"
     assert shares({"wall": 100.0, "training": 150.0, "sampling": 50.0}) == {"training": 0.75, "sampling": 0.25}
     assert shares({}) == {}
 
