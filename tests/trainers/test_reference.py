@@ -33,6 +33,22 @@ FULL = {
     "no caches": {"prior": True, "trainer": {"cache_latents": False, "cache_text": False}},
     "gradient checkpointing": {"gradient_checkpointing": True, "train_text_encoder": True},
 }
+EVERYTHING = {
+    "gradient_accumulation_steps": 2,
+    "trainer": {
+        "min_snr_gamma": 5.0,
+        "offset_noise": 0.1,
+        "ema_decay": 0.3,
+        "lr_schedule": "constant_with_warmup",
+        "lr_warmup_steps": 2,
+    },
+}
+LORA = {
+    "batch 1": {"batch_size": 1},
+    "batch 2, prior": {"prior": True},
+    "batch 4, U-Net alone": {"batch_size": 4, "train_text_encoder": False},
+    "everything": {**EVERYTHING, "prior": True},
+}
 
 
 def whole(module):
@@ -85,10 +101,10 @@ def _learned(folder, parts, checkpoint, ema=False):
     return {f"{part}.{n}": w for part in parts for n, w in whole(modules[part]).items()}
 
 
-def test_lora(make_spec, class_folder, tmp_path):
-    spec = make_spec(
-        prior=True, train_text_encoder=True, trainer={"name": "dreambooth_lora", "lora_rank": 2, "lora_alpha": 6.0}
-    )
+@pytest.mark.parametrize("name", LORA)
+def test_lora(name, make_spec, class_folder, tmp_path):
+    trainer = {**LORA[name].get("trainer", {}), "name": "dreambooth_lora", "lora_rank": 2, "lora_alpha": 6.0}
+    spec = make_spec(**{"train_text_encoder": True, **LORA[name], "trainer": trainer})
     before, after = train(spec, [0, STEPS], tmp_path, class_images=class_folder)
     start = load_file(before.folder / "pytorch_lora_weights.safetensors")
     reference = Reference(spec, class_folder)
@@ -112,12 +128,22 @@ def test_lora(make_spec, class_folder, tmp_path):
     )
     assert read_json(tmp_path / "loss.json")["loss"] == pytest.approx(reference.losses, rel=1e-4)
     assert_close(load_file(after.folder / "pytorch_lora_weights.safetensors"), start, expected)
+    if spec.trainer.ema_decay:
+        average = load_file(after.folder / "ema" / "pytorch_lora_weights.safetensors")
+        assert_close(average, start, reference.average)
 
 
-@pytest.mark.parametrize(("kind", "vectors"), [("object", 1), ("style", 2)])
-def test_textual_inversion(kind, vectors, make_spec, class_folder, tmp_path):
+@pytest.mark.parametrize(
+    ("kind", "vectors", "fields"),
+    [
+        ("object", 1, {"batch_size": 4}),
+        ("style", 2, {"batch_size": 2}),
+        ("object", 3, {**EVERYTHING, "batch_size": 1}),
+    ],
+)
+def test_textual_inversion(kind, vectors, fields, make_spec, class_folder, tmp_path):
     trainer = {"name": "textual_inversion", "vectors": vectors, "templates": kind, "initial_word": "cat"}
-    spec = make_spec(trainer=trainer, batch_size=4)
+    spec = make_spec(**{**fields, "trainer": {**fields.get("trainer", {}), **trainer}})
     before, after = train(spec, [0, STEPS], tmp_path)
     start = load_file(before.folder / "learned_embeds.safetensors")
     reference = Reference(spec, class_folder)
@@ -125,7 +151,7 @@ def test_textual_inversion(kind, vectors, make_spec, class_folder, tmp_path):
     text, unet = whole(reference.text_encoder), whole(reference.unet)
     (cat,) = reference.tokenizer("cat", add_special_tokens=False).input_ids
     assert torch.equal(start["<sks>"], text[table][[cat] * vectors])
-    words = ["<sks>", "<sks>_1"][:vectors]
+    words = ["<sks>", "<sks>_1", "<sks>_2"][:vectors]
     reference.tokenizer.add_tokens(words)
 
     def effective(learned):
@@ -139,3 +165,5 @@ def test_textual_inversion(kind, vectors, make_spec, class_folder, tmp_path):
     expected = reference.train(STEPS, learned, effective, prompt, lambda n: spec.lr)
     assert read_json(tmp_path / "loss.json")["loss"] == pytest.approx(reference.losses, rel=1e-4)
     assert_close(load_file(after.folder / "learned_embeds.safetensors"), start, expected)
+    if spec.trainer.ema_decay:
+        assert_close(load_file(after.folder / "ema" / "learned_embeds.safetensors"), start, reference.average)
