@@ -52,6 +52,18 @@ CASES: dict[str, tuple[int, dict[str, Any], str]] = {
     "offset noise": (2, {"trainer": {"offset_noise": 0.1}}, "--offset_noise"),
     "min-SNR": (2, {"trainer": {"min_snr_gamma": 5.0}}, "--snr_gamma=5.0"),
     "8-bit Adam": (2, {"use_8bit_adam": True}, "--use_8bit_adam"),
+    "several at once": (
+        2,
+        {
+            "prior": PRIOR,
+            "train_text_encoder": True,
+            "gradient_checkpointing": True,
+            "gradient_accumulation_steps": 2,
+            "trainer": {"lr_schedule": "constant_with_warmup", "lr_warmup_steps": 3, "offset_noise": 0.1},
+        },
+        "--train_text_encoder --gradient_checkpointing --gradient_accumulation_steps=2 --offset_noise "
+        "--lr_scheduler=constant_with_warmup --lr_warmup_steps=3",
+    ),
 }
 
 
