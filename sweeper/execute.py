@@ -1,5 +1,6 @@
 """One training, a checkpoint at a time: train -> sample -> score. Runs in a worker; writes into the store only."""
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -21,6 +22,7 @@ from trainers.checkpoint import Checkpoint
 from trainers.families import family_of
 from trainers.files import complete_folder, is_complete, write_json
 from trainers.loop import train
+from trainers.memory import capacity, check_fits
 from trainers.prior import make_class_images
 from trainers.spec import SampleSpec, SubjectSpec, TrainSpec
 
@@ -47,6 +49,7 @@ class Execution:
 
         After each checkpoint, `stop(step)` says why to raise Stopped there, or nothing.
         """
+        self._check_memory()
         self._load()
         class_images = self._class_images()
         with self._claimed(self.store.training(self.spec)):
@@ -61,6 +64,15 @@ class Execution:
                         self._evaluate(checkpoint, point)
                 self.process.wait_for_everyone()
                 self._ask(checkpoint.step, steps)
+
+    def _check_memory(self) -> None:
+        """Refuses what cannot fit the device, before anything expensive."""
+        steps = {point.step for point in self.store.left(self.training).missing}
+        if any(not is_complete(self.store.checkpoint(self.spec, step)) for step in steps):
+            device, processes = self.process.device, self.process.num_processes
+            warning = check_fits(self.spec, capacity(device, processes), device.type, processes)
+            if warning:
+                logging.getLogger(__name__).warning(warning)
 
     def _ask(self, step: int, steps: list[int]) -> None:
         """Raises Stopped where there is something left to stop and a reason to."""

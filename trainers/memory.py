@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+import psutil
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -21,6 +22,7 @@ from trainers.loop import LEARNERS
 from trainers.loss import denoising_losses
 from trainers.precision import DTYPES
 from trainers.spec import TrainSpec
+from trainers.validate import complaints
 
 GB = 1024**3
 # Measured on a CPU as what is above the tensors of the miniature, whatever the options; on a GPU assumed: the context.
@@ -28,6 +30,7 @@ LIBRARIES = {"cpu": 55 * 1024**2, "cuda": 600 * 1024**2}
 # Bytes of optimizer state for each weight that learns: two moments in fp32; in 8 bits; two moments, the start and the
 # sum of gradients; Adafactor keeps a row and a column.
 STATE_BYTES = {"adamw": 8, "adamw8bit": 2.05, "prodigy": 16, "adafactor": 0.1}
+MARGIN = 1.15  # the estimate is held to be within 15 % of what is needed
 
 
 @dataclass(frozen=True)
@@ -138,36 +141,48 @@ class LiveBytes(TorchDispatchMode):
         self.now -= size
 
 
-def check_fits(spec: TrainSpec, available: int, device: str = "cuda", processes: int = 1) -> Memory:
-    """The estimate of a training that fits `available` bytes.
+def capacity(device: torch.device, processes: int = 1) -> int:
+    """Bytes that one process can have on `device`: all of a GPU, its share of the machine's memory on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    return psutil.virtual_memory().total // processes
+
+
+def check_fits(spec: TrainSpec, available: int, device: str = "cuda", processes: int = 1) -> str:
+    """A warning where a training needs more than `available` bytes by no more than the estimate may be off; else "".
 
     Raises:
-        SpecError: it does not fit; says which options would make it.
+        SpecError: it needs more than that; says which options would make it fit.
     """
     needed = estimate(spec, device, processes)
+    about = f"this training needs {needed} and the device has {available / GB:.2f} GB"
     if needed.total <= available:
-        return needed
-    fitting = [text for text, other in lighter(spec) if estimate(other, device, processes).total <= available]
-    advice = f"it fits with {' or with '.join(fitting)}" if fitting else "no option makes it fit: take a larger device"
-    raise SpecError(f"this training needs {needed} and the device has {available / GB:.2f} GB; {advice}")
+        return ""
+    if needed.total <= MARGIN * available:
+        return f"{about}: it may run out of memory"
+    options = lighter(spec, processes)
+    fitting = next((text for text, other in options if estimate(other, device, processes).total <= available), "")
+    advice = f"it fits with {fitting}" if fitting else "no option makes it fit: take a larger device"
+    raise SpecError(f"{about}; {advice}")
 
 
-def lighter(spec: TrainSpec) -> Iterator[tuple[str, TrainSpec]]:
+def lighter(spec: TrainSpec, processes: int = 1) -> Iterator[tuple[str, TrainSpec]]:
     """Ways to need less memory, each on top of the ones before, as they would be typed."""
     typed: list[str] = []
-    steps = (
+    steps = spec.batch_size * spec.gradient_accumulation_steps // processes
+    options = (
         ("gradient_checkpointing=true", {"gradient_checkpointing": True}),
         ("use_8bit_adam=true", {"use_8bit_adam": True}),
-        ("mixed_precision=bf16", {"mixed_precision": "bf16"}),
+        ("mixed_precision=bf16", {"mixed_precision": "bf16" if spec.mixed_precision == "no" else spec.mixed_precision}),
         (
-            f"batch_size=1 gradient_accumulation_steps={spec.batch_size * spec.gradient_accumulation_steps}",
-            {"batch_size": 1, "gradient_accumulation_steps": spec.batch_size * spec.gradient_accumulation_steps},
+            f"batch_size={processes} gradient_accumulation_steps={steps}",
+            {"batch_size": processes, "gradient_accumulation_steps": steps},
         ),
         ("trainer=dreambooth_lora", {"trainer": replace(spec.trainer, name="dreambooth_lora")}),
     )
-    for text, change in steps:
+    for text, change in options:
         changed = replace(spec, **change)
-        if changed != spec:
+        if changed != spec and not any(complaints(changed)):
             spec = changed
             typed.append(text)
             yield " ".join(typed), spec
