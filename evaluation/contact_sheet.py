@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 from evaluation.spec import show
 from trainers.files import write_bytes
 
-SAMPLING = ("scheduler", "inference_steps", "guidance_scale")  # axes that cost no training
+SAMPLING = ("scheduler", "inference_steps", "guidance_scale", "use_ema")  # axes that cost no training
 COLUMNS, ROWS, PAGES = 12, 12, 12  # at most, of cells on a page and of pages
 GAP, GROUP_GAP, MARGIN = 4, 12, 24
 PAPER, INK, SOFT, HOLE, FAULT, ACCENT = "#ffffff", "#1c1c1e", "#6e6e73", "#f2f2f4", "#fbeceb", "#c2410c"

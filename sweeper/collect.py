@@ -19,12 +19,12 @@ from trainers.files import is_complete, read_json
 from trainers.images import instance_images
 from trainers.spec import TrainSpec
 
-SAMPLING = ("steps", "scheduler", "inference_steps", "guidance_scale", "eval_every", "evaluation")
+SAMPLING = ("steps", "scheduler", "inference_steps", "guidance_scale", "use_ema", "eval_every", "evaluation")
 
 
 def _row(training: Training, store: Store, point: Point, scores: Any, outcome: Outcome | None, log: Path | None) -> Row:
     run, spec = training.run_at(point), training.spec
-    nearest = run or next(r for r in training.runs if (r.sample, r.evaluation) == (point.sample, point.evaluation))
+    nearest = run or next(r for r in training.runs if Point.of(r, point.step) == point)
     state, reason = COMPLETE, note_of(store, spec)
     if scores is None:
         state, reason = (outcome.state, outcome.reason) if outcome else (WAITING, "")

@@ -143,8 +143,9 @@ class Execution:
             self.process.wait_for_everyone()
             yield
 
-    def export(self, step: int, scheduler: str, to: Path) -> None:
-        """Writes the checkpoint at `step` as a whole diffusers folder, with the scheduler that it was judged with."""
+    def export(self, step: int, scheduler: str, use_ema: bool, to: Path) -> None:
+        """Writes the checkpoint at `step` as a whole diffusers folder, with the scheduler and the weights that it was
+        judged with."""
         self._load()
         family = family_of(self.spec.model)
         if not is_complete(self.store.checkpoint(self.spec, step)):  # pruned; the same seed gives the same weights
@@ -155,11 +156,11 @@ class Execution:
         with complete_folder(to, {"training": self.spec.signature, "step": step, "scheduler": scheduler}) as aside:
             self.report("exporting")
             checkpoint = Checkpoint(self.store.training(self.spec), step, self.spec.model, self.untuned)
-            family.save_pipeline(self._components(checkpoint), aside, scheduler)
+            family.save_pipeline(self._components(checkpoint, use_ema), aside, scheduler)
 
-    def _components(self, checkpoint: Checkpoint) -> Any:
-        """What a checkpoint is used with: the moving average of its weights, where one was asked for."""
-        return checkpoint.components(ema=bool(self.spec.trainer.ema_decay))
+    def _components(self, checkpoint: Checkpoint, use_ema: bool) -> Any:
+        """A checkpoint's weights, or their moving average where the training keeps one."""
+        return checkpoint.components(ema=use_ema and bool(self.spec.trainer.ema_decay))
 
     def _load(self) -> None:
         with self.report.timed("loading"):
@@ -188,7 +189,7 @@ class Execution:
     def _evaluate(self, checkpoint: Checkpoint, point: Point) -> None:
         baselines = self._baselines(point)
         with self.report.timed("sampling"):
-            components = self._components(checkpoint)
+            components = self._components(checkpoint, point.use_ema)
         card = evaluate(
             components,
             *self._judged(point),

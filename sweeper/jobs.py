@@ -68,10 +68,10 @@ class Job:
         return decode(Training, read_json(self.path)["training"])
 
     @property
-    def export(self) -> tuple[int, str, Path] | None:
-        """The step to export, the scheduler to go with it, and the folder to export to."""
+    def export(self) -> tuple[int, str, bool, Path] | None:
+        """The arguments of `Execution.export`."""
         asked = read_json(self.path)["export"]
-        return (asked[0], asked[1], Path(asked[2])) if asked else None
+        return (*asked[:3], Path(asked[3])) if asked else None
 
     @property
     def early_stop(self) -> str | None:
@@ -157,7 +157,7 @@ def new_folder(sweep: Path) -> Path:
 def add(
     folder: Path,
     training: Training,
-    export: tuple[int, str, Path] | None = None,
+    export: tuple[int, str, bool, Path] | None = None,
     early_stop: str | None = None,
     guided: bool = False,
 ) -> Job:

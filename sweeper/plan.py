@@ -21,10 +21,16 @@ class Point:
     step: int
     sample: SampleSpec
     evaluation: EvalSpec
+    use_ema: bool = True
+
+    @classmethod
+    def of(cls, run: RunSpec, step: int | None = None) -> "Point":
+        """What the cell asks for, or the same at another step."""
+        return cls(run.step if step is None else step, run.sample, run.evaluation, run.use_ema)
 
     @cached_property
     def signature(self) -> str:
-        return signature(self.sample, self.evaluation)
+        return signature(self.sample, self.evaluation, *(() if self.use_ema else ("no average",)))
 
     @property
     def images(self) -> int:
@@ -41,11 +47,11 @@ class Training:
     @cached_property
     def points(self) -> tuple[Point, ...]:
         """All that is evaluated, by step: the asked cells, and every `eval_every` steps on the way."""
-        points = {Point(run.step, run.sample, run.evaluation): None for run in self.runs}
+        points = {Point.of(run): None for run in self.runs}
         for run in self.runs:
             if run.eval_every:
                 for step in range(run.eval_every, self.last_step, run.eval_every):
-                    points[Point(step, run.sample, run.evaluation)] = None
+                    points[Point.of(run, step)] = None
         return tuple(sorted(points, key=lambda point: point.step))
 
     @cached_property
@@ -58,7 +64,7 @@ class Training:
 
     def run_at(self, point: Point) -> RunSpec | None:
         """The cell that asked for this point, if one did."""
-        return next((r for r in self.runs if Point(r.step, r.sample, r.evaluation) == point), None)
+        return next((run for run in self.runs if Point.of(run) == point), None)
 
 
 @dataclass(frozen=True)
@@ -125,8 +131,7 @@ def _images(left: Iterable[Left], done: Done) -> Iterator[tuple[int, bool]]:
     for each in left:
         spec = each.training.spec
         for run in each.training.runs:
-            point = Point(run.step, run.sample, run.evaluation)
-            baselines.setdefault((spec.model, spec.subject, run.sample, run.evaluation), (spec, point))
+            baselines.setdefault((spec.model, spec.subject, run.sample, run.evaluation), (spec, Point.of(run)))
         missing = sum(point.images for point in each.missing)
         yield missing, False
         yield sum(point.images for point in each.training.points) - missing, True

@@ -118,10 +118,11 @@ class Sweep:
         if results.best is None:
             return results
         start, row = time.monotonic(), results.rows[results.best]
-        to = self.folder / "export" / f"{row.training}-{row.step:06d}-{row.params['scheduler']}"
+        scheduler, use_ema = row.params["scheduler"], row.params["use_ema"]
+        to = self.folder / "export" / f"{row.training}-{row.step:06d}-{scheduler}{'' if use_ema else '-no-ema'}"
         if not is_complete(to):
             training = next(t for t in self.plan.trainings if t.spec.signature == row.training)
-            job = jobs.add(self.work, training, export=(row.step, row.params["scheduler"], to))
+            job = jobs.add(self.work, training, export=(row.step, scheduler, use_ema, to))
             engine.add(job)
             with Watch(self.console, {job.path: "sweet spot"}) as watch:
                 engine.wait(watch)

@@ -19,7 +19,7 @@ from sweeper.spec import AXES, PRIOR, RunSpec, coerce
 from trainers.errors import SpecError
 from trainers.spec import TrainerSpec
 
-FREE = ("steps", "scheduler", "inference_steps", "guidance_scale", "eval_every")  # cost no training
+FREE = ("steps", "scheduler", "inference_steps", "guidance_scale", "use_ema", "eval_every")  # cost no training
 DIGITS = 3  # significant, of a sampled number: what the page shows can be typed
 DECADE = 10
 PLAIN = (bool, int, float, str)  # values that Optuna keeps as they are

@@ -40,6 +40,7 @@ class RunSpec:
     evaluation: EvalSpec
     eval_every: int = label(default=0)
     params: tuple[tuple[str, Any], ...] = label(default=())  # as typed and shown
+    use_ema: bool = True  # the average of the weights, where the training keeps one
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ AXES = {
     "scheduler": _one_of(SCHEDULERS),
     "inference_steps": _whole(1),
     "guidance_scale": Axis(float, "a number, 1 or more", lambda v: 1 <= v < 1000),
+    "use_ema": _SWITCH,
 }
 PRIOR = {
     "num_class_images": _whole(1),
@@ -220,6 +222,7 @@ def run_spec(config: Mapping[str, Any], params: Mapping[str, Any]) -> RunSpec:
         evaluation=_cached(_evaluation, config["evaluation"], subject.kind),
         eval_every=axes["eval_every"],
         params=tuple({**axes, **params}.items()),
+        use_ema=axes["use_ema"] or not trainer.ema_decay,
     )
 
 

@@ -12,6 +12,8 @@ from sweeper.execute import Execution
 from sweeper.jobs import Reporter
 from sweeper.store import Store, claim, is_claimed
 from tests.sweeper.tiny_sweep import trainings
+from trainers.loop import train
+from trainers.spec import TRAINERS
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +53,24 @@ def test_every_point_is_trained_sampled_and_scored(undisturbed):
     assert {"training", "sampling", "scoring", "baselines"} <= set(undisturbed.report.seconds)
 
 
+@pytest.mark.parametrize("trainer", TRAINERS)
+def test_evaluation_changes_no_weight(models, tmp_path, trainer):
+    """Four steps evaluated at two against four steps that nobody looks at."""
+    words = ["trainer.inversion_steps=2"] if trainer == "ti_dreambooth" else []
+    (training,) = trainings(*models, f"trainer={trainer}", *words, "lr=1e-3")
+    evaluated = begin(training, tmp_path)
+    evaluated.run()
+    assert evaluated.denoised > 0
+    (alone,) = train(training.spec, [4], tmp_path / "alone", cache=tmp_path / "cache")
+    files = sorted(alone.folder.rglob("*.safetensors"))
+    assert files
+    for file in files:
+        other = evaluated.store.checkpoint(training.spec, 4) / file.relative_to(alone.folder)
+        assert other.read_bytes() == file.read_bytes()
+
+
 def test_a_checkpoint_is_exported_as_a_pipeline(undisturbed, tmp_path):
-    undisturbed.export(4, "ddim", tmp_path / "export")
+    undisturbed.export(4, "ddim", True, tmp_path / "export")
     pipeline = DiffusionPipeline.from_pretrained(tmp_path / "export")
     pipeline.set_progress_bar_config(disable=True)
     assert type(pipeline.scheduler).__name__ == "DDIMScheduler"
@@ -61,7 +79,7 @@ def test_a_checkpoint_is_exported_as_a_pipeline(undisturbed, tmp_path):
 
 
 def test_a_pruned_checkpoint_is_trained_again_for_its_export(undisturbed, execution, tmp_path):
-    execution.export(4, "pndm", tmp_path / "again")
+    execution.export(4, "pndm", True, tmp_path / "again")
     original = undisturbed.store.checkpoint(undisturbed.spec, 4) / "unet"
     (file,) = original.glob("*.safetensors")
     again = execution.store.checkpoint(execution.spec, 4) / "unet" / file.name
