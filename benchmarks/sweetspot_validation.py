@@ -42,8 +42,8 @@ SAMPLING = SampleSpec("dpm", inference_steps=12, guidance_scale=5.0, precision="
 
 PRIOR = PriorSpec(num_class_images=32, sample=SAMPLING)
 RECIPES = {  # the first overfits soon; the second is asked to keep the class, so the truth asks it too
-    "text": {"lr": 2e-6, "train_text_encoder": True},
-    "prior": {"lr": 2e-6, "prior": PRIOR},
+    "text": {"lr": 5e-6, "train_text_encoder": True},
+    "prior": {"lr": 5e-6, "prior": PRIOR},
 }
 
 
