@@ -3,7 +3,6 @@
 import json
 
 import optuna
-import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
@@ -11,7 +10,6 @@ from sweeper.study import JOURNAL
 from tests.sweeper.tiny_sweep import make_models, sweep
 
 
-@pytest.mark.slow
 def test_a_search_is_a_sweep_that_chooses_its_trainings(tmp_path):
     arguments = ["-m", "hydra/sweeper=optuna", *make_models(tmp_path), f"output_dir={tmp_path / 'out'}", "name=search"]
     arguments += [
