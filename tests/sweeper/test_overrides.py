@@ -148,5 +148,5 @@ def test_help_shows_every_axis_with_its_default():
 
 
 def test_the_trainer_files_say_the_defaults(grid):
-    cells = grid("trainer=dreambooth,dreambooth_lora,textual_inversion,ti_dreambooth").cells
+    cells = grid("model=sd15", "trainer=dreambooth,dreambooth_lora,textual_inversion,ti_dreambooth").cells
     assert [cell.train.trainer for cell in cells] == [TrainerSpec(name=name) for name in TRAINERS]
