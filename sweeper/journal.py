@@ -41,9 +41,6 @@ class Journal:
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
         database = sqlite3.connect(self.path, timeout=60)
-        database.execute(
-            "PRAGMA synchronous = OFF"
-        )  # a lost power supply costs a second sending, which changes nothing
         try:
             with database:
                 yield database
