@@ -10,6 +10,7 @@ and of wall time on a GPU.
 """
 
 import argparse
+import math
 import multiprocessing
 import resource
 import statistics
@@ -174,20 +175,21 @@ def large_photographs(folder: Path, count: int = 8, size: tuple[int, int] = (204
     return str(folder)
 
 
-def lines(name: str, spec: TrainSpec, steps: int, reference: float) -> tuple[str, float]:
-    """What there is to print of an option, and the seconds of the plain loop to hold it and later ones against."""
+def lines(name: str, spec: TrainSpec, steps: int, plain: float) -> tuple[str, float]:
+    """What there is to print of an option, and the seconds of the plain loop it was held against: its own, where it has
+    one, else `plain`."""
     import torch
 
     from trainers.memory import estimate
 
     text = ""
     if name in PLAIN:
-        wall, reference, peak = in_a_process("plain", spec, steps)
-        text = f"{'plain loop, ' + name:40}{wall * 1e3:9.0f}{reference * 1e3:9.0f}{'':9}{peak:8.0f}\n"
+        wall, plain, peak = in_a_process("plain", spec, steps)
+        text = f"{'plain loop, ' + name:40}{wall * 1e3:9.0f}{plain * 1e3:9.0f}{'':9}{peak:8.0f}\n"
     wall, used, peak = in_a_process("ours", spec, steps)
     guess = (estimate(spec, "cuda").tensors if torch.cuda.is_available() else estimate(spec).total) / MB
-    text += f"{name:40}{wall * 1e3:9.0f}{used * 1e3:9.0f}{reference / used:9.2f}{peak:8.0f}{guess:10.0f}"
-    return f"{text}{guess / peak - 1:7.0%}", reference
+    text += f"{name:40}{wall * 1e3:9.0f}{used * 1e3:9.0f}{plain / used:9.2f}{peak:8.0f}{guess:10.0f}"
+    return f"{text}{guess / peak - 1:7.0%}", plain
 
 
 def main() -> None:
@@ -209,11 +211,12 @@ def main() -> None:
             repo = str(stable_diffusion_15(Path(folder) / "sd15", 2 if repo.endswith("half") else 1))
         model = ModelSpec("benchmark", repo=repo, resolution=arguments.resolution)
         print(f"{'':40}{'ms wall':>9}{'ms used':>9}{'x plain':>9}{'MB':>8}{'estimate':>10}{'off':>7}", flush=True)
-        reference = float("nan")
+        first = float("nan")
         for name in arguments.options:
             images = large if name == PHOTOGRAPHS else squares
             spec = spec_of(OPTIONS[name], model, images, arguments.batch_size)
-            text, reference = lines(name, spec, arguments.steps, reference)
+            text, held = lines(name, spec, arguments.steps, first)
+            first = held if math.isnan(first) else first
             print(text, flush=True)
 
 
