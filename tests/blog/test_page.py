@@ -27,7 +27,7 @@ def test_it_shows_every_claim_with_its_verdict_for_the_model(findings):
     for claim in CLAIMS:
         assert html.count(f'id="claim-{claim.number}"') == 1
     words = re.sub(r"\s+", " ", html)
-    assert "on miniature 1 are supported, 1 are not, 1 are inconclusive and 9 could not be judged" in words
+    assert "on the miniature 1 are supported, 1 are not, 1 are inconclusive and 9 could not be judged" in words
     for finding in findings[:3]:
         for part in finding.parts:
             assert part.words in html
