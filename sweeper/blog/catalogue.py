@@ -36,8 +36,8 @@ CLAIMS = (
         ("learning_rate",),
         claims.lower_lr_is_better,
         ("score", "s", "t"),
-        miniature="Its learning rates are multiplied by a factor that was chosen so that 5e-6 overfits if it trains long "
-        "enough: that there is a difference was built in, where it lies says nothing of Stable Diffusion.",
+        miniature="Its learning rates are multiplied by a factor that was chosen so that 5e-6 overfits where it trains "
+        "long enough: that there is a difference was built in, where it lies says nothing of Stable Diffusion.",
     ),
     Claim(
         2,
