@@ -56,7 +56,7 @@ def roughen(pixels, rng):
     return contrast * pixels.lerp(soft, amount) + 0.1 * amount * torch.randn_like(pixels)
 
 
-def train(scenes, images, folder, steps=7000, batch=32):
+def train(scenes, images, folder, steps, batch=32):
     """Train on rendered `scenes` and their `images` (uint8 [N, 64, 64, 3]); returns the averaged Classifier."""
     where = device()
     torch.manual_seed(0)

@@ -83,7 +83,7 @@ def tell_colors(model, tokenizer, scenes, pixels, rng):
     return torch.nn.functional.cross_entropy(logits, target)
 
 
-def train(scenes, images, folder, eyes_steps=1500, steps=4200, polish_steps=3000, batch=32):
+def train(scenes, images, folder, eyes_steps, steps, polish_steps, batch=32):
     """Train on rendered `scenes` and their `images`; returns (CLIPModel, CLIPTokenizer).
 
     First the image tower alone learns the ground truth (plain contrastive training stays blind to class), then both; at

@@ -83,7 +83,7 @@ def same_object_loss(first, second):
     return 0.5 * both
 
 
-def train(folder, identities=8000, steps=3000):
+def train(folder, identities, steps):
     """Train the encoder; batches hold two groups of 8 objects of one class (hard to tell apart) and 8 of any."""
     where = device()
     torch.manual_seed(0)

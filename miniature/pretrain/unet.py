@@ -24,7 +24,6 @@ NOISE_SCHEDULE = {
 }
 SNR_CEILING = 5.0
 EMPTY_CAPTIONS = 0.1
-STEPS = 4000
 
 
 def build(text_width=128):
@@ -68,7 +67,7 @@ def min_snr_weights(alphas_cumprod, timesteps):
     return snr.clamp(max=SNR_CEILING) / snr
 
 
-def train(scenes, latents, text_encoder, tokenizer, folder, steps=STEPS, batch=64, lr=2.5e-3):
+def train(scenes, latents, text_encoder, tokenizer, folder, steps, batch=64, lr=2.5e-3):
     """Train on cached `latents` of `scenes`, captioned anew each step; returns the averaged UNet2DConditionModel."""
     where = device()
     torch.manual_seed(0)

@@ -40,7 +40,7 @@ def reconstruction_loss(output, target):
     return 0.5 * error.abs().mean() + 4 * error.square().mean() + 0.25 * sharpness
 
 
-def train(images, folder, steps=10_000, batch=4, kl_weight=3e-4):
+def train(images, folder, steps, batch=4, kl_weight=3e-4):
     """Train on `images` (uint8 [N, 64, 64, 3]); returns the averaged model, its latents standardized."""
     where = device()
 
