@@ -58,18 +58,23 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=1.0)
     parser.add_argument("--cells", type=int, default=6, help="cells that the loop runs")
     parser.add_argument("--out", type=Path, help="default: a temporary folder")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="for every command, such as inference_steps=8"
+    )
     given = parser.parse_args()
     steps = tuple(str(round(n * given.scale)) for n in (400, 800, 1200))
     axes = {**AXES, "steps": steps}
     cells = [dict(zip(axes, values, strict=True)) for values in product(*axes.values())]
     with tempfile.TemporaryDirectory() as temporary:
         out = given.out or Path(temporary)
-        shared, sweep = run(["-m", *(f"{name}={','.join(values)}" for name, values in axes.items())], out / "sweep")
+        grid = (f"{name}={','.join(values)}" for name, values in axes.items())
+        shared, sweep = run(["-m", *grid, *given.overrides], out / "sweep")
         results = {key(cell["params"]): cell["metrics"] for cell in sweep["cells"]}
         alone = equal = 0.0
         chosen = stratified(cells, given.cells)
         for number, cell in enumerate(chosen):
-            seconds, single = run([f"{name}={value}" for name, value in cell.items()], out / f"cell-{number}")
+            typed = (f"{name}={value}" for name, value in cell.items())
+            seconds, single = run([*typed, *given.overrides], out / f"cell-{number}")
             (own,) = single["cells"]
             raw = [name for name in own["metrics"] if name not in ("s", "t", "score")]  # these depend on the whole grid
             equal += all(own["metrics"][name] == results[key(own["params"])][name] for name in raw)
