@@ -73,6 +73,7 @@ class TrainState:
         """Becomes the latest state, unless that is a later one already."""
         if saved_step(training) >= self.step:
             return
+        write_json(training / "loss.json", {"loss": self.losses})  # first: with the state all is there that leads on
         with complete_folder(training / "state", {"step": self.step}) as folder, open(folder / STATE, "wb") as file:
             torch.save(
                 {
@@ -86,7 +87,6 @@ class TrainState:
                 },
                 file,  # given a path, torch does not say that the disk is full
             )
-        write_json(training / "loss.json", {"loss": self.losses})
 
     def load(self, training: Path) -> None:
         saved = torch.load(training / "state" / STATE, map_location="cpu", weights_only=True)

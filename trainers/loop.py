@@ -98,8 +98,8 @@ def train(
                     if setting.accelerator.is_main_process:
                         _tell(progress, state, folder, loss)
                 if setting.accelerator.is_main_process:
-                    state.save_checkpoint(checkpoint)
                     state.save(folder)
+                    state.save_checkpoint(checkpoint)
                 setting.accelerator.wait_for_everyone()
             yield checkpoint
     finally:

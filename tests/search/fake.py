@@ -79,7 +79,7 @@ class Cluster:
     def _go_on(self, job):
         """The next checkpoint of a job, as a worker does it."""
         if job.export:
-            write_json(job.export[1] / MANIFEST, {})
+            write_json(job.export[-1] / MANIFEST, {})
             return job.finish(Outcome(COMPLETE))
         training = job.training
         scored = scored_steps(training, self.store)
@@ -160,7 +160,7 @@ def run_search(monkeypatch, folder, typed, cluster=None, early_stop=None, keep="
     monkeypatch.setattr(run, "LocalEngine", cluster or Cluster())
     monkeypatch.setattr(run, "leases", lambda _: None)
     monkeypatch.setattr(run, "Tracker", NoTracker)
-    monkeypatch.setattr(run.report, "write", lambda results: {})
+    monkeypatch.setattr(run.report, "write", lambda results: (results, {}))
     settings = Settings(
         output_dir=folder, name="search", plan_only=False, gpus_per_trial=1, keep=keep, early_stop=early_stop,
         tracking_uri=None, experiment="", engine="local",
