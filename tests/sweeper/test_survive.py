@@ -84,6 +84,7 @@ def contents(store, training):
     return scores, {path.relative_to(root): path.read_bytes() for pattern in files for path in root.glob(pattern)}
 
 
+ROOMS = (8, 60, 600, 1100, 3300, 20, 1100, 20, 1500, 20, 2000, 20, 3300, 20, 6000)  # KB more than what is there
 PLACES = ("in make_class_images", "in save_checkpoint", "in save\n", "in _evaluate")
 
 
@@ -92,23 +93,7 @@ def test_a_disk_that_is_full_again_and_again_changes_no_bit(models, disk, tmp_pa
     whole = Store(tmp_path / "whole")
     assert outcome_of(training, whole, tmp_path / "jobs").outcome.state == COMPLETE
     met = set()
-    for room in (
-        8,
-        60,
-        600,
-        1100,
-        3300,
-        20,
-        1100,
-        20,
-        1500,
-        20,
-        2000,
-        20,
-        3300,
-        20,
-        6000,
-    ):  # KB more than what is there: for less and for more
+    for room in ROOMS:
         folder = disk("64m")
         store = Store(disk(f"{shutil.disk_usage(folder).used // 1024 + room}k") / "store")
         job = outcome_of(training, store, tmp_path / "jobs")
