@@ -2,7 +2,7 @@
 
     python -m benchmarks.search
 
-The grid lr{6} x prior{2} x text encoder{2} on the miniature runs once (about ten minutes on two cores; kept in --out,
+The grid lr{6} x prior{2} x text encoder{2} on the miniature runs once (about half an hour on two cores; kept in --out,
 so a second call goes on). Its scores then answer every search of the same 24 trainings, so that each sampler and pruner
 runs with many seeds and spends nothing: a search is done when it has trained a checkpoint of the grid's region. Printed
 are the means over the seeds; a search that never gets there counts as the whole grid. `random` without pruning is what
