@@ -38,10 +38,6 @@ def template(name: str) -> Template:
     return environment.get_template(name)
 
 
-def write_page(path: Path, results: Results) -> Path:
-    return render(path, results, gather(results))
-
-
 def gather(results: Results) -> dict[str, Any]:
     """What takes time on a page: its images and numbers."""
     data, images = script_json(page_data(results)), script_json(page_images(results))

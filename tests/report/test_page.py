@@ -7,13 +7,17 @@ from html.parser import HTMLParser
 
 import pytest
 
-from sweeper.page import snippet, veto_kinds, write_page
+from sweeper.page import gather, render, snippet, veto_kinds
 from sweeper.results import Results
 from sweeper.thumbnails import tile_names
 from tests.report.synthetic import AXES, make_results
 
 CHROMIUM = next((p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if p), None)
 NASTY = "</script><script>document.title='owned'</script><img src=x onerror=alert(1)>"
+
+
+def write(path, results):
+    return render(path, results, gather(results))
 
 
 def _open(path, tmp_path) -> tuple[str, str]:
@@ -44,9 +48,7 @@ class _Elements(HTMLParser):
 
 
 def test_the_page_is_one_file_that_asks_for_nothing(tmp_path):
-    html = write_page(
-        tmp_path / "r.html", make_results(tmp_path, {"lr": (1e-6, 2e-6), "steps": (400, 800)})
-    ).read_text()
+    html = write(tmp_path / "r.html", make_results(tmp_path, {"lr": (1e-6, 2e-6), "steps": (400, 800)})).read_text()
     sources = [v for _, attrs in _Elements(html).found for k, v in attrs.items() if k in ("src", "href") and v]
     assert sources
     assert all(source.startswith("data:image/") for source in sources)
@@ -55,7 +57,7 @@ def test_the_page_is_one_file_that_asks_for_nothing(tmp_path):
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 def test_the_page_draws_everything_without_an_error(tmp_path):
     results = make_results(tmp_path, AXES, fail=(5,))
-    dom, console = _open(write_page(tmp_path / "r.html", results), tmp_path)
+    dom, console = _open(write(tmp_path / "r.html", results), tmp_path)
     assert console == ""
     assert results.sweet_spot.reason in dom
     assert (
@@ -108,7 +110,7 @@ addEventListener("load", async () => {
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 def test_hovering_sliding_sorting_and_clicking_show_what_they_should(tmp_path):
     results = make_results(tmp_path, {"lr": (1e-6, 2e-6, 5e-6), "steps": (400, 800, 1200)})
-    page = write_page(tmp_path / "r.html", results)
+    page = write(tmp_path / "r.html", results)
     page.write_text(page.read_text().replace("</body>", ACT + "</body>"))
     dom, console = _open(page, tmp_path)
     assert console == ""
@@ -129,7 +131,7 @@ def test_what_a_user_typed_is_text_wherever_it_is_shown(tmp_path):
     rows = tuple(replace(row, vetoes=(f"{NASTY} 3",), reason=NASTY) for row in results.rows)
     spot = replace(results.sweet_spot, reason=f"Use {NASTY}", suggestion=NASTY)
     nasty = replace(results, rows=rows, sweet_spot=spot, command=NASTY, backbones={NASTY: NASTY}, model=NASTY)
-    dom, console = _open(write_page(tmp_path / "r.html", nasty), tmp_path)
+    dom, console = _open(write(tmp_path / "r.html", nasty), tmp_path)
     assert console == ""
     elements = _Elements(dom).found
     assert not [attrs for tag, attrs in elements if tag == "img" and not attrs["src"].startswith("data:")]
@@ -144,7 +146,7 @@ def test_what_a_user_typed_is_text_wherever_it_is_shown(tmp_path):
     [{"lr": (2e-6,), "steps": (800,)}, {"lr": (1e-6, 2e-6), "steps": (800,)}, {"steps": (100, 200), "seed": (0, 1)}],
 )
 def test_small_sweeps(tmp_path, axes):
-    dom, console = _open(write_page(tmp_path / "r.html", make_results(tmp_path, axes)), tmp_path)
+    dom, console = _open(write(tmp_path / "r.html", make_results(tmp_path, axes)), tmp_path)
     assert console == ""
     assert 'id="raster"' in dom
 
@@ -152,14 +154,14 @@ def test_small_sweeps(tmp_path, axes):
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 def test_nothing_finished(tmp_path):
     results = make_results(tmp_path, {"lr": (1e-6, 2e-6), "steps": (400,)}, fail=(0, 1))
-    dom, console = _open(write_page(tmp_path / "r.html", results), tmp_path)
+    dom, console = _open(write(tmp_path / "r.html", results), tmp_path)
     assert console == ""
     assert "No cell finished." in dom
 
 
 def test_the_data_is_json_that_cannot_close_its_element(tmp_path):
     results = make_results(tmp_path, {"lr": (1e-6, 2e-6), "steps": (400,)}, images=False, prompts=(NASTY,))
-    html = write_page(tmp_path / "r.html", results).read_text()
+    html = write(tmp_path / "r.html", results).read_text()
     text = html.partition('id="data">')[2].partition("</script>")[0]
     assert json.loads(text)["prompts"] == [NASTY]
 
