@@ -56,7 +56,7 @@ def curve_of(training: Training, point: Point) -> str:
 def result_of(training: Training, store: Store, outcome: Outcome | None, log: Path | None) -> TrainingResult:
     losses = store.training(training.spec) / "loss.json"
     loss = read_json(losses)["loss"] if losses.exists() else []
-    done = not store.left(training).missing
+    done = not store.missing(training)
     return TrainingResult(
         signature=training.spec.signature,
         params={k: v for k, v in training.runs[0].params if k not in SAMPLING},

@@ -1,82 +1,117 @@
 """What a plan will take in time and disk, and whether its models are at hand. Imports no torch."""
 
 import json
+import math
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from sweeper.plan import Left, Plan
 from sweeper.store import Store
 from trainers.errors import SpecError
 from trainers.files import read_json, write_json
-from trainers.spec import ModelSpec, TrainSpec
+from trainers.spec import ModelSpec, TrainerSpec, TrainSpec
 
-# Parameters of what the hub models train: U-Net, text encoder (CompVis/stable-diffusion-v1-4, stable-diffusion-2-1).
+# Of the hub models, U-Net and text encoder (CompVis/stable-diffusion-v1-4): their parameters, and those of an adapter
+# for each unit of its rank, on the attention projections.
 HUB_PARAMETERS = {"stable_diffusion": (865_910_724, 340_387_840)}
+HUB_ADAPTERS = {"stable_diffusion": (199_296, 73_728)}
+WIDEST = 1024  # of a token's embedding, in Stable Diffusion 2.x
 # Seconds of a training step per image in the batch, of an image per inference step, and of the start: the miniature on
 # two cores. Replaced by what was measured here once a training has run.
 MINIATURE = {"step": 0.02, "image": 0.011, "start": 20.0}
+STATE = 3  # a training state in checkpoints: the weights and two moments
+SPARE = 3  # checkpoints that are kept before the end besides those asked for, as they may still be chosen
 
 
-def _parameters(folder: Path) -> int:
-    """The number of weights in the safetensors files of `folder`, read from their headers."""
-    count = 0
+def _shapes(folder: Path) -> Iterator[tuple[str, list[int]]]:
+    """The weights in the safetensors files of `folder`, read from their headers."""
     for path in folder.glob("*.safetensors"):
         with open(path, "rb") as file:
             header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
-        for name, entry in header.items():
-            if name != "__metadata__":
-                size = 1
-                for extent in entry["shape"]:
-                    size *= extent
-                count += size
-    return count
+        yield from ((name, entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+
+
+def _parameters(folder: Path, targets: Collection[str] | None) -> int:
+    """The number of weights in `folder`; with `targets`, of adapters of rank 1 on the layers of such names."""
+    if targets is None:
+        return sum(math.prod(shape) for _, shape in _shapes(folder))
+    layers = tuple(f".{target}.weight" for target in targets)
+    return sum(shape[0] + math.prod(shape[1:]) for name, shape in _shapes(folder) if name.endswith(layers))
 
 
 def checkpoint_bytes(spec: TrainSpec) -> int:
-    """Of one checkpoint: fp32 weights of what is trained."""
-    folder = Path(spec.model.repo)
-    if folder.is_dir():
-        unet, text_encoder = _parameters(folder / "unet"), _parameters(folder / "text_encoder")
+    """Of one checkpoint: fp32 weights of what is trained, and their moving average where there is one."""
+    trainer, folder = spec.trainer, Path(spec.model.repo)
+    lora = trainer.name == "dreambooth_lora"
+    if trainer.name == "textual_inversion":
+        unet, text_encoder = 0, trainer.vectors * WIDEST
+    elif folder.is_dir():
+        unet = _parameters(folder / "unet", trainer.lora_targets if lora else None)
+        text_encoder = _parameters(folder / "text_encoder", trainer.lora_text_targets if lora else None)
     else:
-        unet, text_encoder = HUB_PARAMETERS[spec.model.family]
-    return 4 * (unet + text_encoder * spec.train_text_encoder)
+        unet, text_encoder = (HUB_ADAPTERS if lora else HUB_PARAMETERS)[spec.model.family]
+    learns_text = spec.train_text_encoder or trainer.name == "textual_inversion"
+    count = (unet + text_encoder * learns_text) * (trainer.lora_rank if lora else 1)
+    return 4 * count * (2 if trainer.ema_decay else 1)
 
 
-def disk(left: Sequence[Left], keep: str = "all") -> int:
+def workers(per_trial: int) -> int:
+    """Trials at once on this machine, as far as it can be told without torch, which takes a second to ask."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    count = len(visible.split(",")) if visible else len(list(Path("/dev").glob("nvidia[0-9]*")))
+    return max(1, count // per_trial)
+
+
+def forecast(left: Sequence[Left], store: Store, keep: str, per_trial: int) -> tuple[float | None, int]:
+    """`seconds` and `disk` of the work on this machine."""
+    at_once = workers(per_trial)
+    return seconds(left, store, at_once), disk(left, keep, at_once)
+
+
+def checkpoints_kept(keep: str, final: bool) -> int:
+    """Of keep=best or a number: the checkpoints of a whole sweep that stay, at its end or before."""
+    return (1 if keep == "best" else int(keep)) + SPARE * (not final)
+
+
+def disk(left: Sequence[Left], keep: str, at_once: int) -> int:
     """Bytes that the work will add at most, of checkpoints, training states (weights and two moments) and samples.
 
-    Where losing checkpoints are deleted: those of one training at work, and those that are kept.
+    A state takes the place of the one before when it is written. Where losing checkpoints are deleted, there are those
+    that are kept, and of each training at work the last two: one is trained while the one before is judged.
     """
-    sizes: dict[tuple[ModelSpec, bool], int] = {}
+    sizes: dict[tuple[ModelSpec, TrainerSpec, bool], int] = {}
     samples = 0
     weights = []
     for each in left:
         spec = each.training.spec
-        key = spec.model, spec.train_text_encoder
-        sizes[key] = sizes.get(key) or checkpoint_bytes(spec)
+        key = spec.model, spec.trainer, spec.train_text_encoder
+        if key not in sizes:
+            sizes[key] = checkpoint_bytes(spec)
         checkpoints = len({point.step for point in each.missing})
-        weights.append(sizes[key] * (checkpoints + 3 * bool(each.missing)))
+        weights.append(sizes[key] * (checkpoints + STATE * bool(each.missing)))
         samples += sum(point.images for point in each.missing) * spec.model.resolution**2
-    if keep == "all":
-        return sum(weights) + samples
-    kept = 1 if keep == "best" else int(keep)
-    return min(sum(weights), max(weights, default=0) + kept * max(sizes.values(), default=0)) + samples
+    largest, at_work = max(sizes.values(), default=0), min(at_once, sum(map(bool, weights)))
+    whole = sum(weights) + STATE * largest * at_work
+    if keep != "all":
+        whole = min(whole, ((2 * STATE + 2) * at_work + checkpoints_kept(keep, False)) * largest)
+    return whole + samples
 
 
-def seconds(left: Sequence[Left], store: Store) -> float | None:
-    """Of the work that is left, on one device; None where this machine has not trained such a model yet."""
+def seconds(left: Sequence[Left], store: Store, at_once: int) -> float | None:
+    """Until the work that is left is done; None where this machine has not trained such a model yet."""
     rates = read_json(store.rates) if store.rates.exists() else {}
-    total = start = 0.0
+    longest = total = start = 0.0
     for each in left:
         if each.missing:
             model = each.training.spec.model
             rate = rates.get(model.revision, MINIATURE if model.name == "miniature" else None)
             if rate is None:
                 return None
-            total, start = total + _seconds(each, rate), rate["start"]
-    return total + start
+            taken, start = _seconds(each, rate), rate["start"]
+            longest, total = max(longest, taken), total + taken
+    return max(longest, total / at_once) + start
 
 
 def _seconds(left: Left, rate: dict[str, float]) -> float:

@@ -20,7 +20,7 @@ from sweeper.rungs import scored_steps
 from sweeper.store import Store, claim
 from trainers.checkpoint import Checkpoint
 from trainers.families import family_of
-from trainers.files import complete_folder, is_complete, write_json
+from trainers.files import complete_folder, is_complete, remove_folder, write_json
 from trainers.loop import train
 from trainers.memory import capacity, check_fits
 from trainers.prior import make_class_images
@@ -37,9 +37,15 @@ class Execution:
     """What one training needs while it runs. Of several processes all train; the first does everything else."""
 
     def __init__(
-        self, training: Training, store: Store, report: Reporter, process: PartialState, stop: Callable[[int], str]
+        self,
+        training: Training,
+        store: Store,
+        report: Reporter,
+        process: PartialState,
+        stop: Callable[[int], str] = lambda step: "",
+        losers: Callable[[], list[int]] = list,
     ) -> None:
-        self.training, self.spec, self.stop = training, training.spec, stop
+        self.training, self.spec, self.stop, self.losers = training, training.spec, stop, losers
         self.store, self.report, self.process = store, report, process
         self.baselines: dict[Path, Baselines] = {}
         self.trained = self.denoised = 0  # optimizer steps; images x inference steps
@@ -47,7 +53,8 @@ class Execution:
     def run(self) -> None:
         """Does what is missing of the training's checkpoints, samples and scores.
 
-        After each checkpoint, `stop(step)` says why to raise Stopped there, or nothing.
+        After each checkpoint, `losers()` are the steps of those to delete, and `stop(step)` says why to raise Stopped
+        there, or nothing.
         """
         self._check_memory()
         self._load()
@@ -55,19 +62,21 @@ class Execution:
         with self._claimed(self.store.training(self.spec)):
             if self.process.is_main_process:
                 self.store.clear(self.spec)
-            missing = self.store.left(self.training).missing
+            missing = self.store.missing(self.training)
             steps = sorted({point.step for point in missing})
             self._ask(max(scored_steps(self.training, self.store), default=0), steps)
             for checkpoint in self._checkpoints(steps, class_images):
                 if self.process.is_main_process:
                     for point in (p for p in missing if p.step == checkpoint.step):
                         self._evaluate(checkpoint, point)
+                    for step in self.losers():
+                        remove_folder(self.store.checkpoint(self.spec, step))
                 self.process.wait_for_everyone()
                 self._ask(checkpoint.step, steps)
 
     def _check_memory(self) -> None:
         """Refuses what cannot fit the device, before anything expensive."""
-        steps = {point.step for point in self.store.left(self.training).missing}
+        steps = {point.step for point in self.store.missing(self.training)}
         if any(not is_complete(self.store.checkpoint(self.spec, step)) for step in steps):
             device, processes = self.process.device, self.process.num_processes
             warning = check_fits(self.spec, capacity(device, processes), device.type, processes)

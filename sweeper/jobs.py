@@ -3,13 +3,14 @@
 NAME.json           the training to run; workers take them in the order of their names
 NAME.status.json    what is being done, for the progress display
 NAME.verdict.json   of a guided job: up to which step its scores were judged, and why to stop there, if so
+NAME.losers.json    with keep=best or a number: the steps whose checkpoints have lost, for the worker to delete
 NAME.result.json    how it ended; written last
 closed              no more will come
 """
 
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -60,6 +61,10 @@ class Job:
         return self.path.with_suffix(".verdict.json")
 
     @property
+    def _losers(self) -> Path:
+        return self.path.with_suffix(".losers.json")
+
+    @property
     def _result(self) -> Path:
         return self.path.with_suffix(".result.json")
 
@@ -90,6 +95,14 @@ class Job:
     def verdict(self) -> tuple[int, str]:
         found = read_json(self._verdict) if self._verdict.exists() else {"step": 0, "reason": ""}
         return found["step"], found["reason"]
+
+    def discard(self, steps: Iterable[int]) -> None:
+        """Lets whoever holds the training delete its checkpoints at `steps`."""
+        write_json(self._losers, sorted(steps))
+
+    @property
+    def losers(self) -> list[int]:
+        return read_json(self._losers) if self._losers.exists() else []
 
     @property
     def status(self) -> Status | None:

@@ -29,6 +29,22 @@ class Pending:
     run: str | None
 
 
+def _revised(item: dict[str, Any], before: str | None) -> dict[str, Any]:
+    """The item with metrics (name, value, step, revision): a value that has changed since is newer, by its revision.
+
+    Of two values at the same time MLflow shows the larger one, and of a checkpoint's it refuses the second.
+    """
+    old = [(*metric, 0)[:4] for metric in json.loads(before)["metrics"]] if before else []
+    known = {(name, step): (value, revision) for name, value, step, revision in old}
+    newest = 1 + max((metric[3] for metric in old), default=-1)
+
+    def revision(name: str, value: float, step: int) -> int:
+        was, number = known.get((name, step), (None, newest))
+        return number if was == value else newest
+
+    return item | {"metrics": [(*metric, revision(*metric)) for metric in item["metrics"]]}
+
+
 class Journal:
     """A small sqlite file; several processes may use it. `tracker` tells the trackers of one file apart."""
 
@@ -50,8 +66,11 @@ class Journal:
     def want(self, items: dict[str, dict[str, Any]]) -> None:
         """Notes the state that the tracker should show; an item that is as before costs nothing later."""
         now = int(time.time() * 1000)
-        rows = [(self.tracker, key, now, json.dumps(item, sort_keys=True)) for key, item in items.items()]
         with self._open() as database:
+            database.execute("BEGIN IMMEDIATE")
+            before = dict(database.execute("SELECT key, wanted FROM item WHERE tracker = ?", (self.tracker,)))
+            revised = ((key, _revised(item, before.get(key))) for key, item in items.items())
+            rows = [(self.tracker, key, now, json.dumps(item, sort_keys=True)) for key, item in revised]
             database.executemany(
                 "INSERT INTO item (tracker, key, created, wanted) VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE "
                 "SET refused = CASE WHEN wanted = excluded.wanted THEN refused END, wanted = excluded.wanted",

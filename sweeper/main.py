@@ -115,7 +115,8 @@ def run(grid: Grid, settings: Settings) -> int:
     bill = cost(left, store)
     gc.enable()
     models = " ".join(dict.fromkeys(t.spec.model.name for t in plan.trainings))
-    print_plan(console, bill, grid.axes, estimate.seconds(left, store), estimate.disk(left, settings.keep), models)
+    seconds, disk = estimate.forecast(left, store, settings.keep, settings.gpus_per_trial)
+    print_plan(console, bill, grid.axes, seconds, disk, models)
     if settings.plan_only:
         return 0
     estimate.check_models(plan)

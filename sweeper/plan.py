@@ -48,10 +48,8 @@ class Training:
     def points(self) -> tuple[Point, ...]:
         """All that is evaluated, by step: the asked cells, and every `eval_every` steps on the way."""
         points = {Point.of(run): None for run in self.runs}
-        for run in self.runs:
-            if run.eval_every:
-                for step in range(run.eval_every, self.last_step, run.eval_every):
-                    points[Point.of(run, step)] = None
+        for way, every in dict.fromkeys((Point.of(run, 0), run.eval_every) for run in self.runs if run.eval_every):
+            points |= dict.fromkeys(replace(way, step=step) for step in range(every, self.last_step, every))
         return tuple(sorted(points, key=lambda point: point.step))
 
     @cached_property

@@ -3,26 +3,27 @@
 A deleted checkpoint that becomes the sweet spot is trained again for its export, bit for bit on a CPU.
 """
 
-import shutil
-from collections.abc import Collection, Sequence
-from pathlib import Path
+from collections.abc import Collection, Mapping, Sequence
 
+from sweeper.estimate import checkpoints_kept
+from sweeper.jobs import Job
 from sweeper.plan import Plan
 from sweeper.results import PRUNED, Results
 from sweeper.store import Store, claim
-from trainers.files import MANIFEST
+from trainers.files import remove_folder
 
 Kept = set[tuple[str, int]]  # checkpoints: (signature of the training, step)
 
 
 def winners(results: Results, keep: str, final: bool) -> Kept:
-    """The checkpoints to keep. Before the end, whatever may still be chosen is kept too."""
-    free = [i for i, row in enumerate(results.rows) if "score" in row.metrics and not row.vetoes]
+    """The checkpoints to keep. Where none can be judged, none has lost."""
+    judged = [i for i, row in enumerate(results.rows) if "score" in row.metrics]
+    if not judged:
+        return set(_checkpoints(results, range(len(results.rows))))
+    free = [i for i in judged if not results.rows[i].vetoes]
     ranked = sorted(free, key=lambda i: -results.rows[i].metrics["score"])
     chosen = [] if results.best is None else [results.best]
-    kept = _checkpoints(results, chosen + ranked)[: 1 if keep == "best" else int(keep)]
-    region = [] if final else results.positions(results.sweet_spot.region)
-    return {*kept, *_checkpoints(results, region)}
+    return set(_checkpoints(results, chosen + ranked)[: checkpoints_kept(keep, final)])
 
 
 def _checkpoints(results: Results, positions: Sequence[int]) -> list[tuple[str, int]]:
@@ -35,22 +36,21 @@ def stopped(results: Results) -> set[str]:
     return {training.signature for training in results.trainings if training.state == PRUNED}
 
 
-def prune(plan: Plan, store: Store, kept: Kept, ended: Collection[str] = ()) -> None:
-    """Deletes all checkpoints but `kept`, and the training states, of the trainings that are done or in `ended`."""
+def prune(plan: Plan, store: Store, kept: Kept, ended: Collection[str], begun: Mapping[str, Job]) -> None:
+    """Deletes all checkpoints but `kept`, and the training states, of the trainings that are done or in `ended`.
+
+    Of the others that are `begun`, by signature, the worker deletes what is scored: it holds the training.
+    """
     for training in plan.trainings:
-        signature = training.spec.signature
-        if store.left(training).missing and signature not in ended:
+        signature, folder = training.spec.signature, store.training(training.spec)
+        lost = {step for step in training.steps if (signature, step) not in kept}
+        missing = {point.step for point in store.missing(training)}
+        if missing and signature not in ended:
+            if signature in begun and lost - missing:
+                begun[signature].discard(lost - missing)
             continue
-        folder = store.training(training.spec)
         with claim(folder, wait=False) as mine:
             if mine:
-                _delete(folder / "state")
-                for step in training.steps:
-                    if (signature, step) not in kept:
-                        _delete(store.checkpoint(training.spec, step))
-
-
-def _delete(folder: Path) -> None:
-    """The manifest first: what is half deleted must not look complete."""
-    (folder / MANIFEST).unlink(missing_ok=True)
-    shutil.rmtree(folder, ignore_errors=True)
+                remove_folder(folder / "state")
+                for step in lost:
+                    remove_folder(store.checkpoint(training.spec, step))

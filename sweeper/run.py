@@ -19,6 +19,7 @@ from sweeper.overrides import Grid, label
 from sweeper.plan import Cost, Plan, Training
 from sweeper.prune import prune, stopped, winners
 from sweeper.results import FAIL, Results
+from sweeper.rungs import scored_steps
 from sweeper.store import Store
 from sweeper.table import took
 from sweeper.tracking import Tracker
@@ -38,7 +39,8 @@ class Sweep:
     settings: "Settings"
     console: Console
     start: float  # time.monotonic() of the typed line
-    finished: int = 0  # trainings that have been tracked and pruned
+    finished: int = 0  # trainings that have been tracked
+    scored: int = 0  # checkpoints of the running trainings, when losers were last deleted
     exported: float = 0.0  # seconds
 
     def run(self) -> int:
@@ -69,22 +71,30 @@ class Sweep:
             self.begun[training.spec.signature] = engine.add(self._job(training))
         labels = {job.path: self._label(job.training) for job in self.begun.values()}
         with Watch(self.console, labels) as watch:
-            engine.wait(lambda running: self._watch(watch, running))
+            engine.wait(lambda current: self._watch(watch, current))
 
-    def _watch(self, watch: Watch, running: Sequence[Job]) -> None:
-        """Shows the progress; after each training, tracks it and deletes what has lost by now."""
-        watch(running)
+    def _watch(self, watch: Watch, current: Sequence[Job]) -> None:
+        """Shows the progress; tracks each training that has ended, and deletes checkpoints as they lose."""
+        watch(current)
         finished = sum(1 for job in self.begun.values() if job.outcome)
+        working = [job for job in self.begun.values() if self.prunes and job.status and not job.outcome]
+        scored = sum(len(scored_steps(job.training, self.store)) for job in working)
+        if (finished, scored) == (self.finished, self.scored):
+            return
+        results = self._collect()
         if finished > self.finished:
-            self.finished = finished
-            results = self._collect()
             self.tracker.publish(results)
-            self._prune(results, final=False)
+        self.finished, self.scored = finished, scored
+        self._prune(results, final=False)
+
+    @property
+    def prunes(self) -> bool:
+        return self.settings.keep != "all"
 
     def _prune(self, results: Results, final: bool) -> Results:
-        if self.settings.keep == "all":
+        if not self.prunes:
             return results
-        prune(self.plan, self.store, winners(results, self.settings.keep, final), stopped(results))
+        prune(self.plan, self.store, winners(results, self.settings.keep, final), stopped(results), self.begun)
         gone = [row.checkpoint is not None and not is_complete(row.checkpoint) for row in results.rows]
         rows = (replace(row, checkpoint=None) if g else row for row, g in zip(results.rows, gone, strict=True))
         return replace(results, rows=tuple(rows))
@@ -94,7 +104,7 @@ class Sweep:
 
     def _missing(self) -> list[Training]:
         """What is left to do, the longest first, so that no device waits for one at the end."""
-        left = [training for training in self.plan.trainings if self.store.left(training).missing]
+        left = [training for training in self.plan.trainings if self.store.missing(training)]
         return sorted(left, key=lambda t: -t.last_step * estimate.images_per_step(t.spec))
 
     def _label(self, training: Training) -> str:

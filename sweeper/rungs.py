@@ -25,7 +25,7 @@ class Rung:
 
 def scored_steps(training: Training, store: Store) -> tuple[int, ...]:
     """The steps before the first one that is not wholly scored."""
-    missing = {point.step for point in store.left(training).missing}
+    missing = {point.step for point in store.missing(training)}
     return tuple(itertools.takewhile(lambda step: step not in missing, training.steps))
 
 

@@ -145,7 +145,7 @@ class Search(Sweep):
     def _show(self, results: Results, paths: dict[str, Path], tracker: Tracker) -> None:
         super()._show(results, paths, tracker)
         ends = Counter(trial.state.name for trial in self.study.finished)
-        trained = sum(self.store.trained_steps(training.spec) for training in self.plan.trainings)
+        trained = sum(len(training.loss) for training in results.trainings)
         said = {
             "trials": ", ".join(f"{count} {state}" for state, count in ends.items()),
             "training steps": f"{trained:,} of {self.cost.training_steps:,}",
@@ -189,24 +189,24 @@ def search(space: Space, how: How, settings: Settings) -> int:
     content = identity(space, how, settings)
     folder = settings.output_dir / (settings.name or search_name(space, how, content))
     if settings.plan_only:
-        print_search(console, space, how, 0, store, settings.keep)
+        print_search(console, space, how, 0, store, settings)
         return 0
     estimate.check_models(Plan((training,)))
     with claim(folder / "search", wait=False) as alone:
         if not alone:
             raise SpecError(f"{folder.name}: another process is at this search; wait for it, or give name=ANOTHER.")
         study = Study(how, space, training.steps, folder, content)
-        print_search(console, space, how, len(study.finished), store, settings.keep)
+        print_search(console, space, how, len(study.finished), store, settings)
         console.print(f"  {'folder':<17} {folder}\n", soft_wrap=True)
         grid, plan, bill = Grid((), {}), Plan(()), cost([], store)  # nothing yet
         return Search(grid, plan, bill, store, folder, settings, console, start, space=space, study=study).run()
 
 
-def print_search(console: Console, space: Space, how: How, done: int, store: Store, keep: str) -> None:
+def print_search(console: Console, space: Space, how: How, done: int, store: Store, settings: Settings) -> None:
     """The bill before it is spent, as if every trial were as dear as the dearest."""
     trials, training = trials_at_most(how, space), space.dearest
     each = [Left(training, training.points, 0)] * max(0, trials - done)
-    seconds, disk = estimate.seconds(each, store), estimate.disk(each, keep)
+    seconds, disk = estimate.forecast(each, store, settings.keep, settings.gpus_per_trial)
     free = [*map(str, space.free), *(key for key in FREE if key not in space.keys)]
     rows = [
         ("trials", f"{trials:,}, each a training" + (f"  ({done:,} already done)" if done else "")),

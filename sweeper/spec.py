@@ -111,6 +111,16 @@ def checked(name: str, value: Any, axis: Axis) -> Any:
     raise SpecError(f"{name}={show(value)}: must be {axis.allowed}.")
 
 
+@lru_cache(maxsize=100_000, typed=True)
+def _checked_axis(name: str, value: Any) -> Any:
+    return checked(name, value, AXES[name])
+
+
+def _axis(name: str, value: Any) -> Any:
+    """Values repeat from cell to cell; what cannot be hashed is no axis' value."""
+    return _checked_axis(name, value) if isinstance(value, (str, int, float)) else checked(name, value, AXES[name])
+
+
 def find_path(path: str) -> Path:
     """A relative path from the working directory, or, where it is not there, from the project's folder."""
     given = Path(path).expanduser()
@@ -203,7 +213,7 @@ def _cached(build: Callable[..., Any], section: Any, *args: str) -> Any:
 
 def run_spec(config: Mapping[str, Any], params: Mapping[str, Any]) -> RunSpec:
     """The cell that a resolved plain config asks for; `params` adds what else was typed. Raises SpecError."""
-    axes = {name: checked(name, config[name], axis) for name, axis in AXES.items()}
+    axes = {name: _axis(name, config[name]) for name in AXES}
     subject = _cached(_subject, config["subject"])
     trainer = _cached(_trainer, config["trainer"])
     train = TrainSpec(

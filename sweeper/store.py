@@ -10,7 +10,7 @@ NAME/                             one sweep: the results a person looks at, jobs
 import errno
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from sweeper.plan import Left, Point, Training, class_images_of
-from trainers.files import is_complete, read_json
+from trainers.files import MANIFEST, is_complete, read_json
 from trainers.spec import TrainSpec, signature
 
 NO_SPACE = "no space left on device: free some, then the same command goes on from here; keep=best takes less"
@@ -62,7 +62,10 @@ class Store:
     def trained_steps(self, spec: TrainSpec) -> int:
         """The last step with a complete checkpoint or training state; 0 where there is none."""
         folders = [f for f in (self.training(spec) / "checkpoints").glob("[0-9]*") if is_complete(f)]
-        return max((int(f.name) for f in folders), default=0)
+        steps = [int(folder.name) for folder in folders]
+        with suppress(FileNotFoundError):  # none yet, or the next one is just taking its place
+            steps.append(read_json(self.training(spec) / "state" / MANIFEST)["step"])
+        return max(steps, default=0)
 
     def scores(self, spec: TrainSpec, point: Point) -> dict[str, Any] | None:
         path = self.evaluation(spec, point) / "scores.json"
@@ -70,11 +73,15 @@ class Store:
 
     def left(self, training: Training) -> Left:
         """What of the training is not there yet."""
+        trained = self.trained_steps(training.spec) if self.training(training.spec).exists() else 0
+        return Left(training, self.missing(training), min(trained, training.last_step))
+
+    def missing(self, training: Training) -> tuple[Point, ...]:
+        """What of the training is still to be scored."""
         spec = training.spec
         if not self.training(spec).exists():
-            return Left(training, training.points, 0)
-        missing = tuple(p for p in training.points if not (self.evaluation(spec, p) / "scores.json").exists())
-        return Left(training, missing, min(self.trained_steps(spec), training.last_step))
+            return training.points
+        return tuple(p for p in training.points if not (self.evaluation(spec, p) / "scores.json").exists())
 
     def clear(self, spec: TrainSpec) -> None:
         """Deletes what killed processes left half written in a training's folder, which must be claimed."""

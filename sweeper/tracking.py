@@ -209,9 +209,9 @@ class Tracker:
         tags = [RunTag(k, v) for k, v in _new(wanted["tags"], sent.get("tags", {})).items()]
         there = set(map(tuple, sent.get("metrics", ())))
         metrics = [
-            Metric(name, value, item.created, step, models.get(step))
-            for name, value, step in wanted["metrics"]
-            if (name, value, step) not in there
+            Metric(name, value, item.created + revision, step, models.get(step))
+            for name, value, step, revision in wanted["metrics"]
+            if (name, value, step, revision) not in there
         ]
         for start in range(0, max(1, len(metrics)), BATCH):
             self.client.log_batch(item.run, metrics[start : start + BATCH], params, tags, synchronous=True)

@@ -7,6 +7,7 @@ processes (one trial on several devices) the first takes the jobs, samples and s
 import argparse
 import contextlib
 import ctypes
+import gc
 import logging
 import os
 import signal
@@ -36,7 +37,7 @@ def run_job(job: Job, store: Store, process) -> None:
     log = logging.FileHandler(job.log)
     logging.getLogger().addHandler(log)
     try:
-        execution = Execution(job.training, store, report, process, stopper(job, store, report))
+        execution = Execution(job.training, store, report, process, stopper(job, store, report), lambda: job.losers)
         execution.export(*job.export) if job.export else execution.run()
         outcome = Outcome(COMPLETE, rates=execution.rates())
     except Stopped as stopped:
@@ -100,11 +101,14 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the sweep, which asks us to stop
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
+    gc.disable()  # four thousand modules are kept for good: looking for garbage among them takes a quarter of the time
     from accelerate import PartialState
     from accelerate.utils import parse_flag_from_env
 
     import sweeper.execute  # noqa: F401  - seconds of imports, before the first training rather than in it
 
+    gc.freeze()
+    gc.enable()
     process = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"), timeout=PATIENCE)
     serve(given.jobs, Store(given.store), given.device, process)
 

@@ -37,6 +37,12 @@ def is_complete(folder: Path) -> bool:
     return (folder / MANIFEST).exists()
 
 
+def remove_folder(folder: Path) -> None:
+    """The manifest first: what is half deleted must not look complete."""
+    (folder / MANIFEST).unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 @contextmanager
 def complete_folder(folder: Path, manifest: Any) -> Iterator[Path]:
     """Yields an empty folder to fill; on success it gets its manifest and takes the place of `folder`."""

@@ -3,7 +3,6 @@
 import hashlib
 from pathlib import Path
 
-import numpy as np
 from PIL import Image, ImageOps
 
 from trainers.errors import ImageError
@@ -51,6 +50,8 @@ def load_image(path: Path | str) -> Image.Image:
     with Image.open(path) as opened:
         image = ImageOps.exif_transpose(opened)
     if image.mode.startswith("I"):  # Pillow's own conversion clips 16 bit at 255
+        import numpy as np
+
         image = Image.fromarray(np.round(np.asarray(image, dtype=np.float64) / 257).clip(0, 255).astype(np.uint8))
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")

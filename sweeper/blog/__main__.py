@@ -23,7 +23,7 @@ from sweeper.blog.catalogue import EXPERIMENTS
 from sweeper.blog.experiments import Experiment, compose_all
 from sweeper.blog.page import write_blog
 from sweeper.display import print_plan
-from sweeper.main import one_line
+from sweeper.main import Settings, one_line
 from sweeper.overrides import check_arguments
 from sweeper.plan import compile_plan, cost
 from sweeper.store import Store
@@ -44,7 +44,7 @@ def main() -> int:
         check_arguments(options.overrides, multirun=True)
         experiments, settings = compose_all(names, options.overrides, options.photos)
         store = Store(settings.output_dir / "store")
-        show_plan(experiments, store, settings.keep)
+        show_plan(experiments, store, settings)
         if settings.plan_only:
             return 0
         failed = [experiment for experiment in experiments if run(experiment, store)]
@@ -53,18 +53,18 @@ def main() -> int:
         return 1 if failed else 0
 
 
-def show_plan(experiments: list[Experiment], store: Store, keep: str) -> None:
+def show_plan(experiments: list[Experiment], store: Store, settings: Settings) -> None:
     """What all experiments take together: a training that several ask for counts once."""
     plan = compile_plan(cell for experiment in experiments for cell in experiment.grid.cells)
     left = [store.left(training) for training in plan.trainings]
     names = tuple(dict.fromkeys(experiment.name for experiment in experiments))
-    seconds, disk = estimate.seconds(left, store), estimate.disk(left, keep)
+    seconds, disk = estimate.forecast(left, store, settings.keep, settings.gpus_per_trial)
     print_plan(Console(), cost(left, store), {"experiment": names}, seconds, disk, experiments[0].model)
 
 
 def run(experiment: Experiment, store: Store) -> int:
     """The exit code of the experiment's sweep; one that has all its results and its page is not begun again."""
-    done = not any(store.left(training).missing for training in experiment.plan.trainings)
+    done = not any(store.missing(training) for training in experiment.plan.trainings)
     if done and experiment.report(store).exists():
         return 0
     sys.stdout.write(f"\n$ python {' '.join(experiment.command)}\n")

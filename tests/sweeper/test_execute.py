@@ -9,7 +9,7 @@ from diffusers import DiffusionPipeline
 from safetensors.torch import load_file
 
 from sweeper import execute, jobs
-from sweeper.execute import Execution
+from sweeper.execute import Execution, Stopped
 from sweeper.jobs import Reporter
 from sweeper.store import Store, claim, is_claimed
 from tests.sweeper.tiny_sweep import trainings
@@ -27,7 +27,7 @@ def training(models):
 def begin(training, root) -> Execution:
     (root / "jobs").mkdir()
     report = Reporter(jobs.add(root / "jobs", training))
-    return Execution(training, Store(root / "store"), report, PartialState(cpu=True), stop=lambda step: "")
+    return Execution(training, Store(root / "store"), report, PartialState(cpu=True))
 
 
 @pytest.fixture
@@ -52,6 +52,21 @@ def test_every_point_is_trained_sampled_and_scored(undisturbed):
     assert not undisturbed.store.left(undisturbed.training).missing
     assert undisturbed.rates()["step"] > 0
     assert {"training", "sampling", "scoring", "baselines"} <= set(undisturbed.report.seconds)
+
+
+def test_a_checkpoint_that_has_lost_is_deleted_and_the_training_goes_on_without_it(undisturbed, training, tmp_path):
+    execution = begin(training, tmp_path)
+    execution.losers = lambda: [2]
+    execution.stop = lambda step: "killed here"
+    with pytest.raises(Stopped):
+        execution.run()
+    store = execution.store
+    assert not store.checkpoint(training.spec, 2).exists()
+    assert store.left(training).trained == 2
+    again = Execution(training, store, execution.report, PartialState(cpu=True))
+    again.run()
+    assert again.trained == 2  # steps
+    assert scores(again) == scores(undisturbed)
 
 
 @pytest.mark.parametrize("trainer", TRAINERS)

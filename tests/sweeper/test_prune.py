@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from evaluation.sweetspot import SweetSpot
+from sweeper import jobs
 from sweeper.plan import compile_plan
 from sweeper.prune import prune, winners
 from sweeper.results import COMPLETE, Results, Row
@@ -29,7 +30,7 @@ def results():
     ("keep", "final", "steps"),
     [
         ("best", True, [300]),
-        ("best", False, [200, 300]),  # the second may still be chosen
+        ("best", False, [100, 200, 300]),  # the others may still be chosen
         ("2", True, [200, 300]),
         ("3", True, [100, 200, 300]),  # never the vetoed one
     ],
@@ -51,7 +52,7 @@ def store(tmp_path):
 
 def trained(store, training, scored):
     """As if `training` had left every checkpoint and the scores of the steps `scored`."""
-    write_json(store.training(training.spec) / "state" / "manifest.json", {})
+    write_json(store.training(training.spec) / "state" / "manifest.json", {"step": max(scored)})
     for step in training.steps:
         write_json(store.checkpoint(training.spec, step) / "manifest.json", {})
     for point in training.points:
@@ -68,7 +69,7 @@ def test_only_trainings_that_are_done_or_ended_are_pruned(make_cell, store):
     done, ended, working = plan.trainings
     for training, scored in ((done, (100, 200, 300)), (ended, (100,)), (working, (100,))):
         trained(store, training, scored)
-    prune(plan, store, {(done.spec.signature, 200)}, {ended.spec.signature})
+    prune(plan, store, {(done.spec.signature, 200)}, {ended.spec.signature}, {})
     assert [kept_steps(store, training) for training in plan.trainings] == [[200], [], [100, 200, 300]]
     states = [(store.training(training.spec) / "state").exists() for training in plan.trainings]
     assert states == [False, False, True]
@@ -76,11 +77,28 @@ def test_only_trainings_that_are_done_or_ended_are_pruned(make_cell, store):
     assert [point.step for point in store.left(ended).missing] == [200, 300]  # what it had is known without its weights
 
 
+def test_what_has_lost_in_a_training_at_work_is_for_its_worker_to_delete(make_cell, store, tmp_path):
+    plan = compile_plan([make_cell(step=step) for step in (100, 200, 300, 400)])
+    (working,) = plan.trainings
+    trained(store, working, (100, 200, 300))
+    job = jobs.add(tmp_path, working)
+    assert job.losers == []
+    prune(plan, store, {(working.spec.signature, 200)}, set(), {working.spec.signature: job})
+    assert job.losers == [100, 300]  # never what is not scored yet
+    assert kept_steps(store, working) == [100, 200, 300, 400]
+
+
+def test_where_none_can_be_judged_none_has_lost(results):
+    rows = tuple(replace(row, metrics={}) for row in results.rows)
+    unjudged = replace(results, rows=rows, best=None)
+    assert sorted(step for _, step in winners(unjudged, "best", True)) == [100, 200, 300, 400]
+
+
 def test_the_best_checkpoint_is_kept_in_a_training_that_was_ended(make_cell, store):
     plan = compile_plan([make_cell(step=step) for step in (100, 200)])
     (ended,) = plan.trainings
     trained(store, ended, (100,))
-    prune(plan, store, {(ended.spec.signature, 100)}, {ended.spec.signature})
+    prune(plan, store, {(ended.spec.signature, 100)}, {ended.spec.signature}, {})
     assert kept_steps(store, ended) == [100]
 
 
@@ -89,7 +107,7 @@ def test_a_training_that_another_process_holds_is_left_alone(make_cell, store):
     (training,) = plan.trainings
     trained(store, training, training.steps)
     with claim(store.training(training.spec)):
-        prune(plan, store, set())
+        prune(plan, store, set(), set(), {})
         assert kept_steps(store, training) == [400]
-    prune(plan, store, set())
+    prune(plan, store, set(), set(), {})
     assert kept_steps(store, training) == []

@@ -18,7 +18,7 @@ from sweeper import jobs
 from sweeper.jobs import COMPLETE, FAIL
 from sweeper.store import NO_SPACE, Store
 from sweeper.worker import run_job
-from tests.sweeper.tiny_sweep import GRID, numbers, start, sweep, trainings
+from tests.sweeper.tiny_sweep import GRID, numbers, start, sweep, trainings, wait_for
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
@@ -38,14 +38,6 @@ def test_a_killed_sweep_goes_on_where_it_was(finished, models, tmp_path, number)
     assert code == 0, printed
     assert first.stat().st_mtime_ns == stamp
     assert numbers(tmp_path / "disturbed") == numbers(finished[0] / "undisturbed")
-
-
-def wait_for(condition, process, seconds=200):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert process.poll() is None, process.stdout.read()
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ def test_both_are_judged_on_one_training(models, tmp_path):
     average, weights = (point for point in training.points if point.step == training.last_step)
     (tmp_path / "jobs").mkdir()
     store, report = Store(tmp_path / "store"), Reporter(jobs.add(tmp_path / "jobs", training))
-    execution = Execution(training, store, report, PartialState(cpu=True), stop=lambda step: "")
+    execution = Execution(training, store, report, PartialState(cpu=True))
     execution.run()
     metrics = [store.scores(training.spec, point)["metrics"] for point in (average, weights)]
     assert metrics[0]["validation_loss"] != metrics[1]["validation_loss"]

@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
@@ -76,6 +78,15 @@ def sweep(*arguments: str) -> tuple[int, str]:
             process.terminate()
             raise
     return process.returncode, output
+
+
+def wait_for(condition: Callable[[], object], process: subprocess.Popen, seconds: float = 200) -> None:
+    """Until the condition holds; the process must not end before."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.stdout.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def trainings(*arguments: str) -> tuple[Training, ...]:

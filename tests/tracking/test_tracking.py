@@ -142,16 +142,38 @@ def test_what_changed_is_sent_and_nothing_else(sweep):
     uri = _uri(folder)
     _, before = _runs(uri)
     rows = list(results.rows)
-    rows[0] = replace(rows[0], metrics=rows[0].metrics | {"dino": 0.5}, vetoes=("copies",))
+    rows[0] = replace(rows[0], metrics=rows[0].metrics | {"dino": 0.125}, vetoes=("copies",))
     changed = replace(results, rows=tuple(rows))
-    _publish(changed, folder)
+    tracker = _publish(changed, folder)
+    assert tracker.status == ""
     client, after = _runs(uri)
     assert after.keys() == before.keys()
     (key,) = [k for k in after if after[k].data.tags.get("vetoes") == "copies"]
+    assert after[key].data.metrics["dino"] == 0.125 < results.rows[0].metrics["dino"]  # the newer, not the larger
     run = after[key].info.run_id
-    assert client.get_metric_history(run, "dino")[-1].value == 0.5
+    assert client.get_metric_history(run, "dino")[-1].value == 0.125
     assert len(client.get_metric_history(run, "s")) == 1
     assert len(client.list_artifacts(run, "images")) == 4  # two images, each with its small copy
+
+
+def test_the_metric_of_a_checkpoint_that_changed_is_the_newer_one(tmp_path):
+    """s and t are on the scale of all ways of sampling, so one more way changes those of the others."""
+    results = make_results(tmp_path / "sweep", AXES)
+    key = f"{results.name}/training/{results.rows[0].training}"
+    for value in (0.5, 0.25, 0.75):
+        rows = (replace(results.rows[0], metrics=results.rows[0].metrics | {"s": value}), *results.rows[1:])
+        assert _publish(replace(results, rows=rows), tmp_path).status == ""
+        client, runs = _runs(_uri(tmp_path))
+        name = f"s/{results.rows[0].params['scheduler']}"
+        models = client.search_logged_models(
+            [runs[key].info.experiment_id], f"source_run_id = '{runs[key].info.run_id}'"
+        )
+        (model,) = [model for model in models if model.tags["step"] == str(results.rows[0].step)]
+        latest = max((m for m in model.metrics if m.key == name), key=lambda metric: metric.timestamp)
+        assert latest.value == value
+        history = client.get_metric_history(runs[key].info.run_id, name)
+        assert max((m for m in history if m.step == results.rows[0].step), key=lambda m: m.timestamp).value == value
+    assert len(client.get_metric_history(runs[key].info.run_id, "loss")) == len(results.trainings[0].loss)
 
 
 def test_a_lost_journal_doubles_no_run(sweep):
@@ -184,7 +206,7 @@ def test_states_names_and_values_that_mlflow_would_refuse(tmp_path):
     rows[1] = Row(rows[1].params, rows[1].training, PRUNED, reason="low fidelity")
     found = publication.items(replace(results, rows=tuple(rows)))
     first, second = [item for key, item in found.items() if "/cell/" in key][:2]
-    assert [name for name, _, _ in first["metrics"]] == ["a b_", "log10_lr"]
+    assert [name for name, *_ in first["metrics"]] == ["a b_", "log10_lr"]
     assert second["state"] == PRUNED
     assert second["tags"]["reason"] == "low fidelity"
     assert "\\<b\\>" not in json.dumps(found["it's <b>/sweep"]["params"])
@@ -192,17 +214,33 @@ def test_states_names_and_values_that_mlflow_would_refuse(tmp_path):
 
 def test_the_journal_keeps_what_was_not_sent(tmp_path):
     journal = Journal(tmp_path / "j.db", "a")
-    journal.want({"x": {"n": 1}, "y": {"n": 1}})
+    journal.want({"x": _item(1), "y": _item(1)})
     item = journal.item("x")
     journal.found(replace(item, run="run-1"))
     journal.arrived(item)
     assert Journal(tmp_path / "j.db", "a").pending() == ["y"]
     journal.refuse("y", "no such thing")
     assert (journal.pending(), journal.refused()) == ([], ["no such thing"])
-    journal.want({"x": {"n": 2}, "y": {"n": 1}})
+    journal.want({"x": _item(2), "y": _item(1)})
     assert journal.pending() == ["x"]
-    assert (journal.item("x").sent, journal.item("x").run) == ({"n": 1}, "run-1")
+    assert (journal.item("x").sent, journal.item("x").run) == ({"metrics": [["n", 1, 0, 0]]}, "run-1")
     assert Journal(tmp_path / "j.db", "b").pending() == []
+
+
+def _item(value):
+    return {"metrics": [("n", value, 0)]}
+
+
+def test_a_metric_that_changed_is_newer_than_it_was(tmp_path):
+    journal = Journal(tmp_path / "j.db", "a")
+    for metrics, revised in (
+        ([("s", 0.5, 1)], [["s", 0.5, 1, 0]]),
+        ([("s", 0.5, 1), ("s", 0.6, 2)], [["s", 0.5, 1, 0], ["s", 0.6, 2, 1]]),
+        ([("s", 0.4, 1), ("s", 0.6, 2)], [["s", 0.4, 1, 2], ["s", 0.6, 2, 1]]),
+        ([("s", 0.5, 1), ("s", 0.6, 2)], [["s", 0.5, 1, 3], ["s", 0.6, 2, 1]]),
+    ):
+        journal.want({"x": {"metrics": metrics}})
+        assert journal.item("x").wanted["metrics"] == revised
 
 
 def _free_port() -> int:

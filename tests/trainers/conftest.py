@@ -32,14 +32,22 @@ def class_folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def make_spec(pipelines, instance_folder):
+def captioned_folder(tmp_path_factory):
+    folder = tiny.make_images(tmp_path_factory.mktemp("captioned"), count=3)
+    for i, image in enumerate(sorted(folder.glob("*.png"))[1:]):  # the first has the instance prompt
+        image.with_suffix(".txt").write_text(f"a photo of sks dog {'in' if i else 'on'} the beach")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def make_spec(pipelines, instance_folder, captioned_folder):
     """TrainSpec of a tiny training; `prior=True`, trainer options and TrainSpec fields by keyword."""
 
-    def make(kind="epsilon", prior=False, trainer=None, **fields):
+    def make(kind="epsilon", prior=False, trainer=None, captioned=False, **fields):
         sample = SampleSpec("ddim", inference_steps=2)
         return TrainSpec(
             model=tiny.model_spec(pipelines[kind]),
-            subject=tiny.subject_spec(instance_folder),
+            subject=tiny.subject_spec(captioned_folder if captioned else instance_folder),
             trainer=TrainerSpec(**(trainer or {})),
             prior=PriorSpec(num_class_images=5, weight=0.7, sample=sample) if prior else None,
             **{"lr": 1e-3, "batch_size": 2, **fields},

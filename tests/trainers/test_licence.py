@@ -39,6 +39,7 @@ OPTIONS = {
     "8-bit Adam": {"use_8bit_adam": True},
     "prodigy": {"lr": 1.0, "trainer": {"optimizer": "prodigy"}},
     "adafactor": {"trainer": {"optimizer": "adafactor"}},
+    "captions, TF32": {**TEXT, "captioned": True, "prior": True, "trainer": {"tf32": True}},
 }
 OWN = {
     "dreambooth_lora": {"lora_rank": 2, "lora_alpha": 16.0},
@@ -68,6 +69,20 @@ def test_a_checkpoint_is_that_of_a_training_of_its_length(trainer, option, make_
     first, second = run([1, 2], "shared")
     assert_equal(first, *run([1], "alone"))
     assert_equal(second, *run([2], "alone"))  # goes on from its first step
+    assert_equal(second, *run([2], "whole"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trainer", TRAINERS)
+def test_compiled_too(trainer, make_spec, tmp_path):
+    spec = make_spec(trainer={"name": trainer, **OWN.get(trainer, {}), "compile": True})
+
+    def run(steps, folder):
+        return list(train(spec, steps, tmp_path / folder, cache=tmp_path / "cache"))
+
+    first, second = run([1, 2], "shared")
+    assert_equal(first, *run([1], "alone"))
+    assert_equal(second, *run([2], "alone"))
     assert_equal(second, *run([2], "whole"))
 
 

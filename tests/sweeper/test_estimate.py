@@ -1,0 +1,87 @@
+"""What a plan says it will take, against what is written."""
+
+from dataclasses import replace
+
+import pytest
+
+from sweeper import estimate
+from sweeper.estimate import MINIATURE as RATE
+from sweeper.estimate import STATE, checkpoint_bytes, disk, seconds
+from sweeper.plan import Left, compile_plan
+from sweeper.store import Store
+from tests.sweeper.tiny_sweep import trainings
+from trainers.loop import train
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (),
+        ("train_text_encoder=true",),
+        ("trainer.ema_decay=0.9",),
+        ("trainer=dreambooth_lora", "trainer.lora_rank=3", "train_text_encoder=true"),
+        ("trainer=dreambooth_lora",),
+    ],
+)
+def test_a_checkpoint_is_as_large_as_estimated(models, words, tmp_path):
+    (training,) = trainings(*models, *words)
+    assert checkpoint_bytes(training.spec) == written(training.spec, tmp_path)
+
+
+def test_the_embedding_of_a_learned_word_is_no_larger_than_estimated(models, tmp_path):
+    (training,) = trainings(*models, "trainer=textual_inversion", "trainer.vectors=2")
+    assert 0 < written(training.spec, tmp_path) <= checkpoint_bytes(training.spec) == 4 * 2 * estimate.WIDEST
+
+
+def written(spec, folder):
+    """Bytes of the weights in a checkpoint, without the files' headers."""
+    (checkpoint,) = train(spec, [1], folder)
+    files = list(checkpoint.folder.rglob("*.safetensors"))
+    return sum(path.stat().st_size - 8 - int.from_bytes(path.read_bytes()[:8], "little") for path in files)
+
+
+@pytest.fixture
+def left(make_cell):
+    """Two trainings with three checkpoints each, the second of twice the steps."""
+    cells = [make_cell(lr=lr, step=n * step) for n, lr in ((1, 1e-6), (2, 2e-6)) for step in (100, 200, 300)]
+    return [Left(training, training.points, 0) for training in compile_plan(cells).trainings]
+
+
+@pytest.fixture(autouse=True)
+def _size(monkeypatch):
+    """Of a checkpoint of what has no weights."""
+    original = estimate.checkpoint_bytes
+    monkeypatch.setattr(
+        estimate, "checkpoint_bytes", lambda spec: 10**9 if spec.model.revision == "model" else original(spec)
+    )
+
+
+def gigabytes(*arguments):
+    return disk(*arguments) // 10**9
+
+
+def test_disk(left):
+    assert gigabytes(left, "all", 1) == 2 * (3 + STATE) + STATE  # a state, while it replaces the one before
+    assert gigabytes(left, "all", 8) == 2 * (3 + STATE) + 2 * STATE  # two trainings have no more than two at work
+    many = left * 10
+    assert gigabytes(many, "best", 1) == 2 * STATE + 2 + 1 + estimate.SPARE
+    assert gigabytes(many, "5", 2) == 2 * (2 * STATE + 2) + 5 + estimate.SPARE
+    assert gigabytes([replace(each, missing=()) for each in left], "all", 1) == 0
+
+
+def test_time(left, make_cell, tmp_path, monkeypatch):
+    monkeypatch.setitem(estimate.MINIATURE, "start", 0.0)
+    model = replace(left[0].training.spec.model, name="miniature")
+    left = [replace(e, training=replace(e.training, spec=replace(e.training.spec, model=model))) for e in left]
+    images = left[0].training.points[0].images * 50
+    first, second = (3 * images * RATE["image"] + steps * 4 * RATE["step"] for steps in (300, 600))
+    store = Store(tmp_path)
+    assert seconds(left, store, 1) == pytest.approx(first + second)
+    assert seconds(left, store, 2) == pytest.approx(second)  # the longest
+    assert seconds(left * 4, store, 2) == pytest.approx(2 * (first + second))
+
+
+@pytest.mark.parametrize(("visible", "per_trial", "at_once"), [("0,1,2,3", 1, 4), ("0,1,2,3", 2, 2), ("3", 4, 1)])
+def test_workers_of_the_visible_devices(monkeypatch, visible, per_trial, at_once):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert estimate.workers(per_trial) == at_once
