@@ -73,6 +73,8 @@ def find(
     if all(card is None for card in scorecards):
         return SweetSpot(False, "refused", "No checkpoint has been evaluated.")
     table = read_table(scorecards, baselines)
+    if reason := refusal(table.scale):
+        return SweetSpot(False, "refused", reason, suggestion=words.REFUSED)
     points = Points.of(candidates)
     whole = table.fidelity(points)
     found = faults({name: points.take(v) for name, v in table.vetoed.items()}, [table.own[i] for i in points.first])
@@ -83,8 +85,6 @@ def find(
         "vetoes": points.spread([tuple(v.values()) for v in held], ()),
         "conditional_on": words.conditional_on(table.prompts, table.images, len(points.seeds), table.photographs),
     }
-    if reason := refusal(table.scale):
-        return SweetSpot(False, "refused", reason, suggestion=words.REFUSED, **shown)
     allowed = np.array([not v for v in held]) & np.isfinite(whole.score)
     pareto = pareto_set(whole, allowed)
     shown |= {"pareto": points.members(pareto), "knee": points.one_of(knee(whole, pareto), shown["score"])}

@@ -45,6 +45,8 @@ def judged(training: Training, store: Store, evaluation: EvalSpec) -> tuple[list
 
 def rungs(points: list[Point], spot: SweetSpot) -> list[Rung]:
     """The best way of sampling each checkpoint, in order of step; what could not be measured is worth nothing."""
+    if not spot.score:  # no scale to measure on
+        return [Rung(step, 0.0, 0.0, 0.0) for step in dict.fromkeys(point.step for point in points)]
     best: dict[int, Rung] = {}
     for point, s, t, score, vetoes in zip(points, spot.s, spot.t, spot.score, spot.vetoes, strict=True):
         s, t, score = (value if math.isfinite(value) else 0.0 for value in (s, t, score))
