@@ -71,7 +71,9 @@ class Learner(nn.Module, ABC):
         if self.spec.trainer.channels_last:
             self.unet.to(memory_format=torch.channels_last)
         if self.spec.trainer.compile:
-            self.unet.compile()
+            # torch 2.13's layout optimization gave gradients of small adapters that were wrong, see docs/log.md;
+            # channels_last does the same where it is wanted.
+            self.unet.compile(options={"layout_optimization": False})
 
 
 def checkpoint_activations(module: nn.Module) -> None:

@@ -222,10 +222,11 @@ def test_bf16_keeps_fp32_weights_and_is_near_fp32(trainer, make_spec, tmp_path):
     "option",
     ["channels_last", "tf32", pytest.param("compile", marks=pytest.mark.slow)],
 )
-def test_options_of_speed_change_rounding_only(option, make_spec, tmp_path):
+@pytest.mark.parametrize("trainer", ["dreambooth", "dreambooth_lora", "textual_inversion"])
+def test_options_of_speed_change_rounding_only(trainer, option, make_spec, tmp_path):
     losses = []
     for on in (True, False):
-        spec, shown = make_spec(trainer={option: on}), []
+        spec, shown = make_spec(trainer={"name": trainer, option: on}), []
         (checkpoint,) = train(spec, [3], tmp_path / str(on), progress=lambda step, loss, to=shown: to.append(loss))
         losses.append(shown)
         assert checkpoint.components().unet.conv_in.weight.is_contiguous()
