@@ -130,6 +130,8 @@ def measure(kind: str, spec: TrainSpec, steps: int) -> tuple[float, float, float
     gpu = torch.cuda.is_available()
     warm = torch.nn.Conv2d(4, 4, 3)  # the libraries' own memory is no part of the training's
     warm(torch.ones(1, 4, 8, 8)).sum().backward()
+    if spec.trainer.compile:
+        torch.compile(warm)(torch.ones(1, 4, 8, 8)).sum().backward()
     before = torch.cuda.memory_allocated() if gpu else resident()
     wall, processor = [], []
 

@@ -14,7 +14,7 @@ from accelerate.utils import broadcast_object_list
 from evaluation.evaluate import Baselines, evaluate, prepare
 from evaluation.spec import EvalSpec
 from sweeper.estimate import images_per_step
-from sweeper.jobs import Reporter
+from sweeper.jobs import Export, Reporter
 from sweeper.plan import Point, Training
 from sweeper.rungs import scored_steps
 from sweeper.store import Store, claim
@@ -152,20 +152,20 @@ class Execution:
             self.process.wait_for_everyone()
             yield
 
-    def export(self, step: int, scheduler: str, use_ema: bool, to: Path) -> None:
-        """Writes the checkpoint at `step` as a whole diffusers folder, with the scheduler and the weights that it was
-        judged with."""
+    def export(self, asked: Export) -> None:
+        """Writes a checkpoint as a whole diffusers folder; one that was deleted is trained again before."""
         self._load()
-        family = family_of(self.spec.model)
-        if not is_complete(self.store.checkpoint(self.spec, step)):  # pruned; the same seed gives the same weights
+        family, step = family_of(self.spec.model), asked.step
+        if not is_complete(self.store.checkpoint(self.spec, step)):  # the same seed gives the same weights
             with self._claimed(self.store.training(self.spec)):
                 list(self._checkpoints([step], self._class_images()))
         if not self.process.is_main_process:
             return
-        with complete_folder(to, {"training": self.spec.signature, "step": step, "scheduler": scheduler}) as aside:
+        manifest = {"training": self.spec.signature, "step": step, "scheduler": asked.scheduler}
+        with complete_folder(asked.to, manifest) as aside:
             self.report("exporting")
             checkpoint = Checkpoint(self.store.training(self.spec), step, self.spec.model, self.untuned)
-            family.save_pipeline(self._components(checkpoint, use_ema), aside, scheduler)
+            family.save_pipeline(self._components(checkpoint, asked.use_ema), aside, asked.scheduler)
 
     def _components(self, checkpoint: Checkpoint, use_ema: bool) -> Any:
         """A checkpoint's weights, or their moving average where the training keeps one."""

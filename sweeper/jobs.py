@@ -45,6 +45,16 @@ class Outcome:
 
 
 @dataclass(frozen=True)
+class Export:
+    """A checkpoint to be written as a diffusers folder, with the scheduler and the weights that it was judged with."""
+
+    step: int
+    scheduler: str
+    use_ema: bool  # the moving average, where the training keeps one
+    to: Path
+
+
+@dataclass(frozen=True)
 class Job:
     path: Path
 
@@ -73,10 +83,9 @@ class Job:
         return decode(Training, read_json(self.path)["training"])
 
     @property
-    def export(self) -> tuple[int, str, bool, Path] | None:
-        """The arguments of `Execution.export`."""
+    def export(self) -> Export | None:
         asked = read_json(self.path)["export"]
-        return (*asked[:3], Path(asked[3])) if asked else None
+        return Export(**{**asked, "to": Path(asked["to"])}) if asked else None
 
     @property
     def early_stop(self) -> str | None:
@@ -170,15 +179,16 @@ def new_folder(sweep: Path) -> Path:
 def add(
     folder: Path,
     training: Training,
-    export: tuple[int, str, bool, Path] | None = None,
+    export: Export | None = None,
     early_stop: str | None = None,
     guided: bool = False,
 ) -> Job:
-    """Asks for a training, or, with `export`, for its checkpoint at a step as a diffusers folder."""
+    """Asks for a training, or for the export of one of its checkpoints."""
     number = len(list(folder.glob("[0-9]*.log")))
     path = folder / f"{number:05d}-{training.spec.signature}.json"
     Job(path).log.touch()
-    asked = {"training": asdict(training), "export": export, "early_stop": early_stop, "guided": guided}
+    exported = export and asdict(export)
+    asked = {"training": asdict(training), "export": exported, "early_stop": early_stop, "guided": guided}
     write_json(path, asked)
     return Job(path)
 

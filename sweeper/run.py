@@ -13,7 +13,7 @@ from rich.console import Console
 from sweeper import estimate, jobs, report
 from sweeper.collect import SAMPLING, collect
 from sweeper.display import Watch
-from sweeper.jobs import Job
+from sweeper.jobs import Export, Job
 from sweeper.launch import LocalEngine, leases
 from sweeper.overrides import Grid, label
 from sweeper.plan import Cost, Plan, Training
@@ -132,7 +132,7 @@ class Sweep:
         to = self.folder / "export" / f"{row.training}-{row.step:06d}-{scheduler}{'' if use_ema else '-no-ema'}"
         if not is_complete(to):
             training = next(t for t in self.plan.trainings if t.spec.signature == row.training)
-            job = jobs.add(self.work, training, export=(row.step, scheduler, use_ema, to))
+            job = jobs.add(self.work, training, export=Export(row.step, scheduler, use_ema, to))
             engine.add(job)
             with Watch(self.console, {job.path: "sweet spot"}) as watch:
                 engine.wait(watch)

@@ -38,7 +38,7 @@ def run_job(job: Job, store: Store, process) -> None:
     logging.getLogger().addHandler(log)
     try:
         execution = Execution(job.training, store, report, process, stopper(job, store, report), lambda: job.losers)
-        execution.export(*job.export) if job.export else execution.run()
+        execution.export(job.export) if job.export else execution.run()
         outcome = Outcome(COMPLETE, rates=execution.rates())
     except Stopped as stopped:
         outcome = Outcome(PRUNED, str(stopped), rates=execution.rates())

@@ -160,7 +160,7 @@ def test_a_scale_without_length_is_refused(scale, words):
     spot = find(candidates, cards, [baselines(**scale)] * len(cards))
     assert (spot.verdict, spot.found) == ("refused", False)
     assert words in spot.reason
-    assert not spot.score and not spot.s and not spot.t  # numbers on such a scale would mean nothing
+    assert (spot.score, spot.s, spot.t) == ((), (), ())  # numbers on such a scale would mean nothing
 
 
 VETO_VALUES = {

@@ -79,7 +79,7 @@ class Cluster:
     def _go_on(self, job):
         """The next checkpoint of a job, as a worker does it."""
         if job.export:
-            write_json(job.export[-1] / MANIFEST, {})
+            write_json(job.export.to / MANIFEST, {})
             return job.finish(Outcome(COMPLETE))
         training = job.training
         scored = scored_steps(training, self.store)

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from sweeper import execute, jobs
 from sweeper.execute import Execution, Stopped
-from sweeper.jobs import Reporter
+from sweeper.jobs import Export, Reporter
 from sweeper.store import Store, claim, is_claimed
 from tests.sweeper.tiny_sweep import trainings
 from trainers.loop import train
@@ -88,7 +88,7 @@ def test_evaluation_changes_no_weight(models, tmp_path, trainer):
 
 
 def test_a_checkpoint_is_exported_as_a_pipeline(undisturbed, tmp_path):
-    undisturbed.export(4, "ddim", True, tmp_path / "export")
+    undisturbed.export(Export(4, "ddim", True, tmp_path / "export"))
     pipeline = DiffusionPipeline.from_pretrained(tmp_path / "export")
     pipeline.set_progress_bar_config(disable=True)
     assert type(pipeline.scheduler).__name__ == "DDIMScheduler"
@@ -97,7 +97,7 @@ def test_a_checkpoint_is_exported_as_a_pipeline(undisturbed, tmp_path):
 
 
 def test_a_pruned_checkpoint_is_trained_again_for_its_export(undisturbed, execution, tmp_path):
-    execution.export(4, "pndm", True, tmp_path / "again")
+    execution.export(Export(4, "pndm", True, tmp_path / "again"))
     original = undisturbed.store.checkpoint(undisturbed.spec, 4) / "unet"
     (file,) = original.glob("*.safetensors")
     again = execution.store.checkpoint(execution.spec, 4) / "unet" / file.name

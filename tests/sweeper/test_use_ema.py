@@ -6,7 +6,7 @@ from safetensors.torch import load_file
 
 from sweeper import jobs
 from sweeper.execute import Execution
-from sweeper.jobs import Reporter
+from sweeper.jobs import Export, Reporter
 from sweeper.store import Store
 from tests.sweeper.tiny_sweep import trainings
 
@@ -25,7 +25,7 @@ def test_both_are_judged_on_one_training(models, tmp_path):
 
     exported = {}
     for use_ema in (True, False):
-        execution.export(training.last_step, "pndm", use_ema, tmp_path / str(use_ema))
+        execution.export(Export(training.last_step, "pndm", use_ema, tmp_path / str(use_ema)))
         exported[use_ema] = load_file(tmp_path / str(use_ema) / "unet" / "diffusion_pytorch_model.safetensors")
     checkpoint = store.checkpoint(training.spec, training.last_step)
     assert same(exported[True], load_file(checkpoint / "ema" / "unet" / "diffusion_pytorch_model.safetensors"))
