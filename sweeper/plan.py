@@ -48,8 +48,9 @@ class Training:
     def points(self) -> tuple[Point, ...]:
         """All that is evaluated, by step: the asked cells, and every `eval_every` steps on the way."""
         points = {Point.of(run): None for run in self.runs}
-        for way, every in dict.fromkeys((Point.of(run, 0), run.eval_every) for run in self.runs if run.eval_every):
-            points |= dict.fromkeys(replace(way, step=step) for step in range(every, self.last_step, every))
+        ways = {(Point.of(run, 0), run.eval_every): run for run in self.runs if run.eval_every}
+        for (_, every), run in ways.items():
+            points |= dict.fromkeys(Point.of(run, step) for step in range(every, self.last_step, every))
         return tuple(sorted(points, key=lambda point: point.step))
 
     @cached_property

@@ -73,15 +73,15 @@ class Store:
 
     def left(self, training: Training) -> Left:
         """What of the training is not there yet."""
-        trained = self.trained_steps(training.spec) if self.training(training.spec).exists() else 0
-        return Left(training, self.missing(training), min(trained, training.last_step))
+        if not self.training(training.spec).exists():
+            return Left(training, training.points, 0)
+        trained = min(self.trained_steps(training.spec), training.last_step)
+        return Left(training, self.missing(training), trained)
 
     def missing(self, training: Training) -> tuple[Point, ...]:
         """What of the training is still to be scored."""
-        spec = training.spec
-        if not self.training(spec).exists():
-            return training.points
-        return tuple(p for p in training.points if not (self.evaluation(spec, p) / "scores.json").exists())
+        scores = (self.evaluation(training.spec, point) / "scores.json" for point in training.points)
+        return tuple(point for point, path in zip(training.points, scores, strict=True) if not path.exists())
 
     def clear(self, spec: TrainSpec) -> None:
         """Deletes what killed processes left half written in a training's folder, which must be claimed."""
