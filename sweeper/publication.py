@@ -8,7 +8,7 @@ import hashlib
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,8 @@ def _sweep(results: Results) -> dict[str, Any]:
     best = None if results.best is None else results.rows[results.best]
     files = sorted(path for pattern in FILES for path in results.folder.glob(pattern))
     tags = {"kind": "sweep", "mlflow.note.content": _note(results), "command": results.command}
+    # Tags, as MLflow's parameters cannot change: a search tries new values as it goes.
+    tags |= {f"axis {_safe(name)}": _listed(values) for name, values in results.axes.items()}
     if best:
         tags["sweet_spot"] = differs(best, varying(results))
     numbers = {f"plan/{name}": value for name, value in results.plan.items()}
@@ -53,13 +55,18 @@ def _sweep(results: Results) -> dict[str, Any]:
     return {
         "name": f"sweep {results.name}",
         "state": COMPLETE,
-        "params": {name: ", ".join(map(show, values)) for name, values in results.axes.items()},
+        "params": {},
         "tags": tags,
         "metrics": _metrics(numbers | (best.metrics if best else {}), best.step if best else 0),
         "images": [],
         "view": view_state(results),
         "files": [(str(path), hashlib.sha256(path.read_bytes()).hexdigest()) for path in files],
     }
+
+
+def _listed(values: Sequence[Any]) -> str:
+    shown = [show(value) for value in values]
+    return ", ".join(shown) if len(shown) <= 20 else f"{shown[0]} to {shown[-1]}, {len(shown)} values"
 
 
 def _note(results: Results) -> str:

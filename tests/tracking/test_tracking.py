@@ -65,6 +65,7 @@ def test_the_sweep_is_a_run_with_its_files_and_its_answer(sweep):
     files = {file.path for file in client.list_artifacts(run.info.run_id)}
     assert files == {"report.html", "results.csv", "results.json", "contact_sheet.png"}
     assert run.data.metrics["plan/cells"] == 8
+    assert run.data.tags["axis lr"] == "1e-6, 5e-6"
 
 
 def test_the_link_opens_a_view_of_the_cells(sweep):
@@ -154,6 +155,17 @@ def test_what_changed_is_sent_and_nothing_else(sweep):
     assert client.get_metric_history(run, "dino")[-1].value == 0.125
     assert len(client.get_metric_history(run, "s")) == 1
     assert len(client.list_artifacts(run, "images")) == 4  # two images, each with its small copy
+
+
+def test_a_search_that_has_tried_another_value_shows_it(tmp_path):
+    results = make_results(tmp_path / "sweep", AXES)
+    for lrs, shown in (((1e-6, 5e-6), "1e-6, 5e-6"), ((1e-6, 2e-6, 5e-6), "1e-6, 2e-6, 5e-6")):
+        assert _publish(replace(results, axes=AXES | {"lr": lrs}), tmp_path).status == ""
+        _, runs = _runs(_uri(tmp_path), "tags.kind = 'sweep'")
+        (run,) = runs.values()
+        assert run.data.tags["axis lr"] == shown
+    many = publication.items(replace(results, axes={"seed": tuple(range(10_000))}))[f"{results.name}/sweep"]
+    assert many["tags"]["axis seed"] == "0 to 9999, 10000 values"
 
 
 def test_the_metric_of_a_checkpoint_that_changed_is_the_newer_one(tmp_path):
