@@ -57,8 +57,8 @@ def checkpoint_bytes(spec: TrainSpec) -> int:
     return 4 * count * (2 if trainer.ema_decay else 1)
 
 
-def workers(per_trial: int) -> int:
-    """Trials at once on this machine, as far as it can be told without torch, which takes a second to ask."""
+def trials_at_once(per_trial: int) -> int:
+    """On this machine, as far as it can be told without torch, which takes a second to ask."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     count = len(visible.split(",")) if visible else len(list(Path("/dev").glob("nvidia[0-9]*")))
     return max(1, count // per_trial)
@@ -66,7 +66,7 @@ def workers(per_trial: int) -> int:
 
 def forecast(left: Sequence[Left], store: Store, keep: str, per_trial: int) -> tuple[float | None, int]:
     """`seconds` and `disk` of the work on this machine."""
-    at_once = workers(per_trial)
+    at_once = trials_at_once(per_trial)
     return seconds(left, store, at_once), disk(left, keep, at_once)
 
 

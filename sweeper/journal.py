@@ -34,6 +34,7 @@ def _revised(item: dict[str, Any], before: str | None) -> dict[str, Any]:
 
     Of two values at the same time MLflow shows the larger one, and of a checkpoint's it refuses the second.
     """
+    # Journals of earlier versions have no revisions.
     old = [(*metric, 0)[:4] for metric in json.loads(before)["metrics"]] if before else []
     known = {(name, step): (value, revision) for name, value, step, revision in old}
     newest = 1 + max((metric[3] for metric in old), default=-1)

@@ -101,7 +101,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the sweep, which asks us to stop
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
-    gc.disable()  # four thousand modules are kept for good: looking for garbage among them takes a quarter of the time
+    gc.disable()  # four thousand modules are kept for good: looking for garbage among them takes a fifth of the time
     from accelerate import PartialState
     from accelerate.utils import parse_flag_from_env
 

@@ -82,6 +82,6 @@ def test_time(left, make_cell, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("visible", "per_trial", "at_once"), [("0,1,2,3", 1, 4), ("0,1,2,3", 2, 2), ("3", 4, 1)])
-def test_workers_of_the_visible_devices(monkeypatch, visible, per_trial, at_once):
+def test_trials_at_once_on_the_visible_devices(monkeypatch, visible, per_trial, at_once):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert estimate.workers(per_trial) == at_once
+    assert estimate.trials_at_once(per_trial) == at_once
