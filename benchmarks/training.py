@@ -10,18 +10,22 @@ and of wall time on a GPU.
 """
 
 import argparse
+import contextlib
 import math
 import multiprocessing
+import os
 import resource
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from sweeper.launch import ALLOCATOR
 from trainers.images import instance_images, load_image, resize
 from trainers.spec import ModelSpec, PriorSpec, SubjectSpec, TrainerSpec, TrainSpec
 
@@ -148,6 +152,18 @@ def measure(kind: str, spec: TrainSpec, steps: int) -> tuple[float, float, float
     return statistics.median(wall), statistics.median(wall if gpu else spent), (peak - before) / MB
 
 
+@contextlib.contextmanager
+def environment(variables: dict[str, str]) -> Iterator[None]:
+    """For the processes started meanwhile; what is set already stays."""
+    added = {name: value for name, value in variables.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            del os.environ[name]
+
+
 def resident() -> int:
     import psutil
 
@@ -155,7 +171,9 @@ def resident() -> int:
 
 
 def in_a_process(kind: str, spec: TrainSpec, steps: int) -> tuple[float, float, float]:
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+    """`measure` in a process of its own; ours with the environment of the sweep's workers."""
+    spawn = multiprocessing.get_context("spawn")
+    with environment(ALLOCATOR if kind == "ours" else {}), ProcessPoolExecutor(1, mp_context=spawn) as pool:
         return pool.submit(measure, kind, spec, steps).result()
 
 
