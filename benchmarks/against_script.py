@@ -1,21 +1,23 @@
-"""Losses, weights and speed of diffusers' own `train_dreambooth.py` beside ours: same images, noise and timesteps.
+"""Losses, weights and speed of diffusers' own scripts beside ours: same images, prompts, noise and timesteps.
 
     python -m benchmarks.against_script --script PATH              8 images of 64 px
     python -m benchmarks.against_script --script PATH --images DIR photographs, cropped at their centres
 
-The script runs as it is, on one thread of the CPU; only what it draws at random (order of the images, latents, noise,
-timesteps) is what our training draws instead. It needs torchvision, which this project does not.
+PATH is `train_dreambooth.py`, `train_dreambooth_lora.py` or `textual_inversion.py`, told apart by name. The script runs
+as it is, on one thread of the CPU; only what it draws at random (order of the images, templates, latents, noise,
+timesteps, first adapters) is what our training draws instead. It needs torchvision, which this project does not.
 """
 
 import argparse
 import importlib.util
 import multiprocessing
 import statistics
+import sys
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -30,40 +32,61 @@ from trainers.data import class_prompt, generator, instance_prompt, order
 from trainers.families import family_of
 from trainers.images import instance_images
 from trainers.spec import ModelSpec, PriorSpec, TrainSpec
+from trainers.textual_inversion import TEMPLATES, placeholder
 
 LR = 3e-4  # what 2e-6 is on the miniature
 CLASS_IMAGES = 7  # coprime to the number of instance images, so that one index of the script's chooses any pair
 PRIOR = PriorSpec(num_class_images=CLASS_IMAGES)
+TEXT = ({"train_text_encoder": True}, "--train_text_encoder")
+ACCUMULATION = ({"gradient_accumulation_steps": 2}, "--gradient_accumulation_steps=2")
+CHECKPOINTING = ({"gradient_checkpointing": True}, "--gradient_checkpointing")
+WARM_UP = (
+    {"trainer": {"lr_schedule": "constant_with_warmup", "lr_warmup_steps": 5}},
+    "--lr_scheduler=constant_with_warmup --lr_warmup_steps=5",
+)
 # name -> batch size, our options, the script's flags
-CASES: dict[str, tuple[int, dict[str, Any], str]] = {
+SHARED: dict[str, tuple[int, dict[str, Any], str]] = {
     "batch 1": (1, {}, ""),
     "batch 2": (2, {}, ""),
     "batch 4": (4, {}, ""),
+    "accumulation": (2, *ACCUMULATION),
+    "checkpointing": (2, *CHECKPOINTING),
+    "warm-up": (2, *WARM_UP),
+}
+DREAMBOOTH = {
+    **SHARED,
     "prior": (2, {"prior": PRIOR}, ""),
-    "text encoder": (2, {"train_text_encoder": True}, "--train_text_encoder"),
-    "text encoder, prior": (1, {"train_text_encoder": True, "prior": PRIOR}, "--train_text_encoder"),
-    "accumulation": (2, {"gradient_accumulation_steps": 2}, "--gradient_accumulation_steps=2"),
-    "checkpointing": (2, {"gradient_checkpointing": True}, "--gradient_checkpointing"),
-    "warm-up": (
-        2,
-        {"trainer": {"lr_schedule": "constant_with_warmup", "lr_warmup_steps": 5}},
-        "--lr_scheduler=constant_with_warmup --lr_warmup_steps=5",
-    ),
-    "offset noise": (2, {"trainer": {"offset_noise": 0.1}}, "--offset_noise"),
-    "min-SNR": (2, {"trainer": {"min_snr_gamma": 5.0}}, "--snr_gamma=5.0"),
+    "text encoder": (2, *TEXT),
+    "text encoder, prior": (1, {**TEXT[0], "prior": PRIOR}, TEXT[1]),
     "8-bit Adam": (2, {"use_8bit_adam": True}, "--use_8bit_adam"),
     "several at once": (
         2,
-        {
-            "prior": PRIOR,
-            "train_text_encoder": True,
-            "gradient_checkpointing": True,
-            "gradient_accumulation_steps": 2,
-            "trainer": {"lr_schedule": "constant_with_warmup", "lr_warmup_steps": 3, "offset_noise": 0.1},
-        },
-        "--train_text_encoder --gradient_checkpointing --gradient_accumulation_steps=2 --offset_noise "
-        "--lr_scheduler=constant_with_warmup --lr_warmup_steps=3",
+        {"prior": PRIOR, **TEXT[0], **CHECKPOINTING[0], **ACCUMULATION[0], **WARM_UP[0]},
+        " ".join(flags for _, flags in (TEXT, CHECKPOINTING, ACCUMULATION, WARM_UP)),
     ),
+}
+CASES = {
+    "dreambooth": {
+        **DREAMBOOTH,
+        "offset noise": (2, {"trainer": {"offset_noise": 0.1}}, "--offset_noise"),
+        "min-SNR": (2, {"trainer": {"min_snr_gamma": 5.0}}, "--snr_gamma=5.0"),
+    },
+    "dreambooth_lora": {**DREAMBOOTH, "rank 8": (2, {"trainer": {"lora_rank": 8}}, "--rank=8")},
+    "textual_inversion": {
+        **SHARED,
+        "three vectors": (2, {"trainer": {"vectors": 3}}, "--num_vectors=3"),
+        "a style": (2, {"trainer": {"templates": "style"}}, "--learnable_property=style"),
+    },
+}
+SCRIPTS = {  # -> trainer
+    "train_dreambooth": "dreambooth",
+    "train_dreambooth_lora": "dreambooth_lora",
+    "textual_inversion": "textual_inversion",
+}
+FILES = {  # what is learned, in the script's folder and in a checkpoint's
+    "dreambooth": ("unet/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors"),
+    "dreambooth_lora": ("pytorch_lora_weights.safetensors",),
+    "textual_inversion": ("learned_embeds.safetensors",),
 }
 
 
@@ -72,6 +95,7 @@ class Result:
     losses: list[float]  # of each accumulation step; ours are of each optimizer step
     seconds: float  # of processor time, the median accumulation step
     weights: dict[str, Tensor]
+    first: dict[str, Tensor] = field(default_factory=dict)  # before the first step
 
 
 class Draws:
@@ -88,16 +112,17 @@ class Draws:
     def posterior(self, *_: Any, **__: Any) -> Tensor:
         """The first that the script draws in an accumulation step."""
         self.position += 1
-        parts = [self._half(half) for half in ["instance", *["class"] * bool(self.spec.prior)]]
-        self.timesteps, self.noise, posterior, self.shift = (torch.cat(p) for p in zip(*parts, strict=True))
+        parts = [self.of(half, self.position) for half in ["instance", *["class"] * bool(self.spec.prior)]]
+        self.timesteps, self.noise, posterior, self.shift, _ = (torch.cat(p) for p in zip(*parts, strict=True))
         return posterior
 
-    def _half(self, half: str) -> tuple[Tensor, ...]:
-        size, draws = self.spec.batch_size, generator(self.spec.seed, half, self.position)
+    def of(self, half: str, position: int) -> tuple[Tensor, ...]:
+        """Timesteps, noise, latents, offsets of the noise; crop, flip and prompt."""
+        size, draws = self.spec.batch_size, generator(self.spec.seed, half, position)
         timesteps = torch.randint(0, 1000, (size,), generator=draws)
         noise, posterior = (torch.randn(size, *self.shape, generator=draws) for _ in range(2))
-        torch.rand(size, 4, generator=draws)  # crop, flip and prompt
-        return timesteps, noise, posterior, torch.randn(size, self.shape[0], 1, 1, generator=draws)
+        uniform = torch.rand(size, 4, generator=draws)
+        return timesteps, noise, posterior, torch.randn(size, self.shape[0], 1, 1, generator=draws), uniform
 
     def randn_like(self, _: Tensor) -> Tensor:
         return self.noise
@@ -114,9 +139,16 @@ class Ordered(torch.utils.data.Dataset):
 
     def __init__(self, dataset: Any, spec: TrainSpec, count: int):
         self.dataset = dataset
-        dataset.instance_images_path = instance_images(dataset.instance_data_root)
-        self.instances = order(spec.seed, "instance", dataset.num_instance_images, 0, count)
+        images = instance_images(spec.subject.images)
+        self.instances = order(spec.seed, "instance", len(images), 0, count)
         self.classes: list[int] = []
+        self.templates: list[str] = []
+        if spec.trainer.name == "textual_inversion":
+            dataset.image_paths = images
+            dataset.flip_transform = lambda image: image
+            self.templates = _templates(spec, count)
+        else:
+            dataset.instance_images_path = images
         if spec.prior:
             dataset.class_images_path = instance_images(dataset.class_data_root)
             self.classes = order(spec.seed, "class", dataset.num_class_images, 0, count)
@@ -125,6 +157,8 @@ class Ordered(torch.utils.data.Dataset):
         return len(self.instances)
 
     def __getitem__(self, k: int) -> Any:
+        if self.templates:
+            self.dataset.templates = [self.templates[k]]
         if not self.classes:
             return self.dataset[self.instances[k]]
         ours, theirs = self.dataset.num_instance_images, self.dataset.num_class_images
@@ -132,16 +166,26 @@ class Ordered(torch.utils.data.Dataset):
         return self.dataset[next(j for j in pairs if j % theirs == self.classes[k])]
 
 
+def _templates(spec: TrainSpec, count: int) -> list[str]:
+    """The template that our training chooses for each of the first `count` samples."""
+    draws = Draws(spec)
+    steps = range(0, count, spec.batch_size)
+    uniform = [u for position, _ in enumerate(steps) for u in draws.of("instance", position)[-1][:, 3].tolist()]
+    templates = TEMPLATES[spec.trainer.templates]
+    return [templates[int(u * len(templates))] for u in uniform]
+
+
 def theirs(script: Path, spec: TrainSpec, class_images: str, steps: int, flags: str) -> Result:
     from accelerate import Accelerator
     from diffusers.models.autoencoders import vae
+    from peft import LoraConfig
 
     torch.set_num_threads(1)
     module = _module(script)
     losses, ticks = [], []
 
     class Loader(torch.utils.data.DataLoader):
-        def __init__(self, dataset: Any, batch_size: int, collate_fn: Any, **_: Any):
+        def __init__(self, dataset: Any, batch_size: int, collate_fn: Any = None, **_: Any):
             count = steps * spec.gradient_accumulation_steps * spec.batch_size
             super().__init__(Ordered(dataset, spec, count), batch_size=batch_size, collate_fn=collate_fn)
 
@@ -149,23 +193,33 @@ def theirs(script: Path, spec: TrainSpec, class_images: str, steps: int, flags: 
         losses.append(values["loss"])
         ticks.append(time.process_time())
 
+    def adapters(**settings: Any) -> LoraConfig:
+        torch.manual_seed(spec.seed)  # ours are drawn so, each network's
+        return LoraConfig(**settings)
+
     with tempfile.TemporaryDirectory() as folder, ExitStack() as patches:
-        arguments = module.parse_args(_command(spec, class_images, steps, folder, flags))
-        arguments.report_to = None
+        command = _command(spec, class_images, steps, folder, flags)
         draws = Draws(spec)
         for target, name, value in (
             (torch.utils.data, "DataLoader", Loader),
             (vae, "randn_tensor", draws.posterior),
             (Accelerator, "log", log),
+            (Accelerator, "init_trackers", lambda *_, **__: None),
             (module, "torch", draws),
+            (sys, "argv", [str(script), *command]),
         ):
             patches.enter_context(patch.object(target, name, value))
-        module.main(arguments)
+        if spec.trainer.name == "dreambooth_lora":
+            patches.enter_context(patch.object(module, "LoraConfig", adapters))
+        if spec.trainer.name == "textual_inversion":
+            module.main()
+        else:
+            module.main(module.parse_args())
         return Result(losses, _median(ticks), _weights(Path(folder), spec))
 
 
 def _module(script: Path) -> ModuleType:
-    found = importlib.util.spec_from_file_location("train_dreambooth", script)
+    found = importlib.util.spec_from_file_location(script.stem, script)
     module = importlib.util.module_from_spec(found)
     found.loader.exec_module(module)
     return module
@@ -175,8 +229,6 @@ def _command(spec: TrainSpec, class_images: str, steps: int, folder: str, flags:
     """The script's command line for what `spec` says."""
     values = {
         "pretrained_model_name_or_path": spec.model.repo,
-        "instance_data_dir": spec.subject.images,
-        "instance_prompt": instance_prompt(spec.subject),
         "resolution": spec.model.resolution,
         "train_batch_size": spec.batch_size,
         "learning_rate": spec.effective_lr,
@@ -184,6 +236,11 @@ def _command(spec: TrainSpec, class_images: str, steps: int, folder: str, flags:
         "seed": spec.seed,
         "output_dir": folder,
     }
+    if spec.trainer.name == "textual_inversion":
+        values |= {"train_data_dir": spec.subject.images, "placeholder_token": placeholder(spec.subject)}
+        values |= {"initializer_token": spec.subject.class_noun}
+    else:
+        values |= {"instance_data_dir": spec.subject.images, "instance_prompt": instance_prompt(spec.subject)}
     if spec.prior:
         flags += f" --with_prior_preservation --num_class_images={CLASS_IMAGES}"
         values |= {"class_data_dir": class_images, "class_prompt": class_prompt(spec.subject)}
@@ -201,8 +258,9 @@ def ours(spec: TrainSpec, class_images: str, steps: int) -> Result:
         ticks.append(time.process_time())
 
     with tempfile.TemporaryDirectory() as folder:
-        (checkpoint,) = train(spec, [steps], Path(folder), class_images=Path(class_images), progress=progress)
-        return Result(losses, _median(ticks) / spec.gradient_accumulation_steps, _weights(checkpoint.folder, spec))
+        checkpoints = train(spec, [0, steps], Path(folder), class_images=Path(class_images), progress=progress)
+        first, last = (_weights(checkpoint.folder, spec) for checkpoint in checkpoints)
+        return Result(losses, _median(ticks) / spec.gradient_accumulation_steps, last, first)
 
 
 def _median(ticks: list[float]) -> float:
@@ -210,10 +268,8 @@ def _median(ticks: list[float]) -> float:
 
 
 def _weights(folder: Path, spec: TrainSpec) -> dict[str, Tensor]:
-    files = {"unet": "diffusion_pytorch_model.safetensors"}
-    if spec.train_text_encoder:
-        files["text_encoder"] = "model.safetensors"
-    return {f"{p}.{n}": w for p, file in files.items() for n, w in load_file(folder / p / file).items()}
+    files = [file for file in FILES[spec.trainer.name] if (folder / file).exists()]
+    return {f"{file}.{name}": w for file in files for name, w in load_file(folder / file).items()}
 
 
 def compare(one: Result, other: Result, spec: TrainSpec) -> tuple[float, float]:
@@ -221,9 +277,8 @@ def compare(one: Result, other: Result, spec: TrainSpec) -> tuple[float, float]:
     every = spec.gradient_accumulation_steps
     means = [statistics.fmean(other.losses[i : i + every]) for i in range(0, len(other.losses), every)]
     loss = max(abs(a - b) / b for a, b in zip(one.losses, means, strict=True))
-    start = _weights(Path(spec.model.repo), spec)
-    moved = sum((other.weights[n] - w).square().sum() for n, w in start.items())
-    apart = sum((other.weights[n] - one.weights[n]).square().sum() for n in start)
+    moved = sum((one.weights[n] - w).square().sum() for n, w in one.first.items())
+    apart = sum((one.weights[n] - other.weights[n]).square().sum() for n in one.first)
     return loss, float((apart / moved).sqrt())
 
 
@@ -234,21 +289,26 @@ def in_a_process(function: Any, *arguments: Any) -> Result:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--script", type=Path, required=True, help="diffusers' examples/dreambooth/train_dreambooth.py")
+    parser.add_argument(
+        "--script", type=Path, required=True, help=f"diffusers' {', '.join(f'{s}.py' for s in SCRIPTS)}"
+    )
     parser.add_argument("--images", help="a folder of photographs; default: random PNGs of 64 px")
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--cases", nargs="*", default=list(CASES), choices=list(CASES), metavar="CASE")
+    parser.add_argument("--cases", nargs="*", metavar="CASE")
     arguments = parser.parse_args()
+    trainer = SCRIPTS[arguments.script.stem]
     print(f"{'':22}{'loss off':>10}{'weights off':>13}{'ms script':>11}{'ms ours':>9}{'x script':>10}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         images, classes = (Path(folder) / name for name in ("instance", "class"))
         instance = arguments.images or photographs(images)
         classes = photographs(classes, CLASS_IMAGES)
         model = ModelSpec("benchmark", repo=str(MINIATURE))
-        for name in arguments.cases:
-            size, options, flags = CASES[name]
-            trainer = {"center_crop": True, **options.get("trainer", {})}
-            spec = spec_of({**options, "trainer": trainer, "lr": LR}, model, instance, size)
+        for name in arguments.cases or CASES[trainer]:
+            size, options, flags = CASES[trainer][name]
+            own = {"name": trainer, "center_crop": True, **options.get("trainer", {})}
+            if trainer == "textual_inversion":
+                own["max_grad_norm"] = 1e9  # the script does not clip
+            spec = spec_of({**options, "trainer": own, "lr": LR}, model, instance, size)
             script = in_a_process(theirs, arguments.script, spec, classes, arguments.steps, flags)
             here = in_a_process(ours, spec, classes, arguments.steps)
             loss, weights = compare(here, script, spec)

@@ -43,6 +43,7 @@ def reconstruction_loss(output, target):
 def train(images, folder, steps, batch=4, kl_weight=3e-4):
     """Train on `images` (uint8 [N, 64, 64, 3]); returns the averaged model, its latents standardized."""
     where = device()
+    torch.manual_seed(0)
 
     def loss_of(model, rng, step):
         pixels = to_tensor(images[rng.integers(len(images), size=batch)], where)

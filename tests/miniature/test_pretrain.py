@@ -11,7 +11,8 @@ import torch
 from diffusers import StableDiffusionPipeline
 from transformers import AutoModel, CLIPModel
 
-from miniature.pretrain import classifier, loop, unet, vae
+from miniature.pretrain import classifier, clip, export, identity, loop, unet, vae
+from miniature.pretrain.__main__ import PARTS
 from miniature.pretrain.data import render_all, scene_from_seed, to_images, to_tensor
 from miniature.pretrain.muon import Muon, optimizers, orthogonalize
 
@@ -120,6 +121,32 @@ def test_psnr_of_a_known_error():
 def test_pixels_survive_the_way_there_and_back():
     images = render_all([scene_from_seed(0)])
     assert (to_images(to_tensor(images)) == images).all()
+
+
+def first_weights(part, folder):
+    """What a part starts from: its weights after no step."""
+    scenes = [scene_from_seed(seed) for seed in range(4)]
+    images = render_all(scenes)
+    if part == "vae":
+        return vae.train(images, folder, 0)
+    if part == "judge":
+        return classifier.train(scenes, images, folder, 0)
+    if part == "identity":
+        return identity.train(folder, 4, 0)
+    towers, tokenizer = clip.train(scenes, images, folder, 0, 0, 0)
+    if part == "clip":
+        return towers
+    moments = (torch.zeros(4, 8, 16, 16), torch.ones(4, 8, 16, 16))
+    return unet.train(scenes, moments, export.text_encoder_of(towers), tokenizer, folder, 0)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_every_part_is_seeded(part, tmp_path):
+    weights = []
+    for outside in (1, 2):
+        torch.manual_seed(outside)
+        weights.append(first_weights(part, tmp_path).state_dict())
+    assert all(torch.equal(weight, weights[1][name]) for name, weight in weights[0].items())
 
 
 @pytest.mark.slow
