@@ -27,7 +27,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from benchmarks.training import MINIATURE, photographs, spec_of
+from benchmarks.training import MINIATURE, environment, photographs, spec_of
+from sweeper.launch import ALLOCATOR
 from trainers.data import class_prompt, generator, instance_prompt, order
 from trainers.families import family_of
 from trainers.images import instance_images
@@ -310,7 +311,8 @@ def main() -> None:
                 own["max_grad_norm"] = 1e9  # the script does not clip
             spec = spec_of({**options, "trainer": own, "lr": LR}, model, instance, size)
             script = in_a_process(theirs, arguments.script, spec, classes, arguments.steps, flags)
-            here = in_a_process(ours, spec, classes, arguments.steps)
+            with environment(ALLOCATOR):  # as the sweep's workers have it
+                here = in_a_process(ours, spec, classes, arguments.steps)
             loss, weights = compare(here, script, spec)
             times = f"{script.seconds * 1e3:11.0f}{here.seconds * 1e3:9.0f}{script.seconds / here.seconds:10.2f}"
             print(f"{name:22}{loss:10.1e}{weights:13.1e}{times}", flush=True)
