@@ -79,11 +79,6 @@ CASES = {
         "a style": (2, {"trainer": {"templates": "style"}}, "--learnable_property=style"),
     },
 }
-SCRIPTS = {  # -> trainer
-    "train_dreambooth": "dreambooth",
-    "train_dreambooth_lora": "dreambooth_lora",
-    "textual_inversion": "textual_inversion",
-}
 FILES = {  # what is learned, in the script's folder and in a checkpoint's
     "dreambooth": ("unet/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors"),
     "dreambooth_lora": ("pytorch_lora_weights.safetensors",),
@@ -170,8 +165,8 @@ class Ordered(torch.utils.data.Dataset):
 def _templates(spec: TrainSpec, count: int) -> list[str]:
     """The template that our training chooses for each of the first `count` samples."""
     draws = Draws(spec)
-    steps = range(0, count, spec.batch_size)
-    uniform = [u for position, _ in enumerate(steps) for u in draws.of("instance", position)[-1][:, 3].tolist()]
+    steps = range(count // spec.batch_size)
+    uniform = [u for position in steps for u in draws.of("instance", position)[-1][:, 3].tolist()]
     templates = TEMPLATES[spec.trainer.templates]
     return [templates[int(u * len(templates))] for u in uniform]
 
@@ -290,22 +285,25 @@ def in_a_process(function: Any, *arguments: Any) -> Result:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--script", type=Path, required=True, help=f"diffusers' {', '.join(f'{s}.py' for s in SCRIPTS)}"
-    )
+    parser.add_argument("--script", type=Path, required=True)
     parser.add_argument("--images", help="a folder of photographs; default: random PNGs of 64 px")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--cases", nargs="*", metavar="CASE")
     arguments = parser.parse_args()
-    trainer = SCRIPTS[arguments.script.stem]
+    trainer = arguments.script.stem.removeprefix("train_")
+    if trainer not in CASES or not arguments.script.is_file():
+        parser.error(f"--script {arguments.script}: no such file, or not one of those named above")
+    for name in set(arguments.cases or ()) - set(CASES[trainer]):
+        parser.error(f"--cases {name!r}: there are {', '.join(CASES[trainer])}")
     print(f"{'':22}{'loss off':>10}{'weights off':>13}{'ms script':>11}{'ms ours':>9}{'x script':>10}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         images, classes = (Path(folder) / name for name in ("instance", "class"))
         instance = arguments.images or photographs(images)
         classes = photographs(classes, CLASS_IMAGES)
         model = ModelSpec("benchmark", repo=str(MINIATURE))
-        for name in arguments.cases or CASES[trainer]:
-            size, options, flags = CASES[trainer][name]
+        for name, (size, options, flags) in CASES[trainer].items():
+            if arguments.cases and name not in arguments.cases:
+                continue
             own = {"name": trainer, "center_crop": True, **options.get("trainer", {})}
             if trainer == "textual_inversion":
                 own["max_grad_norm"] = 1e9  # the script does not clip
