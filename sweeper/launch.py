@@ -19,6 +19,9 @@ PROJECT = Path(__file__).resolve().parent.parent
 POLL = 0.1  # seconds
 GRACE = 10.0  # seconds between asking a process to end and ending it
 PR_SET_PDEATHSIG = 1
+# How much freed memory stays with a process, and what is big enough to be no part of that: see mallopt(3) of glibc.
+# By default it hands the activations of every training step back to the kernel, and faults them in again page by page.
+ALLOCATOR = {"MALLOC_TRIM_THRESHOLD_": str(512 * 1024**2), "MALLOC_MMAP_THRESHOLD_": str(32 * 1024**2)}
 
 
 @dataclass(frozen=True)
@@ -43,11 +46,6 @@ def leases(per_trial: int) -> list[Lease]:
         raise SpecError(f"gpus_per_trial={per_trial}: this machine has {count}; use {count} or less.")
     groups = [names[i : i + per_trial] for i in range(0, count - per_trial + 1, per_trial)]
     return [Lease(tuple(group), max(1, cores // count)) for group in groups]
-
-
-# How much freed memory stays with a process, and what is big enough to be no part of that: see mallopt(3) of glibc.
-# By default it hands the activations of every training step back to the kernel, and faults them in again page by page.
-ALLOCATOR = {"MALLOC_TRIM_THRESHOLD_": str(512 * 1024**2), "MALLOC_MMAP_THRESHOLD_": str(32 * 1024**2)}
 
 
 def _die_with_parent() -> None:
