@@ -6,14 +6,12 @@ against the claims of the blog post and against what the card can compute; sever
 """
 
 import argparse
-import multiprocessing
 import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from benchmarks.random_models import stable_diffusion_15
-from benchmarks.training import MB, in_a_process, measure, photographs, spec_of
+from benchmarks.training import MB, in_processes, photographs, spec_of
 from trainers.memory import estimate
 from trainers.spec import ModelSpec, PriorSpec, TrainSpec
 
@@ -65,8 +63,8 @@ def main() -> None:
 
 def line(name: str, spec: TrainSpec, steps: int, gpu: bool) -> str:
     """Speed, its ratio to the plain loop's, peak memory, its estimate, the post's figure, times the floor."""
-    seconds, _, peak = in_a_process("ours", spec, steps)
-    ratio = f"{in_a_process('plain', spec, steps)[0] / seconds:9.2f}" if name in PLAIN else " " * 9
+    seconds, _, peak = in_processes("ours", spec, steps)
+    ratio = f"{in_processes('plain', spec, steps)[0] / seconds:9.2f}" if name in PLAIN else " " * 9
     claim = SETS[name][2]
     guess = (estimate(spec, "cuda").tensors if gpu else estimate(spec).total) / MB
     floor = in_floors(seconds, spec) if gpu else float("nan")
@@ -118,9 +116,7 @@ def shared(spec: TrainSpec, steps: int) -> None:
     """One, two and four trials on one card at once."""
     alone = None
     for trials in (1, 2, 4):
-        with ProcessPoolExecutor(trials, mp_context=multiprocessing.get_context("spawn")) as pool:
-            runs = [pool.submit(measure, "ours", spec, steps) for _ in range(trials)]
-            rate = sum(1 / run.result()[0] for run in runs)
+        rate = 1 / in_processes("ours", spec, steps, trials)[0]
         alone = alone or rate
         print(f"{f'{trials} trials of LoRA on one device':54}{rate:9.2f}   {rate / alone:.2f} times one", flush=True)
 

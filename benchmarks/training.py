@@ -4,9 +4,11 @@ is not fused, gradients that are filled with zeros. (Against the script itself: 
 
     python -m benchmarks.training                     the miniature
     python -m benchmarks.training --model sd15 ...    the architecture of Stable Diffusion 1.5 with random weights
+    python -m benchmarks.training --trials 2 ...      trainings at once, a thread each (cpu_trials=2), beside one plain
+                                                      loop that has all the threads; times are per step of any of them
 
-Every line runs in a process of its own. Ratios are of processor time on a CPU, which other processes disturb little,
-and of wall time on a GPU.
+Every line runs in a process of its own. Ratios are of processor time for one training on a CPU, which other processes
+disturb little, and of wall time for several and on a GPU.
 """
 
 import argparse
@@ -20,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -122,7 +125,7 @@ def plain(spec: TrainSpec, steps: int, clock) -> list[float]:
     return [b - a for a, b in zip(ticks, ticks[1:], strict=False)]
 
 
-def measure(kind: str, spec: TrainSpec, steps: int) -> tuple[float, float, float]:
+def measure(kind: str, spec: TrainSpec, steps: int, threads: int) -> tuple[float, float, float]:
     """Median wall and processor seconds of a step, and MB above what the process took before loading the model."""
     import torch
 
@@ -130,7 +133,7 @@ def measure(kind: str, spec: TrainSpec, steps: int) -> tuple[float, float, float
     from trainers.families import family_of
 
     family = family_of(spec.model)
-    torch.set_num_threads(1)
+    torch.set_num_threads(threads)
     gpu = torch.cuda.is_available()
     warm = torch.nn.Conv2d(4, 4, 3)  # the libraries' own memory is no part of the training's
     warm(torch.ones(1, 4, 8, 8)).sum().backward()
@@ -170,11 +173,19 @@ def resident() -> int:
     return psutil.Process().memory_info().rss
 
 
-def in_a_process(kind: str, spec: TrainSpec, steps: int) -> tuple[float, float, float]:
-    """`measure` in a process of its own; ours with the environment of the sweep's workers."""
-    spawn = multiprocessing.get_context("spawn")
-    with environment(ALLOCATOR if kind == "ours" else {}), ProcessPoolExecutor(1, mp_context=spawn) as pool:
-        return pool.submit(measure, kind, spec, steps).result()
+def in_processes(kind: str, spec: TrainSpec, steps: int, trials: int = 1) -> tuple[float, float, float]:
+    """`measure` in processes of their own: ours in `trials` at once, in the environment of the sweep's workers, and the
+    plain loop in one that has all their threads. Seconds per step of any of them; MB of one."""
+    spawn, count, threads = multiprocessing.get_context("spawn"), trials, 1
+    variables = ALLOCATOR
+    if kind == "plain":
+        variables, count, threads = {}, 1, trials
+    with tempfile.TemporaryDirectory() as compiled:  # nothing of what another process compiled
+        variables = {**variables, "TORCHINDUCTOR_CACHE_DIR": compiled}
+        with environment(variables), ProcessPoolExecutor(count, mp_context=spawn) as pool:
+            running = [pool.submit(measure, kind, spec, steps, threads) for _ in range(count)]
+            wall, used, peak = (statistics.mean(column) for column in zip(*(r.result() for r in running), strict=True))
+    return wall / count, used, peak
 
 
 def photographs(folder: Path, count: int = 8, size: int = 64) -> str:
@@ -195,7 +206,7 @@ def large_photographs(folder: Path, count: int = 8, size: tuple[int, int] = (204
     return str(folder)
 
 
-def lines(name: str, spec: TrainSpec, steps: int, plain: float) -> tuple[str, float]:
+def lines(name: str, spec: TrainSpec, steps: int, trials: int, plain: float) -> tuple[str, float]:
     """What there is to print of an option, and the seconds of the plain loop it was held against: its own, where it has
     one, else `plain`."""
     import torch
@@ -204,11 +215,13 @@ def lines(name: str, spec: TrainSpec, steps: int, plain: float) -> tuple[str, fl
 
     text = ""
     if name in PLAIN:
-        wall, plain, peak = in_a_process("plain", spec, steps)
-        text = f"{'plain loop, ' + name:40}{wall * 1e3:9.0f}{plain * 1e3:9.0f}{'':9}{peak:8.0f}\n"
-    wall, used, peak = in_a_process("ours", spec, steps)
+        wall, used, peak = in_processes("plain", spec, steps, trials)
+        text = f"{'plain loop, ' + name:40}{wall * 1e3:9.0f}{used * 1e3:9.0f}{'':9}{peak:8.0f}\n"
+        plain = used if trials == 1 else wall
+    wall, used, peak = in_processes("ours", spec, steps, trials)
     guess = (estimate(spec, "cuda").tensors if torch.cuda.is_available() else estimate(spec).total) / MB
-    text += f"{name:40}{wall * 1e3:9.0f}{used * 1e3:9.0f}{plain / used:9.2f}{peak:8.0f}{guess:10.0f}"
+    text += f"{name:40}{wall * 1e3:9.0f}{used * 1e3:9.0f}{plain / (used if trials == 1 else wall):9.2f}"
+    text += f"{peak:8.0f}{guess:10.0f}"
     return f"{text}{guess / peak - 1:7.0%}", plain
 
 
@@ -219,6 +232,8 @@ def main() -> None:
     parser.add_argument("--resolution", type=int, default=64, help="pixels")
     parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--trials", type=int, default=1, help="trainings at once")
+    parser.add_argument("--compile", action="store_true", help="every option with compile=true")
     parser.add_argument("--options", nargs="*", default=[name for name in OPTIONS if name != "compile=true"])
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -235,7 +250,9 @@ def main() -> None:
         for name in arguments.options:
             images = large if name == PHOTOGRAPHS else squares
             spec = spec_of(OPTIONS[name], model, images, arguments.batch_size)
-            text, held = lines(name, spec, arguments.steps, first)
+            if arguments.compile:
+                spec = replace(spec, trainer=replace(spec.trainer, compile=True))
+            text, held = lines(name, spec, arguments.steps, arguments.trials, first)
             first = held if math.isnan(first) else first
             print(text, flush=True)
 

@@ -6,12 +6,16 @@ import os
 import struct
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sweeper.plan import Left, Plan
 from sweeper.store import Store
 from trainers.errors import SpecError
 from trainers.files import read_json, write_json
 from trainers.spec import ModelSpec, TrainerSpec, TrainSpec
+
+if TYPE_CHECKING:
+    from sweeper.main import Settings
 
 # Of the hub models, U-Net and text encoder (CompVis/stable-diffusion-v1-4): their parameters, and those of an adapter
 # for each unit of its rank, on the attention projections.
@@ -57,17 +61,17 @@ def checkpoint_bytes(spec: TrainSpec) -> int:
     return 4 * count * (2 if trainer.ema_decay else 1)
 
 
-def trials_at_once(per_trial: int) -> int:
+def trials_at_once(per_trial: int, cpu_trials: int) -> int:
     """On this machine, as far as it can be told without torch, which takes a second to ask."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     count = len(visible.split(",")) if visible else len(list(Path("/dev").glob("nvidia[0-9]*")))
-    return max(1, count // per_trial)
+    return max(1, count // per_trial) if count else cpu_trials
 
 
-def forecast(left: Sequence[Left], store: Store, keep: str, per_trial: int) -> tuple[float | None, int]:
+def forecast(left: Sequence[Left], store: Store, settings: "Settings") -> tuple[float | None, int]:
     """`seconds` and `disk` of the work on this machine."""
-    at_once = trials_at_once(per_trial)
-    return seconds(left, store, at_once), disk(left, keep, at_once)
+    at_once = trials_at_once(settings.gpus_per_trial, settings.cpu_trials)
+    return seconds(left, store, at_once), disk(left, settings.keep, at_once)
 
 
 def checkpoints_kept(keep: str, final: bool) -> int:

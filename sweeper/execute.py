@@ -79,7 +79,7 @@ class Execution:
         steps = {point.step for point in self.store.missing(self.training)}
         if any(not is_complete(self.store.checkpoint(self.spec, step)) for step in steps):
             device, processes = self.process.device, self.process.num_processes
-            warning = check_fits(self.spec, capacity(device, processes), device.type, processes)
+            warning = check_fits(self.spec, capacity(device), device.type, processes)
             if warning:
                 logging.getLogger(__name__).warning(warning)
 

@@ -32,15 +32,21 @@ class Lease:
     threads: int
 
 
-def leases(per_trial: int) -> list[Lease]:
-    """This machine's devices, `per_trial` to a worker. Raises SpecError where there are too few."""
+def leases(per_trial: int, cpu_trials: int = 1) -> list[Lease]:
+    """This machine's devices, `per_trial` to a worker; without a GPU `cpu_trials` workers, which share the cores.
+
+    Raises:
+        SpecError: there are too few devices, or cores.
+    """
     import torch
 
     cores = len(os.sched_getaffinity(0))
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     count = torch.cuda.device_count()
     if not count:
-        return [Lease(("cpu",) * per_trial, max(1, cores // per_trial))]
+        if cpu_trials > cores:
+            raise SpecError(f"cpu_trials={cpu_trials}: this machine has {cores} cores; use {cores} or less.")
+        return [Lease(("cpu",) * per_trial, max(1, cores // (cpu_trials * per_trial)))] * cpu_trials
     names = visible.split(",") if visible else [str(i) for i in range(count)]
     if per_trial > count:
         raise SpecError(f"gpus_per_trial={per_trial}: this machine has {count}; use {count} or less.")

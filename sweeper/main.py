@@ -34,6 +34,7 @@ class Settings:
     name: str | None
     plan_only: bool
     gpus_per_trial: int
+    cpu_trials: int
     keep: str
     early_stop: str | None
     tracking_uri: str | None
@@ -53,6 +54,7 @@ def settings_of(config: DictConfig, folder: str, engine: str) -> Settings:
         name=config.name,
         plan_only=checked("plan_only", config.plan_only, Axis(bool, "true or false")),
         gpus_per_trial=checked("gpus_per_trial", config.gpus_per_trial, count),
+        cpu_trials=checked("cpu_trials", config.cpu_trials, count),
         keep=str(keep),
         early_stop=config.early_stop,
         tracking_uri=config.tracking.uri,
@@ -115,7 +117,7 @@ def run(grid: Grid, settings: Settings) -> int:
     bill = cost(left, store)
     gc.enable()
     models = " ".join(dict.fromkeys(t.spec.model.name for t in plan.trainings))
-    seconds, disk = estimate.forecast(left, store, settings.keep, settings.gpus_per_trial)
+    seconds, disk = estimate.forecast(left, store, settings)
     print_plan(console, bill, grid.axes, seconds, disk, models)
     if settings.plan_only:
         return 0

@@ -49,9 +49,10 @@ class Sweep:
         self.begun: dict[str, Job] = {}  # by signature of the training
         self.earlier: dict[str, Job] = {}  # of former runs of a search, which ends trainings for good
         uri, experiment = self.settings.tracking_uri, self.settings.experiment
+        leased = leases(self.settings.gpus_per_trial, self.settings.cpu_trials)
         with (
             Tracker(uri, self.settings.output_dir, experiment) as tracker,
-            LocalEngine(leases(self.settings.gpus_per_trial), self.work, self.store.root) as engine,
+            LocalEngine(leased, self.work, self.store.root) as engine,
         ):
             self.tracker = tracker
             self._train(engine)

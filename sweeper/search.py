@@ -206,7 +206,7 @@ def print_search(console: Console, space: Space, how: How, done: int, store: Sto
     """The bill before it is spent, as if every trial were as dear as the dearest."""
     trials, training = trials_at_most(how, space), space.dearest
     each = [Left(training, training.points, 0)] * max(0, trials - done)
-    seconds, disk = estimate.forecast(each, store, settings.keep, settings.gpus_per_trial)
+    seconds, disk = estimate.forecast(each, store, settings)
     free = [*map(str, space.free), *(key for key in FREE if key not in space.keys)]
     rows = [
         ("trials", f"{trials:,}, each a training" + (f"  ({done:,} already done)" if done else "")),

@@ -51,6 +51,7 @@ class Setting:
     spec: TrainSpec
     accelerator: Accelerator
     network: torch.nn.Module  # the learner as accelerate wraps it
+    weights: list[torch.nn.Parameter]  # that learn
     halves: list[Half]  # of the instance images and, with prior preservation, of the class images
     noising: Any
     texts: Texts
@@ -131,12 +132,12 @@ def _optimizer_step(setting: Setting, state: TrainState) -> float:
             loss = _loss(setting, Batch.of(halves), position) / accumulation
             accelerator.backward(loss)
         summed += loss.detach()
-    norm = accelerator.clip_grad_norm_(state.learner.learned().values(), spec.trainer.max_grad_norm)
+    norm = accelerator.clip_grad_norm_(setting.weights, spec.trainer.max_grad_norm)
     state.optimizer.step()
     state.schedule.step()
     state.optimizer.zero_grad(set_to_none=True)
     if state.ema is not None:
-        state.ema.step(state.learner.learned().values())
+        state.ema.step(setting.weights)
     state.step += 1
     loss, norm = torch.stack([accelerator.reduce(summed, "mean"), norm]).tolist()
     state.losses.append(loss)
@@ -187,15 +188,16 @@ def _start(
     network, optimizer = accelerator.prepare(learner, optimizer)
     noising = family.Noising(components, accelerator.device)
     halves = make_halves(spec, components, noising, class_images, cache, accelerator.device)
+    weights = list(learner.learned().values())
     state = TrainState(
         learner=learner,
         optimizer=optimizer,
         schedule=make_schedule(spec, optimizer.optimizer),
         scaler=accelerator.scaler,
-        ema=EMAModel(learner.learned().values(), spec.trainer.ema_decay) if spec.trainer.ema_decay else None,
+        ema=EMAModel(weights, spec.trainer.ema_decay) if spec.trainer.ema_decay else None,
     )
     texts = Texts(learner, accelerator.device)
-    return Setting(spec, accelerator, network, halves, noising, texts), state
+    return Setting(spec, accelerator, network, weights, halves, noising, texts), state
 
 
 def _inverted(spec: TrainSpec, components: Any, cache: Path, progress: Progress) -> Any:

@@ -4,6 +4,7 @@ One step's forward and backward pass is run on tensors that have shapes but no d
 counted; the states of the optimizer are added from what is known of it. Takes seconds, and no weights.
 """
 
+import os
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -28,6 +29,9 @@ from trainers.validate import complaints
 GB = 1024**3
 # Measured on a CPU as what is above the tensors of the miniature, whatever the options; on a GPU assumed: the context.
 LIBRARIES = {"cpu": 55 * 1024**2, "cuda": 600 * 1024**2}
+# Of `torch.compile` while it compiles and its cache is empty: 59 to 121 MB on eight combinations of the miniature, see
+# docs/log.md. With a GPU it is the processor's memory.
+COMPILER = {"cpu": 83 * 1024**2, "cuda": 0}
 # Bytes of optimizer state for each weight that learns: two moments in fp32; in 8 bits; two moments, the start and the
 # sum of gradients; Adafactor keeps a row and a column.
 STATE_BYTES = {"adamw": 8, "adamw8bit": 2.05, "prodigy": 16, "adafactor": 0.1}
@@ -74,7 +78,8 @@ def estimate(spec: TrainSpec, device: str = "cpu", processes: int = 1) -> Memory
     weights = _bytes(learner) + (_bytes(components.vae) if device != "cpu" else 0)
     if device == "cpu":
         weights += sum(_bytes(module) for module in (components.unet, components.text_encoder, components.vae))
-    return Memory(weights, int(learned * state), step, LIBRARIES[device])
+    libraries = LIBRARIES[device] + (COMPILER[device] if spec.trainer.compile else 0)
+    return Memory(weights, int(learned * state), step, libraries)
 
 
 def _bytes(module: nn.Module) -> int:
@@ -143,11 +148,12 @@ class LiveBytes(TorchDispatchMode):
         self.now -= size
 
 
-def capacity(device: torch.device, processes: int = 1) -> int:
-    """Bytes that one process can have on `device`: all of a GPU, its share of the machine's memory on a CPU."""
+def capacity(device: torch.device) -> int:
+    """Bytes that this process can have on `device`: all of a GPU; of the machine's memory as much as of its cores."""
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory
-    return psutil.virtual_memory().total // processes
+    cores = max(1, len(os.sched_getaffinity(0)))
+    return psutil.virtual_memory().total * min(torch.get_num_threads(), cores) // cores
 
 
 def check_fits(spec: TrainSpec, available: int, device: str = "cuda", processes: int = 1) -> str:

@@ -58,7 +58,7 @@ def show_plan(experiments: list[Experiment], store: Store, settings: Settings) -
     plan = compile_plan(cell for experiment in experiments for cell in experiment.grid.cells)
     left = [store.left(training) for training in plan.trainings]
     names = tuple(dict.fromkeys(experiment.name for experiment in experiments))
-    seconds, disk = estimate.forecast(left, store, settings.keep, settings.gpus_per_trial)
+    seconds, disk = estimate.forecast(left, store, settings)
     print_plan(Console(), cost(left, store), {"experiment": names}, seconds, disk, experiments[0].model)
 
 

@@ -158,12 +158,12 @@ def space_of(*typed):
 def run_search(monkeypatch, folder, typed, cluster=None, early_stop=None, keep="all", **how):
     """Exit code and results of a search on a cluster that trains nothing."""
     monkeypatch.setattr(run, "LocalEngine", cluster or Cluster())
-    monkeypatch.setattr(run, "leases", lambda _: None)
+    monkeypatch.setattr(run, "leases", lambda *_: None)
     monkeypatch.setattr(run, "Tracker", NoTracker)
     monkeypatch.setattr(run.report, "write", lambda results: (results, {}))
     settings = Settings(
-        output_dir=folder, name="search", plan_only=False, gpus_per_trial=1, keep=keep, early_stop=early_stop,
-        tracking_uri=None, experiment="", engine="local",
+        output_dir=folder, name="search", plan_only=False, gpus_per_trial=1, cpu_trials=1, keep=keep,
+        early_stop=early_stop, tracking_uri=None, experiment="", engine="local",
     )  # fmt: skip
     code = search(space_of(*typed), How(**HOW | how), settings)
     return code, NoTracker.results

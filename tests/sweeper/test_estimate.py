@@ -1,6 +1,7 @@
 """What a plan says it will take, against what is written."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -84,4 +85,10 @@ def test_time(left, make_cell, tmp_path, monkeypatch):
 @pytest.mark.parametrize(("visible", "per_trial", "at_once"), [("0,1,2,3", 1, 4), ("0,1,2,3", 2, 2), ("3", 4, 1)])
 def test_trials_at_once_on_the_visible_devices(monkeypatch, visible, per_trial, at_once):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert estimate.trials_at_once(per_trial) == at_once
+    assert estimate.trials_at_once(per_trial, 16) == at_once
+
+
+def test_trials_at_once_without_a_gpu_are_as_asked(monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(Path, "glob", lambda *_: iter(()))
+    assert [estimate.trials_at_once(2, trials) for trials in (1, 3)] == [1, 3]

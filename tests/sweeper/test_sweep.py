@@ -112,5 +112,21 @@ def test_two_processes_a_trial_give_the_results_of_one(finished, models, tmp_pat
     assert 0 < sum(apart) ** 0.5 < 1e-3 * sum(moved) ** 0.5
 
 
+def test_two_trials_at_once_on_the_processor_give_the_results_of_one_after_the_other(finished, models, tmp_path):
+    code, printed = sweep(*GRID, *models, f"output_dir={tmp_path}", "name=both", "cpu_trials=2")
+    assert code == 0, printed
+    assert len(list((tmp_path / "both").glob("jobs/*/worker-*.log"))) == 2
+    for one, other in zip(read(finished[0] / "undisturbed")["cells"], read(tmp_path / "both")["cells"], strict=True):
+        assert other["params"] == one["params"]
+        assert other["metrics"] == pytest.approx(one["metrics"], rel=0.02, abs=0.02)
+
+
+def test_more_trials_at_once_than_cores_are_refused_in_one_line(models, tmp_path):
+    code, printed = sweep(*GRID, *models, f"output_dir={tmp_path}", "cpu_trials=100000")
+    assert code != 0
+    assert "cpu_trials=100000: this machine has" in printed
+    assert "Traceback" not in printed
+
+
 def checkpoint(cell: dict) -> Path:
     return Path(cell["checkpoint"])

@@ -1,7 +1,9 @@
 """The memory estimate against what a real step allocates."""
 
+import os
 from dataclasses import replace
 
+import psutil
 import pytest
 import torch
 
@@ -95,7 +97,15 @@ def test_what_is_advised_can_be_typed(make_spec):
     assert (last.batch_size, last.mixed_precision, last.use_8bit_adam) == (2, "fp16", False)
 
 
-def test_capacity_of_a_cpu_is_shared_by_the_processes():
-    cpu = torch.device("cpu")
-    assert 2 * capacity(cpu, 2) == pytest.approx(capacity(cpu))
-    assert capacity(cpu) > 2**29
+def test_a_process_has_as_much_of_the_memory_as_of_the_cores(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    whole = psutil.virtual_memory().total
+    for threads, share in ((8, 1), (4, 1 / 2), (1, 1 / 8), (16, 1)):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        assert capacity(torch.device("cpu")) == pytest.approx(whole * share)
+
+
+def test_the_compiler_needs_memory_of_its_own_where_it_compiles_on_the_cpu(make_spec):
+    plain, compiled = make_spec(), make_spec(trainer={"compile": True})
+    assert estimate(compiled).total - estimate(plain).total == memory.COMPILER["cpu"] > 0
+    assert estimate(compiled, "cuda").total == estimate(plain, "cuda").total
