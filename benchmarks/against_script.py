@@ -11,6 +11,7 @@ timesteps, first adapters) is what our training draws instead. It needs torchvis
 import argparse
 import importlib.util
 import multiprocessing
+import os
 import statistics
 import sys
 import tempfile
@@ -27,7 +28,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from benchmarks.training import MINIATURE, environment, photographs, spec_of
+from benchmarks.training import MINIATURE, photographs, spec_of
 from sweeper.launch import ALLOCATOR
 from trainers.data import class_prompt, generator, instance_prompt, order
 from trainers.families import family_of
@@ -309,7 +310,7 @@ def main() -> None:
                 own["max_grad_norm"] = 1e9  # the script does not clip
             spec = spec_of({**options, "trainer": own, "lr": LR}, model, instance, size)
             script = in_a_process(theirs, arguments.script, spec, classes, arguments.steps, flags)
-            with environment(ALLOCATOR):  # as the sweep's workers have it
+            with patch.dict(os.environ, ALLOCATOR):  # as the sweep's workers have it
                 here = in_a_process(ours, spec, classes, arguments.steps)
             loss, weights = compare(here, script, spec)
             times = f"{script.seconds * 1e3:11.0f}{here.seconds * 1e3:9.0f}{script.seconds / here.seconds:10.2f}"

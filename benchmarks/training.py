@@ -12,7 +12,6 @@ disturb little, and of wall time for several and on a GPU.
 """
 
 import argparse
-import contextlib
 import math
 import multiprocessing
 import os
@@ -20,10 +19,10 @@ import resource
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 from PIL import Image
@@ -155,18 +154,6 @@ def measure(kind: str, spec: TrainSpec, steps: int, threads: int) -> tuple[float
     return statistics.median(wall), statistics.median(wall if gpu else spent), (peak - before) / MB
 
 
-@contextlib.contextmanager
-def environment(variables: dict[str, str]) -> Iterator[None]:
-    """For the processes started meanwhile; what is set already stays."""
-    added = {name: value for name, value in variables.items() if name not in os.environ}
-    os.environ.update(added)
-    try:
-        yield
-    finally:
-        for name in added:
-            del os.environ[name]
-
-
 def resident() -> int:
     import psutil
 
@@ -182,7 +169,7 @@ def in_processes(kind: str, spec: TrainSpec, steps: int, trials: int = 1) -> tup
         variables, count, threads = {}, 1, trials
     with tempfile.TemporaryDirectory() as compiled:  # nothing of what another process compiled
         variables = {**variables, "TORCHINDUCTOR_CACHE_DIR": compiled}
-        with environment(variables), ProcessPoolExecutor(count, mp_context=spawn) as pool:
+        with patch.dict(os.environ, variables), ProcessPoolExecutor(count, mp_context=spawn) as pool:
             running = [pool.submit(measure, kind, spec, steps, threads) for _ in range(count)]
             wall, used, peak = (statistics.mean(column) for column in zip(*(r.result() for r in running), strict=True))
     return wall / count, used, peak

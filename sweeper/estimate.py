@@ -61,17 +61,17 @@ def checkpoint_bytes(spec: TrainSpec) -> int:
     return 4 * count * (2 if trainer.ema_decay else 1)
 
 
-def trials_at_once(per_trial: int, cpu_trials: int) -> int:
-    """On this machine, as far as it can be told without torch, which takes a second to ask."""
+def gpus() -> int:
+    """Of this machine, as far as it can be told without torch, which takes a second to ask."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    count = len(visible.split(",")) if visible else len(list(Path("/dev").glob("nvidia[0-9]*")))
-    return max(1, count // per_trial) if count else cpu_trials
+    return len(visible.split(",")) if visible else len(list(Path("/dev").glob("nvidia[0-9]*")))
 
 
 def forecast(left: Sequence[Left], store: Store, settings: "Settings") -> tuple[float | None, int]:
     """`seconds` and `disk` of the work on this machine."""
-    at_once = trials_at_once(settings.gpus_per_trial, settings.cpu_trials)
-    return seconds(left, store, at_once), disk(left, settings.keep, at_once)
+    devices = max(1, gpus() // settings.gpus_per_trial)
+    at_once = devices if gpus() else settings.cpu_trials
+    return seconds(left, store, devices), disk(left, settings.keep, at_once)
 
 
 def checkpoints_kept(keep: str, final: bool) -> int:
@@ -103,7 +103,7 @@ def disk(left: Sequence[Left], keep: str, at_once: int) -> int:
     return whole + samples
 
 
-def seconds(left: Sequence[Left], store: Store, at_once: int) -> float | None:
+def seconds(left: Sequence[Left], store: Store, devices: int) -> float | None:
     """Until the work that is left is done; None where this machine has not trained such a model yet."""
     rates = read_json(store.rates) if store.rates.exists() else {}
     longest = total = start = 0.0
@@ -115,7 +115,7 @@ def seconds(left: Sequence[Left], store: Store, at_once: int) -> float | None:
                 return None
             taken, start = _seconds(each, rate), rate["start"]
             longest, total = max(longest, taken), total + taken
-    return max(longest, total / at_once) + start
+    return max(longest, total / devices) + start
 
 
 def _seconds(left: Left, rate: dict[str, float]) -> float:
@@ -130,10 +130,11 @@ def images_per_step(spec: TrainSpec) -> int:
     return spec.batch_size * spec.gradient_accumulation_steps * (2 if spec.prior else 1)
 
 
-def remember(store: Store, model: ModelSpec, step: float, image: float, start: float) -> None:
-    """Keeps what was measured here, for the next plan."""
+def remember(store: Store, model: ModelSpec, sharing: int, step: float, image: float, start: float) -> None:
+    """Keeps for the next plan what a trial measured here, `sharing` of which had one device."""
     rates = read_json(store.rates) if store.rates.exists() else {}
-    write_json(store.rates, {**rates, model.revision: {"step": step, "image": image, "start": start}})
+    rate = {"step": step / sharing, "image": image / sharing, "start": start}
+    write_json(store.rates, {**rates, model.revision: rate})
 
 
 def check_models(plan: Plan) -> None:

@@ -150,10 +150,11 @@ class Sweep:
 
     def _remember(self) -> None:
         """Keeps this sweep's rates for the next plan's estimate."""
+        sharing = 1 if estimate.gpus() else min(self.settings.cpu_trials, len(self.begun))
         for training in self.plan.trainings:
             job = self.begun.get(training.spec.signature)
             if job and job.outcome and job.outcome.rates:
-                estimate.remember(self.store, training.spec.model, **job.outcome.rates)
+                estimate.remember(self.store, training.spec.model, sharing, **job.outcome.rates)
 
     def _show(self, results: Results, paths: dict[str, Path], tracker: Tracker) -> None:
         report.print_table(results, self.console)

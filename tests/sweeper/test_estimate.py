@@ -2,12 +2,13 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from sweeper import estimate
 from sweeper.estimate import MINIATURE as RATE
-from sweeper.estimate import STATE, checkpoint_bytes, disk, seconds
+from sweeper.estimate import STATE, checkpoint_bytes, disk, remember, seconds
 from sweeper.plan import Left, compile_plan
 from sweeper.store import Store
 from tests.sweeper.tiny_sweep import trainings
@@ -82,13 +83,22 @@ def test_time(left, make_cell, tmp_path, monkeypatch):
     assert seconds(left * 4, store, 2) == pytest.approx(2 * (first + second))
 
 
-@pytest.mark.parametrize(("visible", "per_trial", "at_once"), [("0,1,2,3", 1, 4), ("0,1,2,3", 2, 2), ("3", 4, 1)])
-def test_trials_at_once_on_the_visible_devices(monkeypatch, visible, per_trial, at_once):
+@pytest.mark.parametrize(
+    ("visible", "per_trial", "cpu_trials", "devices", "at_once"),
+    [("0,1,2,3", 1, 16, 4, 4), ("0,1,2,3", 2, 16, 2, 2), ("3", 4, 1, 1, 1), ("", 2, 3, 1, 3), ("", 1, 1, 1, 1)],
+)
+def test_forecast_of_the_visible_devices(left, tmp_path, monkeypatch, visible, per_trial, cpu_trials, devices, at_once):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert estimate.trials_at_once(per_trial, 16) == at_once
-
-
-def test_trials_at_once_without_a_gpu_are_as_asked(monkeypatch):
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(Path, "glob", lambda *_: iter(()))
-    assert [estimate.trials_at_once(2, trials) for trials in (1, 3)] == [1, 3]
+    monkeypatch.setattr(estimate, "seconds", lambda left, store, devices: devices)
+    monkeypatch.setattr(estimate, "disk", lambda left, keep, at_once: at_once)
+    settings = SimpleNamespace(gpus_per_trial=per_trial, cpu_trials=cpu_trials, keep="all")
+    assert estimate.forecast(left, Store(tmp_path), settings) == (devices, at_once)
+
+
+def test_what_trials_measured_that_shared_the_processor(left, tmp_path):
+    store, model = Store(tmp_path), left[0].training.spec.model
+    remember(store, model, 1, step=1.0, image=1.0, start=0.0)
+    alone = seconds(left, store, 1)
+    remember(store, model, 4, step=1.0, image=1.0, start=0.0)
+    assert seconds(left, store, 1) == pytest.approx(alone / 4)
