@@ -61,6 +61,8 @@ def check_arguments(arguments: Sequence[str], multirun: bool) -> None:
             near = difflib.get_close_matches(key, known, 3, 0.6)
             listed = " or ".join(near) if near else ", ".join([*AXES, *GROUPS])
             raise SpecError(f"{key} is no setting. Did you mean {listed}? python sweep.py --help lists them all.")
+        if override.is_sweep_override() and key.split(".")[0] not in (*AXES, *GROUPS, "prior"):
+            raise SpecError(f"{override.input_line}: {key} is the whole sweep's and has one value.")
         if key in GROUPS:
             _check_options(key, override)
 

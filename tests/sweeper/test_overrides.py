@@ -101,6 +101,17 @@ def test_a_typo_is_answered_with_what_there_is(typed, said):
         check_arguments([typed], multirun=False)
 
 
+@pytest.mark.parametrize("typed", ["cpu_trials=1,2", "keep=best,all", "tracking.uri=a,b", "gpus_per_trial=range(1,3)"])
+def test_what_the_whole_sweep_has_takes_one_value(typed):
+    with pytest.raises(SpecError, match="has one value"):
+        check_arguments([typed], multirun=True)
+
+
+def test_what_a_cell_has_takes_several():
+    typed = ["lr=1e-6,2e-6", "prior.weight=0.5,1", "trainer=dreambooth,dreambooth_lora", "model.lr_scale=1,2"]
+    check_arguments(typed, multirun=True)
+
+
 def test_precision_no_is_a_word(grid):
     assert [c.train.mixed_precision for c in grid("mixed_precision=no,bf16").cells] == ["no", "bf16"]
 
