@@ -163,10 +163,8 @@ def resident() -> int:
 def in_processes(kind: str, spec: TrainSpec, steps: int, trials: int = 1) -> tuple[float, float, float]:
     """`measure` in processes of their own: ours in `trials` at once, in the environment of the sweep's workers, and the
     plain loop in one that has all their threads. Seconds per step of any of them; MB of one."""
-    spawn, count, threads = multiprocessing.get_context("spawn"), trials, 1
-    variables = ALLOCATOR
-    if kind == "plain":
-        variables, count, threads = {}, 1, trials
+    count, threads, variables = (trials, 1, ALLOCATOR) if kind == "ours" else (1, trials, {})
+    spawn = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as compiled:  # nothing of what another process compiled
         variables = {**variables, "TORCHINDUCTOR_CACHE_DIR": compiled}
         with patch.dict(os.environ, variables), ProcessPoolExecutor(count, mp_context=spawn) as pool:
