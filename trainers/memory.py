@@ -29,9 +29,9 @@ from trainers.validate import complaints
 GB = 1024**3
 # Measured on a CPU as what is above the tensors of the miniature, whatever the options; on a GPU assumed: the context.
 LIBRARIES = {"cpu": 55 * 1024**2, "cuda": 600 * 1024**2}
-# Of `torch.compile` while it compiles and its cache is empty: 59 to 121 MB on eight combinations of the miniature, see
-# docs/log.md. With a GPU it is the processor's memory.
-COMPILER = {"cpu": 84 * 1024**2, "cuda": 0}
+# Of `torch.compile` while it compiles and its cache is empty, for each operation of a step: 14 to 19 KB on nine
+# combinations of the miniature, see docs/log.md. With a GPU it is the processor's memory.
+COMPILER = {"cpu": 16 * 1024, "cuda": 0}
 # Bytes of optimizer state for each weight that learns: two moments in fp32; in 8 bits; two moments, the start and the
 # sum of gradients; Adafactor keeps a row and a column.
 STATE_BYTES = {"adamw": 8, "adamw8bit": 2.05, "prodigy": 16, "adafactor": 0.1}
@@ -71,14 +71,14 @@ def estimate(spec: TrainSpec, device: str = "cpu", processes: int = 1) -> Memory
     with torch.device("meta"):
         components = family_of(spec.model).blank(spec.model)
         learner = LEARNERS[spec.trainer.name](components, spec)
-    step = _peak_of_a_step(learner, spec, processes)
+    step, operations = _step(learner, spec, processes)
     learned = sum(weight.numel() for weight in learner.learned().values())
     optimizer = "adamw8bit" if spec.use_8bit_adam else spec.trainer.optimizer
     state = STATE_BYTES[optimizer] + (4 if spec.trainer.ema_decay else 0)
     weights = _bytes(learner) + (_bytes(components.vae) if device != "cpu" else 0)
     if device == "cpu":
         weights += sum(_bytes(module) for module in (components.unet, components.text_encoder, components.vae))
-    libraries = LIBRARIES[device] + (COMPILER[device] if spec.trainer.compile else 0)
+    libraries = LIBRARIES[device] + (COMPILER[device] * operations if spec.trainer.compile else 0)
     return Memory(weights, int(learned * state), step, libraries)
 
 
@@ -86,7 +86,8 @@ def _bytes(module: nn.Module) -> int:
     return sum(w.numel() * w.element_size() for w in module.parameters())
 
 
-def _peak_of_a_step(learner: Learner, spec: TrainSpec, processes: int) -> int:
+def _step(learner: Learner, spec: TrainSpec, processes: int) -> tuple[int, int]:
+    """The most bytes alive in a step, and the operations of one forward and backward pass."""
     family, size = learner.family, spec.batch_size // processes * (2 if spec.prior else 1)
     prompts, length = (2 if spec.prior else 1), learner.components.tokenizer.model_max_length
     with FakeTensorMode():
@@ -97,13 +98,14 @@ def _peak_of_a_step(learner: Learner, spec: TrainSpec, processes: int) -> int:
             text = torch.empty(prompts, length, learner.unet.config.cross_attention_dim)
         else:
             text = torch.empty(prompts, length, dtype=torch.long)
+        passes = min(2, spec.gradient_accumulation_steps)  # in the second there are gradients already
         with LiveBytes() as live:
-            for _ in range(min(2, spec.gradient_accumulation_steps)):  # in the second there are gradients already
+            for _ in range(passes):
                 with torch.autocast("cpu", DTYPES[spec.mixed_precision], enabled=spec.mixed_precision != "no"):
                     prediction = learner(noisy, timesteps, text, rows)
                 denoising_losses(prediction, noisy).mean().backward()
                 del prediction
-    return live.peak
+    return live.peak, live.operations // passes
 
 
 def _without_data(learner: Learner) -> None:
@@ -120,14 +122,15 @@ def _without_data(learner: Learner) -> None:
 
 
 class LiveBytes(TorchDispatchMode):
-    """Counts the bytes of what is allocated inside it and alive at once; `peak` is the most."""
+    """Counts the bytes of what is allocated inside it and alive at once (`peak` is the most), and the operations."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.now = self.peak = 0
+        self.now = self.peak = self.operations = 0
         self.seen: set[int] = set()
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.operations += 1
         result = function(*args, **(kwargs or {}))
         known = {id(x.untyped_storage()) for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)}
         for tensor in tree_leaves(result):
