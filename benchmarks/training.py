@@ -1,6 +1,7 @@
 """Seconds a training step and peak memory, option by option, against a plain loop that does what diffusers'
 `train_dreambooth.py` does by default: reads, encodes and embeds every image and prompt in every step, an optimizer that
-is not fused, gradients that are filled with zeros. (Against the script itself: benchmarks/against_script.py.)
+is not fused, gradients that are filled with zeros. (Against the script itself: benchmarks/against_script.py.) The
+U-Net's forward and backward alone, which every loop must compute, say how far caches could get at most.
 
     python -m benchmarks.training                     the miniature
     python -m benchmarks.training --model sd15 ...    the architecture of Stable Diffusion 1.5 with random weights
@@ -12,6 +13,7 @@ disturb little, and of wall time for several and on a GPU.
 """
 
 import argparse
+import copy
 import math
 import multiprocessing
 import os
@@ -79,8 +81,6 @@ def ours(spec: TrainSpec, steps: int, clock) -> list[float]:
 
 def plain(spec: TrainSpec, steps: int, clock) -> list[float]:
     """The same training as diffusers' script writes it: no caches, optimizer and gradients as torch has them."""
-    import copy
-
     import torch
     from diffusers import DDPMScheduler
 
@@ -124,6 +124,29 @@ def plain(spec: TrainSpec, steps: int, clock) -> list[float]:
     return [b - a for a, b in zip(ticks, ticks[1:], strict=False)]
 
 
+def unet_alone(spec: TrainSpec, steps: int, clock) -> list[float]:
+    """What every loop must compute, whatever is cached: forward and backward, here of a batch that never changes."""
+    import torch
+
+    from trainers.families import family_of
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    family, ticks = family_of(spec.model), []
+    untuned = family.load(spec.model)
+    unet = copy.deepcopy(untuned.unet).requires_grad_(True).train().to(device)
+    batch = spec.batch_size * (2 if spec.prior else 1)
+    states = family.encode_text(untuned.text_encoder, family.tokenize(untuned, ["a photo of sks dog"] * batch))
+    noise = torch.randn(batch, *family.latent_shape(untuned, spec.model.resolution), device=device)
+    timesteps = torch.randint(0, 1000, (batch,), device=device)
+    for _ in range(steps + 1):
+        with torch.autocast(device, torch.bfloat16, enabled=spec.mixed_precision == "bf16"):
+            predicted = unet(noise, timesteps, states.to(device)).sample
+        torch.nn.functional.mse_loss(predicted.float(), noise).backward()
+        unet.zero_grad()
+        ticks.append(clock())
+    return [b - a for a, b in zip(ticks, ticks[1:], strict=False)]
+
+
 def measure(kind: str, spec: TrainSpec, steps: int, threads: int) -> tuple[float, float, float]:
     """Median wall and processor seconds of a step, and MB above what the process took before loading the model."""
     import torch
@@ -148,7 +171,7 @@ def measure(kind: str, spec: TrainSpec, steps: int, threads: int) -> tuple[float
         return time.perf_counter()
 
     family.load(spec.model)
-    wall = {"ours": ours, "plain": plain}[kind](spec, steps, clock)
+    wall = {"ours": ours, "plain": plain, "unet": unet_alone}[kind](spec, steps, clock)
     spent = [b - a for a, b in zip(processor, processor[1:], strict=False)]
     peak = torch.cuda.max_memory_allocated() if gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return statistics.median(wall), statistics.median(wall if gpu else spent), (peak - before) / MB
@@ -161,9 +184,10 @@ def resident() -> int:
 
 
 def in_processes(kind: str, spec: TrainSpec, steps: int, trials: int = 1) -> tuple[float, float, float]:
-    """`measure` in processes of their own: ours in `trials` at once, in the environment of the sweep's workers, and the
-    plain loop in one that has all their threads. Seconds per step of any of them; MB of one."""
-    count, threads, variables = (trials, 1, ALLOCATOR) if kind == "ours" else (1, trials, {})
+    """`measure` in processes of their own: ours in `trials` at once, the others in one that has all their threads; the
+    plain loop not in the environment of the sweep's workers. Seconds per step of any of them; MB of one."""
+    count, threads = (trials, 1) if kind == "ours" else (1, trials)
+    variables = {} if kind == "plain" else ALLOCATOR
     spawn = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as compiled:  # nothing of what another process compiled
         variables = {**variables, "TORCHINDUCTOR_CACHE_DIR": compiled}
@@ -199,15 +223,15 @@ def lines(name: str, spec: TrainSpec, steps: int, trials: int, plain: float) -> 
     from trainers.memory import estimate
 
     text = ""
-    if name in PLAIN:
-        wall, used, peak = in_processes("plain", spec, steps, trials)
-        text = f"{'plain loop, ' + name:40}{wall * 1e3:9.0f}{used * 1e3:9.0f}{'':9}{peak:8.0f}\n"
-        plain = used if trials == 1 else wall
-    wall, used, peak = in_processes("ours", spec, steps, trials)
+    kinds = {"plain": "plain loop, ", "unet": "U-Net alone, ", "ours": ""} if name in PLAIN else {"ours": ""}
+    for kind, prefix in kinds.items():
+        wall, used, peak = in_processes(kind, spec, steps, trials)
+        seconds = used if trials == 1 else wall
+        plain = seconds if kind == "plain" else plain
+        text += f"{prefix + name:40}{wall * 1e3:9.0f}{used * 1e3:9.0f}{plain / seconds:9.2f}{peak:8.0f}"
+        text += "" if kind == "ours" else "\n"
     guess = (estimate(spec, "cuda").tensors if torch.cuda.is_available() else estimate(spec).total) / MB
-    text += f"{name:40}{wall * 1e3:9.0f}{used * 1e3:9.0f}{plain / (used if trials == 1 else wall):9.2f}"
-    text += f"{peak:8.0f}{guess:10.0f}"
-    return f"{text}{guess / peak - 1:7.0%}", plain
+    return f"{text}{guess:10.0f}{guess / peak - 1:7.0%}", plain
 
 
 def main() -> None:
