@@ -118,6 +118,7 @@ class Execution:
             class_images=class_images,
             cache=self.store.cache,
             components=self.untuned,
+            whole=self.spec,
             progress=self._trained,
         )
 

@@ -10,7 +10,7 @@ from sweeper.jobs import Job
 from sweeper.plan import Plan
 from sweeper.results import PRUNED, Results
 from sweeper.store import Store, claim
-from trainers.files import remove_folder
+from trainers.files import remove_folder, remove_states
 
 Kept = set[tuple[str, int]]  # checkpoints: (signature of the training, step)
 
@@ -51,6 +51,6 @@ def prune(plan: Plan, store: Store, kept: Kept, ended: Collection[str], begun: M
             continue
         with claim(folder, wait=False) as mine:
             if mine:
-                remove_folder(folder / "state")
+                remove_states(folder)
                 for step in lost:
                     remove_folder(store.checkpoint(training.spec, step))

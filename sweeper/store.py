@@ -1,6 +1,6 @@
 """Every path the program writes, what is already there, and who may write it.
 
-store/trainings/SIGNATURE/        spec.json, checkpoints/000400/, state/, evaluations/000400-SIGNATURE/
+store/trainings/SIGNATURE/        spec.json, checkpoints/000400/, state/000400/, evaluations/000400-SIGNATURE/
 store/class_images/SIGNATURE/     of one model, class prompt, sampler, seed and count
 store/baselines/SIGNATURE/        the untuned model and the real photographs, for one way of sampling and judging
 store/cache/                      latents and text embeddings
@@ -10,7 +10,7 @@ NAME/                             one sweep: the results a person looks at, jobs
 import errno
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from sweeper.plan import Left, Point, Training, class_images_of
-from trainers.files import MANIFEST, is_complete, read_json
+from trainers.files import is_complete, read_json, saved_step
 from trainers.spec import TrainSpec, signature
 
 NO_SPACE = "no space left on device: free some, then the same command goes on from here; keep=best takes less"
@@ -62,10 +62,7 @@ class Store:
     def trained_steps(self, spec: TrainSpec) -> int:
         """The last step with a complete checkpoint or training state; 0 where there is none."""
         folders = [f for f in (self.training(spec) / "checkpoints").glob("[0-9]*") if is_complete(f)]
-        steps = [int(folder.name) for folder in folders]
-        with suppress(FileNotFoundError):  # none yet, or the next one is just taking its place
-            steps.append(read_json(self.training(spec) / "state" / MANIFEST)["step"])
-        return max(steps, default=0)
+        return max(0, saved_step(self.training(spec)), *(int(folder.name) for folder in folders))
 
     def scores(self, spec: TrainSpec, point: Point) -> dict[str, Any] | None:
         path = self.evaluation(spec, point) / "scores.json"
@@ -86,7 +83,7 @@ class Store:
     def clear(self, spec: TrainSpec) -> None:
         """Deletes what killed processes left half written in a training's folder, which must be claimed."""
         folder = self.training(spec)
-        for path in (*folder.glob(".state.*"), *folder.glob("checkpoints/.*")):
+        for path in (*folder.glob("state/.*"), *folder.glob("checkpoints/.*")):
             shutil.rmtree(path, ignore_errors=True)
 
     def has_baselines(self, spec: TrainSpec, point: Point) -> bool:

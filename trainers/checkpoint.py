@@ -1,7 +1,7 @@
 """What a training leaves on disk: checkpoints to sample from, and the state to go on from.
 
 folder/checkpoints/000400/   what was learned, as diffusers loads it; `ema/` beside it where there is an average
-folder/state/                the latest state; a training that is asked for more steps goes on from it
+folder/state/000400/         the latest state; a training that is asked for more steps goes on from it
 folder/loss.json             the loss of every step
 """
 
@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from trainers.families import family_of
-from trainers.files import complete_folder, is_complete, read_json, write_json
+from trainers.files import complete_folder, is_complete, remove_states, saved_step, state_folder, write_json
 from trainers.learner import Learner
 from trainers.spec import ModelSpec
 
@@ -74,7 +74,8 @@ class TrainState:
         if saved_step(training) >= self.step:
             return
         write_json(training / "loss.json", {"loss": self.losses})  # first: with the state all is there that leads on
-        with complete_folder(training / "state", {"step": self.step}) as folder, open(folder / STATE, "wb") as file:
+        manifest = {"step": self.step}
+        with complete_folder(state_folder(training, self.step), manifest) as folder, open(folder / STATE, "wb") as file:
             torch.save(
                 {
                     "weights": {name: weight.detach() for name, weight in self.learner.learned().items()},
@@ -87,9 +88,10 @@ class TrainState:
                 },
                 file,  # given a path, torch does not say that the disk is full
             )
+        remove_states(training, but=self.step)  # now that there is another: at no time is there none
 
     def load(self, training: Path) -> None:
-        saved = torch.load(training / "state" / STATE, map_location="cpu", weights_only=True)
+        saved = torch.load(state_folder(training, saved_step(training)) / STATE, map_location="cpu", weights_only=True)
         with torch.no_grad():
             for name, weight in self.learner.learned().items():
                 weight.copy_(saved["weights"][name])
@@ -101,9 +103,3 @@ class TrainState:
             self.ema.load_state_dict(saved["ema"])
             self.ema.to(weight.device)
         self.step, self.losses = saved["step"], saved["losses"]
-
-
-def saved_step(training: Path) -> int:
-    """The step of the latest state; -1 if there is none."""
-    folder = training / "state"
-    return read_json(folder / "manifest.json")["step"] if is_complete(folder) else -1

@@ -56,7 +56,27 @@ def complete_folder(folder: Path, manifest: Any) -> Iterator[Path]:
                 with open(file, "rb") as handle:
                     os.fsync(handle.fileno())
         write_json(aside / MANIFEST, manifest)
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_folder(folder)
         os.replace(aside, folder)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def state_folder(training: Path, step: int) -> Path:
+    return training / "state" / f"{step:06d}"
+
+
+def saved_step(training: Path) -> int:
+    """The step of the latest state in the folder of a training; -1 if there is none."""
+    return max((int(folder.name) for folder in _states(training) if is_complete(folder)), default=-1)
+
+
+def remove_states(training: Path, but: int = -1) -> None:
+    """Deletes the states of all steps, but of one."""
+    for folder in _states(training):
+        if int(folder.name) != but:
+            remove_folder(folder)
+
+
+def _states(training: Path) -> list[Path]:
+    return list((training / "state").glob("[0-9]*"))

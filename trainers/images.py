@@ -9,6 +9,7 @@ from trainers.errors import ImageError
 from trainers.files import MANIFEST
 
 FORMATS = {"JPEG", "MPO", "PNG", "WEBP"}  # MPO: how phones write JPEG
+CAPTIONS = (".txt", ".TXT")
 IGNORED = {MANIFEST, "Thumbs.db", "desktop.ini"}
 
 
@@ -21,13 +22,17 @@ def instance_images(folder: Path | str) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise ImageError(f"images={folder} is no folder; give one that holds JPEG, PNG or WebP images")
-    files = sorted(f for f in folder.iterdir() if f.is_file() and not f.name.startswith(".") and f.name not in IGNORED)
-    images = [f for f in files if f.suffix.lower() != ".txt"]
+    files = sorted(
+        f for f in folder.iterdir() if not f.is_dir() and not f.name.startswith(".") and f.name not in IGNORED
+    )
+    images = [f for f in files if f.suffix not in CAPTIONS]
     stems = {f.stem for f in images}
-    orphans = [f.name for f in files if f.suffix.lower() == ".txt" and f.stem not in stems]
+    orphans = [f.name for f in files if f.suffix in CAPTIONS and f.stem not in stems]
     refused = [reason for f in images if (reason := why_refused(f))] + [f"{name}: no image" for name in orphans]
     if refused:
-        raise ImageError(f"{folder} holds what is no JPEG, PNG or WebP image: {'; '.join(refused)}; remove or convert")
+        raise ImageError(
+            f"{folder} holds what cannot be read as JPEG, PNG or WebP image: {'; '.join(refused)}; remove or convert"
+        )
     if not images:
         raise ImageError(f"{folder} holds no image; put JPEG, PNG or WebP images there")
     return images
@@ -40,6 +45,8 @@ def why_refused(file: Path) -> str | None:
             if image.format not in FORMATS:
                 return f"{file.name}: {image.format}"
             image.load()
+    except Image.DecompressionBombError:
+        return f"{file.name}: more than {2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6:.0f} megapixels, make it smaller"
     except Exception as error:  # Pillow raises whatever its decoders raise
         return f"{file.name}: {type(error).__name__}"
     return None
@@ -60,9 +67,17 @@ def load_image(path: Path | str) -> Image.Image:
 
 
 def caption(path: Path | str) -> str | None:
-    """The text of the `.txt` beside an image; None if there is none or it is empty."""
-    file = Path(path).with_suffix(".txt")
-    return (file.read_text(encoding="utf-8").strip() or None) if file.exists() else None
+    """The text of the `.txt` beside an image; None if there is none or it is empty.
+
+    Raises:
+        ImageError: it is not UTF-8.
+    """
+    files = (Path(path).with_suffix(suffix) for suffix in CAPTIONS)
+    file = next((file for file in files if file.exists()), None)
+    try:
+        return (file.read_text(encoding="utf-8-sig").strip() or None) if file else None
+    except UnicodeDecodeError as error:
+        raise ImageError(f"{file}: this caption is not UTF-8 at byte {error.start}; save it as UTF-8") from error
 
 
 def fingerprint(folder: Path | str) -> str:

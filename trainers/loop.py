@@ -21,10 +21,11 @@ from diffusers.training_utils import EMAModel
 from filelock import FileLock
 from torch import Tensor
 
-from trainers.checkpoint import Checkpoint, TrainState, saved_step
+from trainers.checkpoint import Checkpoint, TrainState
 from trainers.data import Batch, Half, generator, make_halves
 from trainers.errors import SpecError, TrainingDiverged
 from trainers.families import family_of
+from trainers.files import saved_step
 from trainers.full import Full
 from trainers.learner import Learner, Texts
 from trainers.lora import Lora
@@ -71,13 +72,15 @@ def train(
     class_images: Path | None = None,
     cache: Path | None = None,
     components: Any = None,
+    whole: TrainSpec | None = None,
     progress: Progress = lambda step, loss: None,
 ) -> Iterator[Checkpoint]:
     """Trains as `spec` says and yields the checkpoint at each of `steps` (optimizer steps), in order.
 
     A checkpoint that is in `folder` is yielded as it is; the others are trained, from the latest state in `folder`
     where there is one. `components` are the untuned weights, loaded by the family if not given. `cache` is a folder
-    for what trainings share, `folder` if not given. `progress` gets (step, loss); the steps of a textual inversion
+    for what trainings share, `folder` if not given. `whole` is what `spec` was before its batch had to be halved: an
+    inversion that was learned with it serves. `progress` gets (step, loss); the steps of a textual inversion
     before a `ti_dreambooth` count up to 0. Run by several processes under accelerate, each yields the same checkpoints.
 
     Raises:
@@ -91,7 +94,7 @@ def train(
             checkpoint = Checkpoint(folder, step, spec.model, components)
             if not checkpoint.complete:
                 if state is None:
-                    setting, state = _start(spec, components, class_images, cache or folder, progress)
+                    setting, state = _start(spec, whole, components, class_images, cache or folder, progress)
                     if 0 <= saved_step(folder) <= step:
                         state.load(folder)
                 while state.step < step:
@@ -172,14 +175,19 @@ def _dropout_from(setting: Setting, position: int) -> Iterator[None]:
 
 
 def _start(
-    spec: TrainSpec, components: Any, class_images: Path | None, cache: Path, progress: Progress
+    spec: TrainSpec,
+    whole: TrainSpec | None,
+    components: Any,
+    class_images: Path | None,
+    cache: Path,
+    progress: Progress,
 ) -> tuple[Setting, TrainState]:
     """The training before its first step."""
     accelerator = _accelerator(spec)
     family = family_of(spec.model)
     components = components if components is not None else family.load(spec.model)
     if spec.trainer.name == "ti_dreambooth":
-        components = _inverted(spec, components, cache, progress)
+        components = _inverted([s for s in (whole, spec) if s], components, cache, progress)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = spec.trainer.tf32
     learner = LEARNERS[spec.trainer.name](components, spec)
     learner.to(accelerator.device)
@@ -200,10 +208,14 @@ def _start(
     return Setting(spec, accelerator, network, weights, halves, noising, texts), state
 
 
-def _inverted(spec: TrainSpec, components: Any, cache: Path, progress: Progress) -> Any:
-    """`components` with the word that a textual inversion learned, trained once for all that start from it."""
-    stage, steps = inversion_stage(spec), spec.trainer.inversion_steps
-    folder = cache / "inversions" / stage.signature
+def _inverted(specs: list[TrainSpec], components: Any, cache: Path, progress: Progress) -> Any:
+    """`components` with the word that a textual inversion learned, trained once for all that start from it: that of the
+    first of `specs` whose inversion is there, or of the last."""
+    steps, inversions = specs[-1].trainer.inversion_steps, cache / "inversions"
+    stages = [inversion_stage(spec) for spec in specs]
+    there = (s for s in stages if Checkpoint(inversions / s.signature, steps, s.model).complete)
+    stage = next(there, stages[-1])
+    folder = inversions / stage.signature
     folder.mkdir(parents=True, exist_ok=True)
     process = PartialState()
     with FileLock(folder / ".lock") if process.is_main_process else contextlib.nullcontext():

@@ -11,23 +11,25 @@ from trainers.spec import TrainSpec
 
 
 def make_optimizer(spec: TrainSpec, groups: list[dict[str, Any]]) -> Optimizer:
-    """The optimizer over parameter groups, each with its own `lr`."""
+    """The optimizer over parameter groups, each with its own `lr`. Its default, which the polynomial schedule goes by,
+    is the U-Net's."""
     trainer = spec.trainer
     name = "adamw8bit" if spec.use_8bit_adam else trainer.optimizer
-    betas, decay, eps = (trainer.adam_beta1, trainer.adam_beta2), trainer.weight_decay, trainer.adam_epsilon
+    lr, decay, eps = spec.effective_lr, trainer.weight_decay, trainer.adam_epsilon
+    betas = (trainer.adam_beta1, trainer.adam_beta2)
     if name == "adamw":
-        return torch.optim.AdamW(groups, betas=betas, weight_decay=decay, eps=eps, fused=True)
+        return torch.optim.AdamW(groups, lr=lr, betas=betas, weight_decay=decay, eps=eps, fused=True)
     if name == "adamw8bit":
         from bitsandbytes.optim import AdamW8bit
 
-        return AdamW8bit(groups, betas=betas, weight_decay=decay, eps=eps)
+        return AdamW8bit(groups, lr=lr, betas=betas, weight_decay=decay, eps=eps)
     if name == "prodigy":
         from prodigyopt import Prodigy
 
-        return Prodigy(groups, betas=betas, weight_decay=decay, eps=eps)
+        return Prodigy(groups, lr=lr, betas=betas, weight_decay=decay, eps=eps)
     from transformers.optimization import Adafactor
 
-    return Adafactor(groups, weight_decay=decay, scale_parameter=False, relative_step=False, warmup_init=False)
+    return Adafactor(groups, lr=lr, weight_decay=decay, scale_parameter=False, relative_step=False, warmup_init=False)
 
 
 def make_schedule(spec: TrainSpec, optimizer: Optimizer) -> LRScheduler:

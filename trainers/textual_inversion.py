@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from trainers.errors import SpecError
 from trainers.families.tokens import save_tokens, with_new_tokens
 from trainers.learner import Learner, checkpoint_activations
 from trainers.precision import DTYPES
@@ -41,8 +42,8 @@ TEMPLATES = {
 
 
 def placeholder(subject: SubjectSpec) -> str:
-    """The new token that stands for the identifier."""
-    return f"<{subject.identifier}>"
+    """The new token that stands for the identifier; in small letters, as CLIP's tokenizer reads every prompt."""
+    return f"<{subject.identifier.lower()}>"
 
 
 def template_prompts(spec: TrainSpec) -> list[str]:
@@ -54,6 +55,10 @@ class TextualInversion(Learner):
         super().__init__(components, spec)
         self.token = placeholder(spec.subject)
         tokenizer, ids = with_new_tokens(components.tokenizer, self.token, spec.trainer.vectors)
+        if ids[0] < len(components.tokenizer):
+            raise SpecError(f"the model knows the word {self.token} already; give another subject.identifier")
+        if len(ids) > (room := tokenizer.model_max_length - 2):  # a start and an end
+            raise SpecError(f"trainer.vectors={len(ids)}: a prompt of this model has room for {room}; give fewer")
         self.components = replace(
             components, tokenizer=tokenizer, aliases=(*components.aliases, (spec.subject.identifier, self.token))
         )

@@ -6,6 +6,8 @@ from trainers.errors import SpecError
 from trainers.spec import ENDLESS_SCHEDULES, LR_SCHEDULES, OPTIMIZERS, SCHEDULERS, TRAINERS, TrainSpec
 
 PRECISIONS = ("no", "fp16", "bf16")
+POLYNOMIAL_END = 1e-7  # of diffusers' schedule, and no setting there
+TEXT_PROJECTIONS = {"q_proj", "k_proj", "v_proj", "out_proj"}
 
 
 def validate(spec: TrainSpec) -> None:
@@ -47,6 +49,8 @@ def _ranges(spec: TrainSpec) -> Iterator[str]:
         "trainer.repeats": trainer.repeats,
         "trainer.lora_rank": trainer.lora_rank,
         "trainer.vectors": trainer.vectors,
+        "trainer.inversion_steps": trainer.inversion_steps,
+        "trainer.lr_cycles": trainer.lr_cycles,
         **({"prior.num_class_images": spec.prior.num_class_images} if spec.prior else {}),
     }
     for name, count in at_least_one.items():
@@ -63,6 +67,18 @@ def _ranges(spec: TrainSpec) -> Iterator[str]:
     for name, number in not_negative.items():
         if number < 0:
             yield f"{name}={number}: must not be negative"
+    above_nothing = {
+        "trainer.adam_epsilon": trainer.adam_epsilon,
+        "trainer.inversion_lr": trainer.inversion_lr,
+        "trainer.lora_alpha": 1 if trainer.lora_alpha is None else trainer.lora_alpha,
+        "trainer.lr_power": trainer.lr_power,
+    }
+    for name, number in above_nothing.items():
+        if number <= 0:
+            yield f"{name}={number}: must be above 0"
+    for name, beta in (("trainer.adam_beta1", trainer.adam_beta1), ("trainer.adam_beta2", trainer.adam_beta2)):
+        if not 0 <= beta < 1:
+            yield f"{name}={beta}: must be in [0, 1)"
     if not 0 < spec.lr < float("inf"):
         yield f"lr={spec.lr}: must be above 0; 2e-6 is usual for dreambooth, 1e-4 for dreambooth_lora"
     if trainer.max_grad_norm <= 0:
@@ -81,6 +97,16 @@ def _combinations(spec: TrainSpec) -> Iterator[str]:
         yield "trainer.lr_warmup_steps has no effect on lr_schedule=constant; use lr_schedule=constant_with_warmup"
     if spec.use_8bit_adam and trainer.optimizer not in ("adamw", "adamw8bit"):
         yield f"use_8bit_adam=true contradicts trainer.optimizer={trainer.optimizer}; leave one of them out"
+    if trainer.channels_last and (spec.use_8bit_adam or trainer.optimizer == "adamw8bit"):
+        yield "trainer.channels_last=true has no effect with 8-bit AdamW, which orders weights its way; leave it out"
+    if trainer.lr_schedule == "polynomial" and spec.effective_lr <= POLYNOMIAL_END:
+        yield f"lr={spec.lr}: trainer.lr_schedule=polynomial goes down to {POLYNOMIAL_END}; take a higher rate"
+    on_text = name == "dreambooth_lora" and spec.train_text_encoder
+    if on_text and not TEXT_PROJECTIONS & {target.rsplit(".", 1)[-1] for target in trainer.lora_text_targets}:
+        yield (
+            f"trainer.lora_text_targets={','.join(trainer.lora_text_targets)}: diffusers cannot load a text encoder's "
+            f"LoRA without attention; add one of {', '.join(sorted(TEXT_PROJECTIONS))}"
+        )
     if trainer.optimizer == "prodigy" and spec.train_text_encoder and trainer.text_encoder_lr is not None:
         yield "trainer.optimizer=prodigy finds one step size for all; leave trainer.text_encoder_lr out"
     if name == "textual_inversion" and spec.train_text_encoder:

@@ -13,6 +13,7 @@ from sweeper.execute import Execution, Stopped
 from sweeper.jobs import Export, Reporter
 from sweeper.store import Store, claim, is_claimed
 from tests.sweeper.tiny_sweep import trainings
+from trainers.files import saved_step
 from trainers.loop import train
 from trainers.spec import TRAINERS
 
@@ -143,7 +144,7 @@ def test_a_stop_between_two_steps_loses_none(execution, undisturbed, monkeypatch
     monkeypatch.setattr(Execution, "_trained", stop_after_three)
     with pytest.raises(SystemExit):
         execution.run()
-    assert json.loads((execution.store.training(execution.spec) / "state/manifest.json").read_text())["step"] == 3
+    assert saved_step(execution.store.training(execution.spec)) == 3
     monkeypatch.setattr(Reporter, "stopping", False)
     seen = []
     monkeypatch.setattr(Execution, "_trained", lambda self, step, loss: seen.append(step))

@@ -9,7 +9,7 @@ from sweeper.plan import compile_plan
 from sweeper.prune import prune, winners
 from sweeper.results import COMPLETE, Results, Row
 from sweeper.store import Store, claim
-from trainers.files import is_complete, write_json
+from trainers.files import is_complete, saved_step, state_folder, write_json
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def store(tmp_path):
 
 def trained(store, training, scored):
     """As if `training` had left every checkpoint and the scores of the steps `scored`."""
-    write_json(store.training(training.spec) / "state" / "manifest.json", {"step": max(scored)})
+    write_json(state_folder(store.training(training.spec), max(scored)) / "manifest.json", {})
     for step in training.steps:
         write_json(store.checkpoint(training.spec, step) / "manifest.json", {})
     for point in training.points:
@@ -71,8 +71,7 @@ def test_only_trainings_that_are_done_or_ended_are_pruned(make_cell, store):
         trained(store, training, scored)
     prune(plan, store, {(done.spec.signature, 200)}, {ended.spec.signature}, {})
     assert [kept_steps(store, training) for training in plan.trainings] == [[200], [], [100, 200, 300]]
-    states = [(store.training(training.spec) / "state").exists() for training in plan.trainings]
-    assert states == [False, False, True]
+    assert [saved_step(store.training(training.spec)) for training in plan.trainings] == [-1, -1, 100]
     assert not store.left(done).missing
     assert [point.step for point in store.left(ended).missing] == [200, 300]  # what it had is known without its weights
 

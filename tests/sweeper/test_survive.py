@@ -117,7 +117,7 @@ def test_what_a_killed_process_left_half_written_is_deleted(models, tmp_path):
     (training,) = trainings(*models)
     store = Store(tmp_path / "store")
     folder = store.training(training.spec)
-    halves = [folder / "checkpoints" / ".000002.123", folder / ".state.123"]
+    halves = [folder / "checkpoints" / ".000002.123", folder / "state" / ".000002.123"]
     for half in halves:
         half.mkdir(parents=True)
         (half / "weights").write_bytes(b"1")

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.trainers import tiny
+from trainers import data
 from trainers.data import Latents, generator, instance_prompts, make_halves, order
 from trainers.errors import SpecError
 from trainers.families import family_of
@@ -112,6 +113,23 @@ def test_crops_cover_the_photograph_and_flip(tmp_path):
     assert columns.tolist() == list(range(5, 21))
     assert torch.equal(latents.pixels(0, (0, 5, True)), latents.pixels(0, (0, 5, False)).flip(-1))
     assert not latents.fixed
+
+
+def test_a_bounded_number_of_crops_is_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "CROPS_KEPT", 3)
+    encoded = []
+
+    def encode(pixels):
+        encoded.append(1)
+        return identity(pixels)
+
+    latents = Latents(photograph(tmp_path / "p"), 16, False, False, encode, keep=True)
+    crops = [(0, left, False) for left in range(9)]
+    for crop in [*crops, *crops[-3:]]:
+        assert torch.equal(latents(0, crop)[0], latents.pixels(0, crop)[0])
+    assert len(encoded) == 9
+    latents(0, crops[0])
+    assert len(encoded) == 10
 
 
 def test_centre_crop(tmp_path):

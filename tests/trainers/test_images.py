@@ -99,9 +99,12 @@ def test_fingerprint_is_of_bytes_order_and_captions(tmp_path):
     assert fingerprint(tmp_path) == first
     (tmp_path / "aa.txt").write_text("a photo of sks dog at the beach\n")
     assert caption(tmp_path / "aa.png") == "a photo of sks dog at the beach"
+    (tmp_path / "aa.txt").rename(tmp_path / "aa.TXT")
+    (tmp_path / "aa.TXT").write_bytes(b"\xef\xbb\xbfa photo of sks dog at the beach\r\n")  # as Notepad writes it
+    assert caption(tmp_path / "aa.png") == "a photo of sks dog at the beach"
     captioned = fingerprint(tmp_path)
     assert captioned != first
-    (tmp_path / "aa.txt").unlink()
+    (tmp_path / "aa.TXT").unlink()
     (tmp_path / "aa.png").rename(tmp_path / "z.png")
     assert fingerprint(tmp_path) not in (first, captioned)
 
@@ -117,3 +120,18 @@ def test_imports_no_torch():
     modules = "trainers.images, trainers.validate, trainers.stages, trainers.schedulers"
     code = f"import sys, {modules}; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
+
+
+def test_a_caption_that_is_not_utf8_is_named(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "aa.png")
+    (tmp_path / "aa.txt").write_bytes("café".encode("latin-1"))
+    with pytest.raises(ImageError, match=r"aa.txt: this caption is not UTF-8 at byte 3; save it as UTF-8"):
+        fingerprint(tmp_path)
+
+
+def test_a_photograph_that_is_too_large_and_a_broken_link_are_named(tmp_path, monkeypatch):
+    Image.new("RGB", (40, 50)).save(tmp_path / "a.png")
+    (tmp_path / "b.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
+    with pytest.raises(ImageError, match="a.png: more than 0 megapixels, make it smaller; b.jpg: FileNotFoundError"):
+        instance_images(tmp_path)

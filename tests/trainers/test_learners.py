@@ -2,6 +2,7 @@
 
 import copy
 import gc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -145,12 +146,12 @@ def test_diffusers_loads_the_adapters(make_spec, tmp_path):
 
 
 def test_adapters_sit_on_the_targets_with_the_rank(make_spec):
-    trainer = {"name": "dreambooth_lora", "lora_rank": 3, "lora_targets": ("to_v",), "lora_text_targets": ("fc1",)}
+    trainer = {"name": "dreambooth_lora", "lora_rank": 3, "lora_targets": ("to_v",), "lora_text_targets": ("v_proj",)}
     spec = make_spec(train_text_encoder=True, trainer=trainer)
     learned = Lora(family_of(spec.model).load(spec.model), spec).learned()
     layers = {name.split(".lora_")[0] for name in learned}
     assert {layer.rsplit(".", 1)[1] for layer in layers if layer.startswith("unet")} == {"to_v"}
-    assert {layer.rsplit(".", 1)[1] for layer in layers if layer.startswith("text_encoder")} == {"fc1"}
+    assert {layer.rsplit(".", 1)[1] for layer in layers if layer.startswith("text_encoder")} == {"v_proj"}
     assert {min(weight.shape) for weight in learned.values()} == {3}
 
 
@@ -158,6 +159,27 @@ def test_adapters_on_nothing_are_refused(make_spec, tmp_path):
     spec = make_spec(trainer={"name": "dreambooth_lora", "lora_targets": ("to_z",)})
     with pytest.raises(SpecError, match="LoRA targets to_z: no layer of UNet2DConditionModel is called so"):
         next(train(spec, [1], tmp_path))
+
+
+@pytest.mark.parametrize("identifier", ["TOK", "sks"])
+def test_every_vector_learns_whatever_the_letters(identifier, make_spec, tmp_path):
+    spec = make_spec(trainer={"name": "textual_inversion", "vectors": 3, "weight_decay": 0.0})
+    spec = replace(spec, subject=replace(spec.subject, identifier=identifier))
+    before, after = (
+        load_file(checkpoint.folder / "learned_embeds.safetensors")[f"<{identifier.lower()}>"]
+        for checkpoint in train(spec, [0, 2], tmp_path)
+    )
+    assert ((after - before).norm(dim=1) > 0).all()
+    components = next(train(spec, [2], tmp_path)).components()
+    ids = components.tokenizer.convert_tokens_to_ids([f"<{identifier.lower()}>" + end for end in ("", "_1", "_2")])
+    assert set(ids) <= set(family_of(spec.model).tokenize(components, [f"a photo of {identifier} dog"])[0].tolist())
+
+
+def test_a_word_that_the_model_knows_is_refused(make_spec, tmp_path):
+    spec = make_spec(trainer={"name": "textual_inversion"})
+    (checkpoint,) = train(spec, [1], tmp_path / "first")
+    with pytest.raises(SpecError, match="knows the word <sks> already"):
+        next(train(spec, [1], tmp_path / "second", components=checkpoint.components()))
 
 
 @pytest.mark.parametrize("vectors", [1, 3])
@@ -181,6 +203,15 @@ def test_inversion_is_shared_by_the_trainings_that_start_from_it(make_spec, tmp_
                    progress=lambda step, loss, steps=steps: steps.append(step)))  # fmt: skip
         seen.append(steps)
     assert seen == [[-1, 0, 1], [1], [1], [1]]
+
+
+def test_an_inversion_serves_after_the_batch_was_halved(make_spec, tmp_path):
+    spec = make_spec(trainer={"name": "ti_dreambooth", "inversion_steps": 2}, batch_size=2)
+    smaller = replace(spec, batch_size=1, gradient_accumulation_steps=2)
+    seen = []
+    for given, whole, steps in ((spec, None, [1]), (smaller, spec, [2])):
+        list(train(given, steps, tmp_path, whole=whole, progress=lambda step, loss: seen.append(step)))
+    assert seen == [-1, 0, 1, 2]
 
 
 def test_moving_average_is_evaluated_beside_the_weights(make_spec, tmp_path):

@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import load_file
 
 from trainers.loop import train
-from trainers.optimizers import make_optimizer
+from trainers.optimizers import make_optimizer, make_schedule
 from trainers.spec import OPTIMIZERS
 
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
@@ -48,3 +48,21 @@ def test_8bit_keeps_its_state_in_8_bits_and_stays_near_adamw(make_spec):
 def test_use_8bit_adam_is_the_optimizer_of_that_name(make_spec):
     group = [{"params": [torch.nn.Parameter(torch.zeros(2))], "lr": 1e-3}]
     assert type(make_optimizer(make_spec(use_8bit_adam=True), group)).__name__ == "AdamW8bit"
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_polynomial_goes_down_from_the_rate_itself(name, make_spec):
+    """As in diffusers' script: from lr to 1e-7, for each optimizer; the text encoder's rate by the same factors."""
+    spec = make_spec(trainer={"optimizer": name, "lr_schedule": "polynomial", "lr_power": 2.0}, lr=2e-6, horizon=4)
+    weights = [torch.nn.Parameter(torch.zeros(2)) for _ in range(2)]
+    groups = [{"params": [weight], "lr": lr} for weight, lr in zip(weights, (2e-6, 1e-6), strict=True)]
+    optimizer = make_optimizer(spec, groups)
+    schedule = make_schedule(spec, optimizer)
+    seen = []
+    for _ in range(6):
+        seen.append(schedule.get_last_lr())
+        optimizer.step()
+        schedule.step()
+    first = [1e-7 + 1.9e-6 * (1 - min(i, 4) / 4) ** 2 for i in range(6)]
+    assert [a for a, _ in seen] == pytest.approx(first)
+    assert [b for _, b in seen] == pytest.approx([rate / 2 for rate in first])

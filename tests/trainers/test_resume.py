@@ -6,7 +6,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from trainers.checkpoint import TrainState, saved_step
+from trainers import files
+from trainers.checkpoint import TrainState
 from trainers.families import family_of
 from trainers.files import read_json
 from trainers.loop import train
@@ -73,7 +74,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(hard, spec, tmp_path, clas
     with pytest.raises(KeyboardInterrupt):
         run(spec, [2, 5], interrupted, class_folder, progress=stop)
     monkeypatch.undo()
-    assert saved_step(interrupted) == (2 if hard else 4)
+    assert files.saved_step(interrupted) == (2 if hard else 4)
     trained = []
     resumed = run(spec, [2, 5], interrupted, class_folder, progress=lambda step, loss: trained.append(step))[-1]
     assert trained == ([3, 4, 5] if hard else [5])
@@ -90,13 +91,33 @@ def test_a_finished_training_is_extended(spec, tmp_path, class_folder):
     assert_equal(whole, extended)
 
 
+def test_a_stop_while_a_state_replaces_another_loses_neither(make_spec, tmp_path, class_folder, monkeypatch):
+    spec = make_spec()
+    whole = run(spec, [4], tmp_path / "whole", class_folder)[-1]
+    run(spec, [2], tmp_path / "cut", class_folder)
+
+    def cut(folder):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(files, "remove_folder", cut)
+        with pytest.raises(KeyboardInterrupt):
+            run(spec, [3], tmp_path / "cut", class_folder)
+    assert files.saved_step(tmp_path / "cut") == 3
+    seen = []
+    resumed = run(spec, [4], tmp_path / "cut", class_folder, progress=lambda step, loss: seen.append(step))[-1]
+    assert seen == [4]
+    assert_equal(whole, resumed)
+    assert [folder.name for folder in (tmp_path / "cut/state").iterdir()] == ["000004"]
+
+
 def test_an_earlier_checkpoint_is_trained_anew_and_the_later_state_kept(make_spec, tmp_path, class_folder):
     spec = make_spec()
     later = run(spec, [4], tmp_path, class_folder)[0]
     (earlier,) = run(spec, [2], tmp_path, class_folder)
     (alone,) = run(spec, [2], tmp_path / "alone", class_folder)
     assert_equal(earlier, alone)
-    assert saved_step(tmp_path) == 4
+    assert files.saved_step(tmp_path) == 4
     assert later.complete
     assert len(read_json(tmp_path / "loss.json")["loss"]) == 4
 

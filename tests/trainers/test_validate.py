@@ -31,6 +31,15 @@ def spec(trainer=None, **fields):
         (spec({"text_encoder_lr": 1e-6}), "no effect without train_text_encoder=true"),
         (spec({"min_snr_gamma": 0.0}), "must be above 0 (5 is usual)"),
         (spec({"ema_decay": 1.0}), "must be in [0, 1)"),
+        (spec({"adam_beta2": 1.5}), "trainer.adam_beta2=1.5: must be in [0, 1)"),
+        (spec({"lora_alpha": 0}), "trainer.lora_alpha=0: must be above 0"),
+        (spec({"lr_cycles": 0}), "trainer.lr_cycles=0: must be 1 or more"),
+        (spec({"channels_last": True}, use_8bit_adam=True), "no effect with 8-bit AdamW"),
+        (spec({"lr_schedule": "polynomial"}, horizon=9, lr=1e-7), "goes down to 1e-07"),
+        (
+            spec({"name": "dreambooth_lora", "lora_text_targets": ("fc1",)}, train_text_encoder=True),
+            "trainer.lora_text_targets=fc1: diffusers cannot load",
+        ),
         (spec(prior=PriorSpec(num_class_images=0)), "prior.num_class_images=0: must be 1 or more"),
     ],
 )

@@ -21,9 +21,9 @@ def with_new_tokens(tokenizer: CLIPTokenizer, token: str, vectors: int) -> tuple
 
 
 def with_aliases(components: Any, prompt: str) -> str:
-    """`prompt` with the learned tokens in place of the words that they stand for."""
+    """`prompt` with the learned tokens in place of the words that they stand for, in small letters or capitals."""
     for word, token in components.aliases:
-        prompt = re.sub(rf"(?<![\w<]){re.escape(word)}(?![\w>])", token, prompt)
+        prompt = re.sub(rf"(?<![\w<]){re.escape(word)}(?![\w>])", token, prompt, flags=re.IGNORECASE)
     return prompt
 
 
