@@ -21,12 +21,26 @@ from trainers.errors import SpecError
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 GROUPS = ("model", "subject", "trainer", "evaluation", "experiment")
+TRACKERS = ("sqlite:", "http:", "https:")
+WHOLE = {  # what one sweep has, and a mistake in which would show only once it runs: what is allowed, and whether it is
+    "name": ("text, such as first; name=null makes one", lambda v: v is None or isinstance(v, str)),
+    "keep": ("all, best, or a number of checkpoints, 1 or more", lambda v: v in ("all", "best") or _count(v)),
+    "tracking.uri": (
+        f"null, or text that starts with {', '.join(TRACKERS)}",
+        lambda v: v is None or (isinstance(v, str) and v.startswith(TRACKERS)),
+    ),
+    "tracking.experiment": ("text that is not empty", lambda v: isinstance(v, str) and v.strip()),
+}
 
 
 @dataclass(frozen=True)
 class Grid:
     cells: tuple[RunSpec, ...]
     axes: dict[str, tuple[Any, ...]]  # those that vary, in the order typed
+
+
+def _count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def options(group: str) -> list[str]:
@@ -55,6 +69,8 @@ def check_arguments(arguments: Sequence[str], multirun: bool) -> None:
         key = str(override.key_or_group)
         if override.is_sweep_override() and not multirun:
             raise SpecError(f"{override.input_line} has several values: add -m to sweep over them.")
+        if key in WHOLE and not override.is_sweep_override() and not override.is_delete():
+            _check_whole(key, override.value())
         if key.startswith("hydra") or override.is_force_add() or override.is_add() or override.is_delete():
             continue
         if key not in known:
@@ -65,6 +81,12 @@ def check_arguments(arguments: Sequence[str], multirun: bool) -> None:
             raise SpecError(f"{override.input_line}: {key} is the whole sweep's and has one value.")
         if key in GROUPS:
             _check_options(key, override)
+
+
+def _check_whole(key: str, value: Any) -> None:
+    allowed, holds = WHOLE[key]
+    if not holds(value) and not (isinstance(value, str) and "${" in value):
+        raise SpecError(f"{key}={show(value)}: must be {allowed}.")
 
 
 def _check_options(group: str, override: Override) -> None:

@@ -94,6 +94,14 @@ def test_a_bad_value_is_one_clear_line(grid, typed, said):
         ("subject.imags=x", "subject.images"),
         ("nonsense", "an argument is KEY=VALUE"),
         ("lr=1e-6,2e-6", "add -m"),
+        ("keep=true", "keep=true: must be all, best, or a number"),
+        ("keep=0", "keep=0: must be all"),
+        ("name=-1", "name=-1: must be text"),
+        ("name=[1]", "must be text"),
+        ("++tracking.uri=5", "tracking.uri=5: must be null, or text that starts with sqlite:"),
+        ("tracking.uri=ftp://there", "must be null, or text"),
+        ("tracking.experiment=''", "tracking.experiment=: must be text"),
+        ("tracking.experiment=true", "tracking.experiment=true: must be text"),
     ],
 )
 def test_a_typo_is_answered_with_what_there_is(typed, said):
@@ -105,6 +113,11 @@ def test_a_typo_is_answered_with_what_there_is(typed, said):
 def test_what_the_whole_sweep_has_takes_one_value(typed):
     with pytest.raises(SpecError, match="has one value"):
         check_arguments([typed], multirun=True)
+
+
+def test_what_the_whole_sweep_has_is_taken():
+    typed = ["keep=2", "name='5'", "name=null", "tracking.uri=sqlite:///x.db", "tracking.uri=null"]
+    check_arguments([*typed, "tracking.uri=${oc.env:TRACKER}", "tracking.uri=http://localhost:5000"], multirun=False)
 
 
 def test_what_a_cell_has_takes_several():
