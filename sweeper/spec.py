@@ -1,5 +1,6 @@
 """The only reader of Hydra's configuration: the plain config of a cell becomes a `RunSpec`, or one clear line."""
 
+import math
 import pickle
 import typing
 from collections.abc import Callable, Mapping
@@ -59,6 +60,12 @@ def _one_of(names: tuple[str, ...]) -> Axis:
 
 
 _SWITCH = Axis(bool, "true or false")
+KINDS = {  # of what is given no narrower range
+    bool: _SWITCH,
+    int: Axis(int, "a whole number"),
+    float: Axis(float, "a finite number"),
+    str: Axis(str, "text"),
+}
 AXES = {
     "lr": Axis(float, "a number above 0 and below 1, such as 2e-6", lambda v: 0 < v < 1),
     "steps": _whole(1),
@@ -88,14 +95,12 @@ PRIOR = {
 
 def coerce(kind: type, value: Any) -> Any:
     """`value` as `kind`, where that loses nothing (400.0 is 400, 1 is 1.0); raises ValueError otherwise."""
-    if kind is bool:
-        if isinstance(value, bool):
-            return value
-    elif kind is str:
-        if isinstance(value, str):
-            return value
-    elif isinstance(value, (int, float)) and not isinstance(value, bool) and kind(value) == value:
-        return kind(value)
+    if kind in (int, float):
+        number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        if number and kind(value) == value:
+            return kind(value)
+    elif isinstance(value, kind):
+        return value
     raise ValueError
 
 
@@ -178,7 +183,7 @@ def _trainer(section: Mapping[str, Any]) -> TrainerSpec:
         elif typing.get_origin(hints[name]) is tuple:
             values[name] = tuple(value)
         else:
-            values[name] = checked(f"trainer.{name}", value, Axis(kinds[0], f"of type {kinds[0].__name__}"))
+            values[name] = checked(f"trainer.{name}", value, KINDS[kinds[0]])
     return TrainerSpec(**values)
 
 

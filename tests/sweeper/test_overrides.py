@@ -70,6 +70,13 @@ def test_a_schedule_that_knows_its_horizon_is_not_shared(grid, schedule):
     [
         ("lr=0", "lr=0: must be a number above 0"),
         ("lr=nan", "lr=nan: must be"),
+        ("model.lr_scale=inf", "model.lr_scale=inf: must be a number above 0"),
+        *(
+            (f"trainer.{name}={value}", "must be a finite number")
+            for name in ("weight_decay", "adam_beta1", "adam_epsilon", "max_grad_norm", "min_snr_gamma")
+            for value in ("inf", "1e400", "nan", "true", "[1]")
+        ),
+        ("trainer.repeats=inf", "trainer.repeats=inf: must be a whole number"),
         ("steps=0", "steps=0: must be a whole number, 1 or more"),
         ("steps=1.5", "steps=1.5: must be a whole number"),
         ("prior_preservation=maybe", "prior_preservation=maybe: must be true or false"),
