@@ -66,6 +66,7 @@ KINDS = {  # of what is given no narrower range
     float: Axis(float, "a finite number"),
     str: Axis(str, "text"),
 }
+_TEXT = Axis(str, "text that is not empty", lambda v: bool(v.strip()))
 AXES = {
     "lr": Axis(float, "a number above 0 and below 1, such as 2e-6", lambda v: 0 < v < 1),
     "steps": _whole(1),
@@ -132,28 +133,47 @@ def find_path(path: str) -> Path:
     return given if given.exists() or given.is_absolute() else PROJECT / given
 
 
+def _text(name: str, value: Any, default: str | None = None) -> str:
+    """With a default, null and nothing are that."""
+    return default if default is not None and value in (None, "") else checked(name, value, _TEXT)
+
+
+def _word(name: str, value: Any) -> str:
+    """A word of the prompts, which may be a number."""
+    number = isinstance(value, int) and not isinstance(value, bool)
+    return _text(name, str(value) if number else value, "").strip()
+
+
 def _model(section: Mapping[str, Any]) -> ModelSpec:
+    repo, revision = _text("model.repo", section["repo"]), _text("model.revision", section["revision"], "main")
+    path = find_path(repo)
     return ModelSpec(
-        revision=model_revision(section["repo"], section["revision"], find_path(section["repo"])),
-        family=section["family"],
+        revision=model_revision(repo, revision, path),
+        family=_text("model.family", section["family"]),
         resolution=checked("model.resolution", section["resolution"], _whole(8)),
         lr_scale=checked("model.lr_scale", section["lr_scale"], Axis(float, "a number above 0", lambda v: v > 0)),
-        repo=str(find_path(section["repo"])) if find_path(section["repo"]).exists() else section["repo"],
-        name=section["name"],
+        repo=str(path) if path.exists() else repo,
+        name=_text("model.name", section["name"]),
     )
 
 
 def _subject(section: Mapping[str, Any]) -> SubjectSpec:
-    folder, noun = find_path(str(section["images"])), str(section["class_noun"] or "").strip()
+    folder = find_path(_text("subject.images", section["images"]))
+    noun, identifier = (_word(f"subject.{name}", section[name]) for name in ("class_noun", "identifier"))
     if not noun:
         raise SpecError("subject.class_noun is empty: it is the word for what is on the photographs, such as dog.")
-    identifier = str(section["identifier"] or "")
+    prompts = {
+        name: _text(f"subject.{name}", section[name], f"a photo of {words}")
+        for name, words in (
+            ("instance_prompt", subject_words(identifier, noun)),
+            ("class_prompt", class_words(noun)),
+        )
+    }
     return SubjectSpec(
         fingerprint=images_fingerprint(folder),
         class_noun=noun,
         identifier=identifier,
-        instance_prompt=section["instance_prompt"] or f"a photo of {subject_words(identifier, noun)}",
-        class_prompt=section["class_prompt"] or f"a photo of {class_words(noun)}",
+        **prompts,
         kind=checked("subject.kind", section["kind"], _one_of(("object", "live", "face"))),
         images=str(folder.resolve()),
         name=folder.resolve().name,
@@ -163,7 +183,7 @@ def _subject(section: Mapping[str, Any]) -> SubjectSpec:
 def _prior(section: Mapping[str, Any]) -> PriorSpec:
     values = {name: checked(f"prior.{name}", section[name], axis) for name, axis in PRIOR.items()}
     sample = SampleSpec(*(values.pop(name) for name in ("scheduler", "inference_steps", "guidance_scale")))
-    folder = section["folder"]
+    folder = _text("prior.folder", section["folder"], "")
     if folder:
         values["folder_fingerprint"] = images_fingerprint(find_path(folder))
         values["folder"] = str(find_path(folder).resolve())
@@ -196,14 +216,15 @@ def _evaluation(section: Mapping[str, Any], kind: str) -> EvalSpec:
         raise SpecError("evaluation.prompts is empty: give at least one, such as 'a photo of {} on the beach'.")
     encoders = {}
     for role in ("clip", "dino"):
-        repo, path = section[role], find_path(section[role])
+        repo = _text(f"evaluation.{role}", section[role])
+        path = find_path(repo)
         encoders |= {role: model_revision(repo, "main", path), f"{role}_name": repo}
         encoders[f"{role}_repo"] = str(path) if path.exists() else repo
     counts = {
         name: checked(f"evaluation.{name}", section[name], _whole(low))
         for name, low in (("images_per_prompt", 1), ("class_images", 2), ("seed", 0))
     }
-    return EvalSpec(prompts=tuple(prompts), name=section["name"], **counts, **encoders)
+    return EvalSpec(prompts=tuple(prompts), name=_text("evaluation.name", section["name"]), **counts, **encoders)
 
 
 @lru_cache(maxsize=4096)

@@ -82,13 +82,27 @@ def test_a_schedule_that_knows_its_horizon_is_not_shared(grid, schedule):
         ("prior_preservation=maybe", "prior_preservation=maybe: must be true or false"),
         ("scheduler=pndn", "scheduler=pndn: must be one of pndm, lms"),
         ("mixed_precision=fp8", "must be one of no, fp16, bf16"),
+        *(
+            (f"{name}={value}", f"{name}={shown}: must be text")
+            for name in (
+                *("evaluation.clip", "evaluation.dino", "evaluation.name", "model.repo", "model.name", "model.family"),
+                *("subject.images", "subject.identifier", "subject.class_noun", "subject.instance_prompt"),
+                "subject.class_prompt",
+                "prior.folder",
+            )
+            for value, shown in (("true", "true"), ("[a]", "['a']"), ("nan", "nan"), ("1.5", "1.5"))
+        ),
+        ("model.repo=5", "model.repo=5: must be text"),
+        ("evaluation.clip=null", "evaluation.clip=null: must be text"),
+        ("subject.images=null", "subject.images=null: must be text"),
+        ("subject.class_noun=null", "subject.class_noun is empty"),
         ("evaluation.prompts=[no_place]", "needs exactly one {}"),
         ("'lr=interval(1e-7,1e-5)'", "needs hydra/sweeper=optuna"),
     ],
 )
 def test_a_bad_value_is_one_clear_line(grid, typed, said):
     with pytest.raises(SpecError) as error:
-        grid(typed.strip("'"))
+        grid("prior_preservation=true", typed.strip("'"))
     assert said in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -130,6 +144,11 @@ def test_what_the_whole_sweep_has_is_taken():
 def test_what_a_cell_has_takes_several():
     typed = ["lr=1e-6,2e-6", "prior.weight=0.5,1", "trainer=dreambooth,dreambooth_lora", "model.lr_scale=1,2"]
     check_arguments(typed, multirun=True)
+
+
+def test_a_word_may_be_a_number(grid):
+    (cell,) = grid("subject.identifier=123", "subject.class_noun=7").cells
+    assert cell.train.subject.instance_prompt == "a photo of 123 7"
 
 
 def test_precision_no_is_a_word(grid):
