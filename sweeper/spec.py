@@ -67,6 +67,11 @@ KINDS = {  # of what is given no narrower range
     str: Axis(str, "text"),
 }
 _TEXT = Axis(str, "text that is not empty", lambda v: bool(v.strip()))
+_LAYERS = Axis(
+    list,
+    "a list of one or more names of layers, such as [to_q,to_k]",
+    lambda v: bool(v) and all(isinstance(name, str) and name for name in v),
+)
 AXES = {
     "lr": Axis(float, "a number above 0 and below 1, such as 2e-6", lambda v: 0 < v < 1),
     "steps": _whole(1),
@@ -201,7 +206,7 @@ def _trainer(section: Mapping[str, Any]) -> TrainerSpec:
         if value is None and type(None) in kinds:
             values[name] = None
         elif typing.get_origin(hints[name]) is tuple:
-            values[name] = tuple(value)
+            values[name] = tuple(checked(f"trainer.{name}", value, _LAYERS))
         else:
             values[name] = checked(f"trainer.{name}", value, KINDS[kinds[0]])
     return TrainerSpec(**values)

@@ -92,6 +92,11 @@ def test_a_schedule_that_knows_its_horizon_is_not_shared(grid, schedule):
             )
             for value, shown in (("true", "true"), ("[a]", "['a']"), ("nan", "nan"), ("1.5", "1.5"))
         ),
+        *(
+            (f"trainer.{name}={value}", f"trainer.{name}={shown}: must be a list of one or more names")
+            for name in ("lora_targets", "lora_text_targets")
+            for value, shown in (("5", "5"), ("null", "null"), ("[]", "[]"), ("to_q", "to_q"), ("[1]", "[1]"))
+        ),
         ("model.repo=5", "model.repo=5: must be text"),
         ("evaluation.clip=null", "evaluation.clip=null: must be text"),
         ("subject.images=null", "subject.images=null: must be text"),
@@ -102,7 +107,7 @@ def test_a_schedule_that_knows_its_horizon_is_not_shared(grid, schedule):
 )
 def test_a_bad_value_is_one_clear_line(grid, typed, said):
     with pytest.raises(SpecError) as error:
-        grid("prior_preservation=true", typed.strip("'"))
+        grid("trainer=dreambooth_lora", "prior_preservation=true", typed.strip("'"))
     assert said in str(error.value)
     assert "\n" not in str(error.value)
 
