@@ -67,6 +67,7 @@ KINDS = {  # of what is given no narrower range
     str: Axis(str, "text"),
 }
 _TEXT = Axis(str, "text that is not empty", lambda v: bool(v.strip()))
+_PROMPTS = Axis(list, "a list of one or more prompts, such as ['a photo of {} on the beach']", bool)
 _LAYERS = Axis(
     list,
     "a list of one or more names of layers, such as [to_q,to_k]",
@@ -212,13 +213,20 @@ def _trainer(section: Mapping[str, Any]) -> TrainerSpec:
     return TrainerSpec(**values)
 
 
-def _evaluation(section: Mapping[str, Any], kind: str) -> EvalSpec:
-    prompts = section["prompts_by_kind"][kind] if section["prompts"] is None else section["prompts"]
+def _prompts(section: Mapping[str, Any], kind: str) -> tuple[str, ...]:
+    name, prompts = "evaluation.prompts", section["prompts"]
+    if prompts is None:
+        kinds = Axis(dict, f"a list of prompts by kind of subject, here {kind}", lambda v: kind in v)
+        prompts = checked("evaluation.prompts_by_kind", section["prompts_by_kind"], kinds)[kind]
+        name = f"evaluation.prompts_by_kind.{kind}"
+    checked(name, prompts, _PROMPTS)
     for prompt in prompts:
         if not isinstance(prompt, str) or prompt.count("{}") != 1:
-            raise SpecError(f"evaluation.prompts: {prompt!r} needs exactly one {{}}, where the subject's words go.")
-    if not prompts:
-        raise SpecError("evaluation.prompts is empty: give at least one, such as 'a photo of {} on the beach'.")
+            raise SpecError(f"{name}: {prompt!r} needs exactly one {{}}, where the subject's words go.")
+    return tuple(prompts)
+
+
+def _evaluation(section: Mapping[str, Any], kind: str) -> EvalSpec:
     encoders = {}
     for role in ("clip", "dino"):
         repo = _text(f"evaluation.{role}", section[role])
@@ -229,7 +237,9 @@ def _evaluation(section: Mapping[str, Any], kind: str) -> EvalSpec:
         name: checked(f"evaluation.{name}", section[name], _whole(low))
         for name, low in (("images_per_prompt", 1), ("class_images", 2), ("seed", 0))
     }
-    return EvalSpec(prompts=tuple(prompts), name=_text("evaluation.name", section["name"]), **counts, **encoders)
+    return EvalSpec(
+        prompts=_prompts(section, kind), name=_text("evaluation.name", section["name"]), **counts, **encoders
+    )
 
 
 @lru_cache(maxsize=4096)

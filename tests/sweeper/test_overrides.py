@@ -97,6 +97,12 @@ def test_a_schedule_that_knows_its_horizon_is_not_shared(grid, schedule):
             for name in ("lora_targets", "lora_text_targets")
             for value, shown in (("5", "5"), ("null", "null"), ("[]", "[]"), ("to_q", "to_q"), ("[1]", "[1]"))
         ),
+        ("evaluation.prompts=5", "evaluation.prompts=5: must be a list of one or more prompts"),
+        ("evaluation.prompts=true", "evaluation.prompts=true: must be a list"),
+        ("evaluation.prompts=[]", "evaluation.prompts=[]: must be a list"),
+        ("evaluation.prompts_by_kind=abc", "evaluation.prompts_by_kind=abc: must be a list of prompts by kind"),
+        ("evaluation.prompts_by_kind=null", "evaluation.prompts_by_kind=null: must be"),
+        ("evaluation.prompts_by_kind.object=5", "evaluation.prompts_by_kind.object=5: must be a list"),
         ("model.repo=5", "model.repo=5: must be text"),
         ("evaluation.clip=null", "evaluation.clip=null: must be text"),
         ("subject.images=null", "subject.images=null: must be text"),
