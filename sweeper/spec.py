@@ -6,12 +6,12 @@ import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from functools import lru_cache
-from pathlib import Path
 from types import UnionType
 from typing import Any
 
 from evaluation.spec import EvalSpec, class_words, show, subject_words
 from sweeper.fingerprint import model_revision
+from sweeper.folders import check_captions, find_path
 from trainers.errors import SpecError
 from trainers.images import fingerprint as images_fingerprint
 from trainers.spec import (
@@ -27,7 +27,6 @@ from trainers.spec import (
 )
 from trainers.validate import validate
 
-PROJECT = Path(__file__).resolve().parent.parent
 PRECISIONS = ("no", "fp16", "bf16")
 
 
@@ -131,12 +130,6 @@ def _checked_axis(name: str, value: Any) -> Any:
 def _axis(name: str, value: Any) -> Any:
     """Values repeat from cell to cell; what cannot be hashed is no axis' value."""
     return _checked_axis(name, value) if isinstance(value, (str, int, float)) else checked(name, value, AXES[name])
-
-
-def find_path(path: str) -> Path:
-    """A relative path from the working directory, or, where it is not there, from the project's folder."""
-    given = Path(path).expanduser()
-    return given if given.exists() or given.is_absolute() else PROJECT / given
 
 
 def _text(name: str, value: Any, default: str | None = None) -> str:
@@ -257,6 +250,8 @@ def run_spec(config: Mapping[str, Any], params: Mapping[str, Any]) -> RunSpec:
     axes = {name: _axis(name, config[name]) for name in AXES}
     subject = _cached(_subject, config["subject"])
     trainer = _cached(_trainer, config["trainer"])
+    if trainer.captions and trainer.name in ("textual_inversion", "ti_dreambooth"):
+        check_captions(subject.images, subject.identifier)
     train = TrainSpec(
         model=_cached(_model, config["model"]),
         subject=subject,

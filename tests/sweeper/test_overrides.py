@@ -11,6 +11,7 @@ from sweeper.overrides import CONF, check_arguments, expand, parse
 from sweeper.plan import compile_plan, cost
 from sweeper.spec import AXES
 from sweeper.store import Store
+from tests.trainers import tiny
 from trainers.errors import SpecError
 from trainers.spec import LR_SCHEDULES, TRAINERS, TrainerSpec
 
@@ -155,6 +156,21 @@ def test_what_the_whole_sweep_has_is_taken():
 def test_what_a_cell_has_takes_several():
     typed = ["lr=1e-6,2e-6", "prior.weight=0.5,1", "trainer=dreambooth,dreambooth_lora", "model.lr_scale=1,2"]
     check_arguments(typed, multirun=True)
+
+
+@pytest.mark.parametrize("trainer", ["textual_inversion", "ti_dreambooth"])
+def test_a_caption_that_teaches_the_learned_word_nothing_is_refused(grid, tmp_path, trainer):
+    images = tiny.make_images(tmp_path / "images", 2)
+    file = sorted(images.iterdir())[0].with_suffix(".txt")
+    typed = (f"subject.images={images}", "subject.class_noun=dog", f"trainer={trainer}")
+    file.write_text("a tasks dog on the beach")
+    with pytest.raises(SpecError) as error:
+        grid(*typed)
+    assert f"{file}: no sks in this caption" in str(error.value)
+    grid(*typed, "trainer.captions=false")
+    grid(*typed[:2])
+    (images / file.name).write_text("a photo of SKS dog")
+    grid(*typed, "subject.identifier=Sks")
 
 
 def test_a_word_may_be_a_number(grid):

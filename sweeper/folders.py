@@ -1,0 +1,29 @@
+"""The folders that a cell names: where they are, and whether what must be in them is. Imports no torch."""
+
+import re
+from functools import lru_cache
+from pathlib import Path
+
+from trainers.errors import SpecError
+from trainers.images import caption, instance_images
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+def find_path(path: str) -> Path:
+    """A relative path from the working directory, or, where it is not there, from the project's folder."""
+    given = Path(path).expanduser()
+    return given if given.exists() or given.is_absolute() else PROJECT / given
+
+
+@lru_cache(maxsize=64)  # cell after cell asks for the same photographs
+def check_captions(images: str, identifier: str) -> None:
+    """Raises SpecError for a caption without the identifier: from it the learned word would learn nothing."""
+    word = re.compile(rf"(?<![\w<]){re.escape(identifier)}(?![\w>])", re.IGNORECASE)
+    for path in instance_images(images):
+        text = caption(path)
+        if text and not word.search(text):
+            raise SpecError(
+                f"{path.with_suffix('.txt')}: no {identifier} in this caption, so nothing learns from it; write "
+                f"subject.identifier={identifier} into it, or leave the captions out with trainer.captions=false."
+            )
