@@ -27,3 +27,20 @@ def check_captions(images: str, identifier: str) -> None:
                 f"{path.with_suffix('.txt')}: no {identifier} in this caption, so nothing learns from it; write "
                 f"subject.identifier={identifier} into it, or leave the captions out with trainer.captions=false."
             )
+
+
+def class_images(folder: str, count: int) -> Path:
+    """The user's own class images, `count` or more. Raises SpecError."""
+    path = find_path(folder).resolve()
+    if not path.is_dir():
+        raise SpecError(
+            f"prior.folder={folder} is no folder; give one that holds JPEG, PNG or WebP images, "
+            "or leave prior.folder out and the model makes them."
+        )
+    found = len(instance_images(path))
+    if found < count:
+        raise SpecError(
+            f"prior.folder={folder} holds {found} images and prior.num_class_images={count}; "
+            f"ask for {found}, or leave prior.folder out and the model makes them."
+        )
+    return path

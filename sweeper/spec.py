@@ -11,8 +11,9 @@ from typing import Any
 
 from evaluation.spec import EvalSpec, class_words, show, subject_words
 from sweeper.fingerprint import model_revision
-from sweeper.folders import check_captions, find_path
+from sweeper.folders import check_captions, class_images, find_path
 from trainers.errors import SpecError
+from trainers.families import FAMILIES
 from trainers.images import fingerprint as images_fingerprint
 from trainers.spec import (
     ENDLESS_SCHEDULES,
@@ -66,6 +67,7 @@ KINDS = {  # of what is given no narrower range
     str: Axis(str, "text"),
 }
 _TEXT = Axis(str, "text that is not empty", lambda v: bool(v.strip()))
+_RESOLUTION = Axis(int, "a multiple of 8, 8 or more", lambda v: v >= 8 and v % 8 == 0)
 _PROMPTS = Axis(list, "a list of one or more prompts, such as ['a photo of {} on the beach']", bool)
 _LAYERS = Axis(
     list,
@@ -148,8 +150,8 @@ def _model(section: Mapping[str, Any]) -> ModelSpec:
     path = find_path(repo)
     return ModelSpec(
         revision=model_revision(repo, revision, path),
-        family=_text("model.family", section["family"]),
-        resolution=checked("model.resolution", section["resolution"], _whole(8)),
+        family=checked("model.family", section["family"], _one_of(tuple(FAMILIES))),
+        resolution=checked("model.resolution", section["resolution"], _RESOLUTION),
         lr_scale=checked("model.lr_scale", section["lr_scale"], Axis(float, "a number above 0", lambda v: v > 0)),
         repo=str(path) if path.exists() else repo,
         name=_text("model.name", section["name"]),
@@ -184,8 +186,8 @@ def _prior(section: Mapping[str, Any]) -> PriorSpec:
     sample = SampleSpec(*(values.pop(name) for name in ("scheduler", "inference_steps", "guidance_scale")))
     folder = _text("prior.folder", section["folder"], "")
     if folder:
-        values["folder_fingerprint"] = images_fingerprint(find_path(folder))
-        values["folder"] = str(find_path(folder).resolve())
+        path = class_images(folder, values["num_class_images"])
+        values |= {"folder_fingerprint": images_fingerprint(path), "folder": str(path)}
     return PriorSpec(sample=sample, **values)
 
 

@@ -86,7 +86,7 @@ def test_a_schedule_that_knows_its_horizon_is_not_shared(grid, schedule):
         *(
             (f"{name}={value}", f"{name}={shown}: must be text")
             for name in (
-                *("evaluation.clip", "evaluation.dino", "evaluation.name", "model.repo", "model.name", "model.family"),
+                *("evaluation.clip", "evaluation.dino", "evaluation.name", "model.repo", "model.name"),
                 *("subject.images", "subject.identifier", "subject.class_noun", "subject.instance_prompt"),
                 "subject.class_prompt",
                 "prior.folder",
@@ -104,6 +104,14 @@ def test_a_schedule_that_knows_its_horizon_is_not_shared(grid, schedule):
         ("evaluation.prompts_by_kind=abc", "evaluation.prompts_by_kind=abc: must be a list of prompts by kind"),
         ("evaluation.prompts_by_kind=null", "evaluation.prompts_by_kind=null: must be"),
         ("evaluation.prompts_by_kind.object=5", "evaluation.prompts_by_kind.object=5: must be a list"),
+        ("model.family=sdxl", "model.family=sdxl: must be one of stable_diffusion"),
+        ("model.family=true", "model.family=true: must be one of"),
+        ("model.resolution=30", "model.resolution=30: must be a multiple of 8"),
+        ("prior.folder=/nonexistent", "prior.folder=/nonexistent is no folder"),
+        (
+            "prior.folder=miniature/subjects/cat_toy",
+            "images and prior.num_class_images=64; ask for",
+        ),
         ("model.repo=5", "model.repo=5: must be text"),
         ("evaluation.clip=null", "evaluation.clip=null: must be text"),
         ("subject.images=null", "subject.images=null: must be text"),
