@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, ValueType
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
@@ -67,11 +67,15 @@ def check_arguments(arguments: Sequence[str], multirun: bool) -> None:
     known = [*roots, *inner, *nested, *GROUPS]
     for override in overrides:
         key = str(override.key_or_group)
-        if override.is_sweep_override() and not multirun:
-            raise SpecError(f"{override.input_line} has several values: add -m to sweep over them.")
-        if key in WHOLE and not override.is_sweep_override() and not override.is_delete():
+        _check_form(override, multirun)
+        if key in WHOLE and not override.is_sweep_override():
             _check_whole(key, override.value())
-        if key.startswith("hydra") or override.is_force_add() or override.is_add() or override.is_delete():
+        if key in roots and isinstance(defaults[key], DictConfig):
+            settings = ", ".join(f"{key}.{name}" for name in defaults[key])
+            raise SpecError(f"{override.input_line}: {key} is no setting; give {settings} their own values.")
+        if key in GROUPS:
+            _check_options(key, override)
+        if key.startswith("hydra") or override.is_force_add() or override.is_add():
             continue
         if key not in known:
             near = difflib.get_close_matches(key, known, 3, 0.6)
@@ -79,8 +83,17 @@ def check_arguments(arguments: Sequence[str], multirun: bool) -> None:
             raise SpecError(f"{key} is no setting. Did you mean {listed}? python sweep.py --help lists them all.")
         if override.is_sweep_override() and key.split(".")[0] not in (*AXES, *GROUPS, "prior"):
             raise SpecError(f"{override.input_line}: {key} is the whole sweep's and has one value.")
-        if key in GROUPS:
-            _check_options(key, override)
+
+
+def _check_form(override: Override, multirun: bool) -> None:
+    """That it sets something, and to as many values as can be."""
+    line, key = override.input_line, str(override.key_or_group)
+    if override.is_sweep_override() and not multirun:
+        raise SpecError(f"{line} has several values: add -m to sweep over them.")
+    if override.is_delete() and not key.startswith("hydra"):
+        raise SpecError(f"{line}: a setting cannot be left out, only set; without {line} it has its default.")
+    if override.value_type == ValueType.GLOB_CHOICE_SWEEP:
+        raise SpecError(f"{line}: a pattern stands for no values here; list them, as in lr=1e-6,2e-6.")
 
 
 def _check_whole(key: str, value: Any) -> None:
@@ -92,8 +105,8 @@ def _check_whole(key: str, value: Any) -> None:
 def _check_options(group: str, override: Override) -> None:
     values = override.sweep_string_iterator() if override.is_discrete_sweep() else [override.value()]
     for value in values:
-        if value is not None and str(value) not in options(group):
-            raise SpecError(f"{group}={value}: must be one of {', '.join(options(group))}.")
+        if not (value is None and group == "experiment") and str(value) not in options(group):
+            raise SpecError(f"{group}={show(value)}: must be one of {', '.join(options(group))}.")
 
 
 def parse(arguments: Sequence[str], config_loader: Any) -> list[Override]:

@@ -135,6 +135,13 @@ def test_a_bad_value_is_one_clear_line(grid, typed, said):
         ("subject.imags=x", "subject.images"),
         ("nonsense", "an argument is KEY=VALUE"),
         ("lr=1e-6,2e-6", "add -m"),
+        ("~lr", "~lr: a setting cannot be left out"),
+        ("~trainer.tf32", "cannot be left out"),
+        ("tracking=abc", "tracking=abc: tracking is no setting; give tracking.uri, tracking.experiment"),
+        ("+prior=-1", "give prior.num_class_images"),
+        ("trainer=null", "trainer=null: must be one of dreambooth"),
+        ("model=5", "model=5: must be one of"),
+        ("subject=[1]", "must be one of cat_toy"),
         ("keep=true", "keep=true: must be all, best, or a number"),
         ("keep=0", "keep=0: must be all"),
         ("name=-1", "name=-1: must be text"),
@@ -148,6 +155,12 @@ def test_a_bad_value_is_one_clear_line(grid, typed, said):
 def test_a_typo_is_answered_with_what_there_is(typed, said):
     with pytest.raises(SpecError, match=said):
         check_arguments([typed], multirun=False)
+
+
+@pytest.mark.parametrize("typed", ["lr=glob(*)", "trainer=glob(*)", "+x=glob(a)"])
+def test_a_pattern_is_answered(typed):
+    with pytest.raises(SpecError, match="stands for no values"):
+        check_arguments([typed], multirun=True)
 
 
 @pytest.mark.parametrize("typed", ["cpu_trials=1,2", "keep=best,all", "tracking.uri=a,b", "gpus_per_trial=range(1,3)"])
