@@ -4,6 +4,7 @@ import re
 from functools import lru_cache
 from pathlib import Path
 
+from sweeper.fingerprint import model_revision
 from trainers.errors import SpecError
 from trainers.images import caption, instance_images
 
@@ -44,3 +45,11 @@ def class_images(folder: str, count: int) -> Path:
             f"ask for {found}, or leave prior.folder out and the model makes them."
         )
     return path
+
+
+def model_at(name: str, repo: str, revision: str, holds: tuple[str, ...]) -> tuple[str, str]:
+    """Where to load a model from, and what it is; a folder has one of the files `holds`. Raises SpecError."""
+    path = find_path(repo)
+    if path.is_dir() and not any((path / file).is_file() for file in holds):  # asked before all of it is read
+        raise SpecError(f"{name}={repo}: no model there (no {holds[0]}); give its folder, or owner/name on the hub.")
+    return str(path) if path.exists() else repo, model_revision(repo, revision, path)

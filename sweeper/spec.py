@@ -10,8 +10,7 @@ from types import UnionType
 from typing import Any
 
 from evaluation.spec import EvalSpec, class_words, show, subject_words
-from sweeper.fingerprint import model_revision
-from sweeper.folders import check_captions, class_images, find_path
+from sweeper.folders import check_captions, class_images, find_path, model_at
 from trainers.errors import SpecError
 from trainers.families import FAMILIES
 from trainers.images import fingerprint as images_fingerprint
@@ -147,13 +146,13 @@ def _word(name: str, value: Any) -> str:
 
 def _model(section: Mapping[str, Any]) -> ModelSpec:
     repo, revision = _text("model.repo", section["repo"]), _text("model.revision", section["revision"], "main")
-    path = find_path(repo)
+    repo, revision = model_at("model.repo", repo, revision, ("model_index.json",))
     return ModelSpec(
-        revision=model_revision(repo, revision, path),
+        revision=revision,
         family=checked("model.family", section["family"], _one_of(tuple(FAMILIES))),
         resolution=checked("model.resolution", section["resolution"], _RESOLUTION),
         lr_scale=checked("model.lr_scale", section["lr_scale"], Axis(float, "a number above 0", lambda v: v > 0)),
-        repo=str(path) if path.exists() else repo,
+        repo=repo,
         name=_text("model.name", section["name"]),
     )
 
@@ -225,9 +224,8 @@ def _evaluation(section: Mapping[str, Any], kind: str) -> EvalSpec:
     encoders = {}
     for role in ("clip", "dino"):
         repo = _text(f"evaluation.{role}", section[role])
-        path = find_path(repo)
-        encoders |= {role: model_revision(repo, "main", path), f"{role}_name": repo}
-        encoders[f"{role}_repo"] = str(path) if path.exists() else repo
+        at, revision = model_at(f"evaluation.{role}", repo, "main", ("config.json", "model_index.json"))
+        encoders |= {role: revision, f"{role}_name": repo, f"{role}_repo": at}
     counts = {
         name: checked(f"evaluation.{name}", section[name], _whole(low))
         for name, low in (("images_per_prompt", 1), ("class_images", 2), ("seed", 0))

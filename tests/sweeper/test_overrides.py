@@ -112,6 +112,8 @@ def test_a_schedule_that_knows_its_horizon_is_not_shared(grid, schedule):
             "prior.folder=miniature/subjects/cat_toy",
             "images and prior.num_class_images=64; ask for",
         ),
+        ("model.repo=docs", "model.repo=docs: no model there (no model_index.json)"),
+        ("evaluation.clip=docs", "evaluation.clip=docs: no model there (no config.json)"),
         ("model.repo=5", "model.repo=5: must be text"),
         ("evaluation.clip=null", "evaluation.clip=null: must be text"),
         ("subject.images=null", "subject.images=null: must be text"),
