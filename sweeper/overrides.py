@@ -21,6 +21,7 @@ from trainers.errors import SpecError
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 GROUPS = ("model", "subject", "trainer", "evaluation", "experiment")
+MOST = 100_000  # cells: what a plan of some seconds and a page can hold
 TRACKERS = ("sqlite:", "http:", "https:")
 WHOLE = {  # what one sweep has, and a mistake in which would show only once it runs: what is allowed, and whether it is
     "name": ("text, such as first; name=null makes one", lambda v: v is None or isinstance(v, str)),
@@ -123,6 +124,7 @@ def expand(overrides: Sequence[Override], compose: Callable[[list[str]], DictCon
             raise SpecError(
                 f"{override.input_line}: a range to search needs hydra/sweeper=optuna; a grid takes a list."
             )
+    _check_size(swept)
     fixed = [o.input_line for o in overrides if not o.is_sweep_override()]
     composed = [o for o in swept if o.is_add() or o.is_delete() or o.key_or_group in GROUPS]
     plain = [o for o in swept if o not in composed]
@@ -133,6 +135,21 @@ def expand(overrides: Sequence[Override], compose: Callable[[list[str]], DictCon
         config = compose([*fixed, *chosen, *firsts])
         cells.extend(_cells(config, overrides, plain))
     return Grid(distinct(cells), _varying(cells, swept))
+
+
+def _check_size(swept: Sequence[Override]) -> None:
+    """Raises SpecError for no cells, and for more than can be planned."""
+    cells = 1
+    for override in swept:
+        try:
+            values = sum(1 for _ in itertools.islice(override.sweep_iterator(), MOST + 1))
+        except ValueError as error:  # a range whose step is 0
+            raise SpecError(f"{override.input_line}: {error}; give a list, as in lr=1e-6,2e-6.") from error
+        if not values:
+            raise SpecError(f"{override.input_line}: no value is in there; give a list, as in lr=1e-6,2e-6.")
+        cells *= values
+        if cells > MOST:
+            raise SpecError(f"{override.input_line}: makes more than {MOST:,} cells; sweep over fewer values.")
 
 
 def _cells(config: DictConfig, overrides: Sequence[Override], plain: Sequence[Override]) -> Iterator[RunSpec]:

@@ -75,7 +75,7 @@ _LAYERS = Axis(
 )
 AXES = {
     "lr": Axis(float, "a number above 0 and below 1, such as 2e-6", lambda v: 0 < v < 1),
-    "steps": _whole(1),
+    "steps": Axis(int, "a whole number, 1 or more and at most 1,000,000", lambda v: 1 <= v <= 1_000_000),
     "prior_preservation": _SWITCH,
     "train_text_encoder": _SWITCH,
     "seed": _whole(0),
