@@ -65,7 +65,7 @@ def check_arguments(arguments: Sequence[str], multirun: bool) -> None:
     ]
     roots = [str(k) for k in defaults if k not in ("defaults", "hydra")]
     inner = [f"{k}.{i}" for k in roots if isinstance(defaults[k], DictConfig) for i in defaults[k]]
-    known = [*roots, *inner, *nested, *GROUPS]
+    known = list(dict.fromkeys([*roots, *inner, *nested, *GROUPS]))  # the files of a group have the same settings
     for override in overrides:
         key = str(override.key_or_group)
         _check_form(override, multirun)
