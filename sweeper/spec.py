@@ -66,6 +66,7 @@ KINDS = {  # of what is given no narrower range
     str: Axis(str, "text"),
 }
 _TEXT = Axis(str, "text that is not empty", lambda v: bool(v.strip()))
+_SCALE = Axis(float, "a finite number above 0", lambda v: v > 0)
 _RESOLUTION = Axis(int, "a multiple of 8, 8 or more", lambda v: v >= 8 and v % 8 == 0)
 _PROMPTS = Axis(list, "a list of one or more prompts, such as ['a photo of {} on the beach']", bool)
 _LAYERS = Axis(
@@ -151,7 +152,7 @@ def _model(section: Mapping[str, Any]) -> ModelSpec:
         revision=revision,
         family=checked("model.family", section["family"], _one_of(tuple(FAMILIES))),
         resolution=checked("model.resolution", section["resolution"], _RESOLUTION),
-        lr_scale=checked("model.lr_scale", section["lr_scale"], Axis(float, "a number above 0", lambda v: v > 0)),
+        lr_scale=checked("model.lr_scale", section["lr_scale"], _SCALE),
         repo=repo,
         name=_text("model.name", section["name"]),
     )
