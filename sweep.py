@@ -17,7 +17,7 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    given = [argument for argument in sys.argv[1:] if "=" in argument and not argument.startswith("-")]
+    given = [a for a in sys.argv[1:] if a.startswith("~") or ("=" in a and not a.startswith("-"))]
     try:
         check_arguments(given, multirun=bool({"-m", "--multirun"} & set(sys.argv)))
     except SpecError as error:

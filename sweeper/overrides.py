@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, ValueType
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
@@ -21,12 +21,27 @@ from trainers.errors import SpecError
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 GROUPS = ("model", "subject", "trainer", "evaluation", "experiment")
+MOST = 100_000  # cells: what a plan of some seconds and a page can hold
+TRACKERS = ("sqlite:", "http:", "https:")
+WHOLE = {  # what one sweep has, and a mistake in which would show only once it runs: what is allowed, and whether it is
+    "name": ("text, such as first; name=null makes one", lambda v: v is None or isinstance(v, str)),
+    "keep": ("all, best, or a number of checkpoints, 1 or more", lambda v: v in ("all", "best") or _count(v)),
+    "tracking.uri": (
+        f"null, or text that starts with {', '.join(TRACKERS)}",
+        lambda v: v is None or (isinstance(v, str) and v.startswith(TRACKERS)),
+    ),
+    "tracking.experiment": ("text that is not empty", lambda v: isinstance(v, str) and v.strip()),
+}
 
 
 @dataclass(frozen=True)
 class Grid:
     cells: tuple[RunSpec, ...]
     axes: dict[str, tuple[Any, ...]]  # those that vary, in the order typed
+
+
+def _count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def options(group: str) -> list[str]:
@@ -50,12 +65,18 @@ def check_arguments(arguments: Sequence[str], multirun: bool) -> None:
     ]
     roots = [str(k) for k in defaults if k not in ("defaults", "hydra")]
     inner = [f"{k}.{i}" for k in roots if isinstance(defaults[k], DictConfig) for i in defaults[k]]
-    known = [*roots, *inner, *nested, *GROUPS]
+    known = list(dict.fromkeys([*roots, *inner, *nested, *GROUPS]))  # the files of a group have the same settings
     for override in overrides:
         key = str(override.key_or_group)
-        if override.is_sweep_override() and not multirun:
-            raise SpecError(f"{override.input_line} has several values: add -m to sweep over them.")
-        if key.startswith("hydra") or override.is_force_add() or override.is_add() or override.is_delete():
+        _check_form(override, multirun)
+        if key in WHOLE and not override.is_sweep_override():
+            _check_whole(key, override.value())
+        if key in roots and isinstance(defaults[key], DictConfig):
+            settings = ", ".join(f"{key}.{name}" for name in defaults[key])
+            raise SpecError(f"{override.input_line}: {key} is no setting; give {settings} their own values.")
+        if key in GROUPS:
+            _check_options(key, override)
+        if key.startswith("hydra") or override.is_force_add() or override.is_add():
             continue
         if key not in known:
             near = difflib.get_close_matches(key, known, 3, 0.6)
@@ -63,15 +84,30 @@ def check_arguments(arguments: Sequence[str], multirun: bool) -> None:
             raise SpecError(f"{key} is no setting. Did you mean {listed}? python sweep.py --help lists them all.")
         if override.is_sweep_override() and key.split(".")[0] not in (*AXES, *GROUPS, "prior"):
             raise SpecError(f"{override.input_line}: {key} is the whole sweep's and has one value.")
-        if key in GROUPS:
-            _check_options(key, override)
+
+
+def _check_form(override: Override, multirun: bool) -> None:
+    """That it sets something, and to as many values as can be."""
+    line, key = override.input_line, str(override.key_or_group)
+    if override.is_sweep_override() and not multirun:
+        raise SpecError(f"{line} has several values: add -m to sweep over them.")
+    if override.is_delete() and not key.startswith("hydra"):
+        raise SpecError(f"{line}: a setting cannot be left out, only set; without {line} it has its default.")
+    if override.value_type == ValueType.GLOB_CHOICE_SWEEP:
+        raise SpecError(f"{line}: a pattern stands for no values here; list them, as in lr=1e-6,2e-6.")
+
+
+def _check_whole(key: str, value: Any) -> None:
+    allowed, holds = WHOLE[key]
+    if not holds(value) and not (isinstance(value, str) and "${" in value):
+        raise SpecError(f"{key}={show(value)}: must be {allowed}.")
 
 
 def _check_options(group: str, override: Override) -> None:
     values = override.sweep_string_iterator() if override.is_discrete_sweep() else [override.value()]
     for value in values:
-        if value is not None and str(value) not in options(group):
-            raise SpecError(f"{group}={value}: must be one of {', '.join(options(group))}.")
+        if not (value is None and group == "experiment") and str(value) not in options(group):
+            raise SpecError(f"{group}={show(value)}: must be one of {', '.join(options(group))}.")
 
 
 def parse(arguments: Sequence[str], config_loader: Any) -> list[Override]:
@@ -88,6 +124,7 @@ def expand(overrides: Sequence[Override], compose: Callable[[list[str]], DictCon
             raise SpecError(
                 f"{override.input_line}: a range to search needs hydra/sweeper=optuna; a grid takes a list."
             )
+    _check_size(swept)
     fixed = [o.input_line for o in overrides if not o.is_sweep_override()]
     composed = [o for o in swept if o.is_add() or o.is_delete() or o.key_or_group in GROUPS]
     plain = [o for o in swept if o not in composed]
@@ -98,6 +135,21 @@ def expand(overrides: Sequence[Override], compose: Callable[[list[str]], DictCon
         config = compose([*fixed, *chosen, *firsts])
         cells.extend(_cells(config, overrides, plain))
     return Grid(distinct(cells), _varying(cells, swept))
+
+
+def _check_size(swept: Sequence[Override]) -> None:
+    """Raises SpecError for no cells, and for more than can be planned."""
+    cells = 1
+    for override in swept:
+        try:
+            values = sum(1 for _ in itertools.islice(override.sweep_iterator(), MOST + 1))
+        except ValueError as error:  # a range whose step is 0
+            raise SpecError(f"{override.input_line}: {error}; give a list, as in lr=1e-6,2e-6.") from error
+        if not values:
+            raise SpecError(f"{override.input_line}: no value is in there; give a list, as in lr=1e-6,2e-6.")
+        cells *= values
+        if cells > MOST:
+            raise SpecError(f"{override.input_line}: makes more than {MOST:,} cells; sweep over fewer values.")
 
 
 def _cells(config: DictConfig, overrides: Sequence[Override], plain: Sequence[Override]) -> Iterator[RunSpec]:

@@ -1,17 +1,18 @@
 """The only reader of Hydra's configuration: the plain config of a cell becomes a `RunSpec`, or one clear line."""
 
+import math
 import pickle
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from functools import lru_cache
-from pathlib import Path
 from types import UnionType
 from typing import Any
 
 from evaluation.spec import EvalSpec, class_words, show, subject_words
-from sweeper.fingerprint import model_revision
+from sweeper.folders import check_captions, class_images, find_path, model_at
 from trainers.errors import SpecError
+from trainers.families import FAMILIES
 from trainers.images import fingerprint as images_fingerprint
 from trainers.spec import (
     ENDLESS_SCHEDULES,
@@ -26,7 +27,6 @@ from trainers.spec import (
 )
 from trainers.validate import validate
 
-PROJECT = Path(__file__).resolve().parent.parent
 PRECISIONS = ("no", "fp16", "bf16")
 
 
@@ -59,9 +59,24 @@ def _one_of(names: tuple[str, ...]) -> Axis:
 
 
 _SWITCH = Axis(bool, "true or false")
+KINDS = {  # of what is given no narrower range
+    bool: _SWITCH,
+    int: Axis(int, "a whole number"),
+    float: Axis(float, "a finite number"),
+    str: Axis(str, "text"),
+}
+_TEXT = Axis(str, "text that is not empty", lambda v: bool(v.strip()))
+_SCALE = Axis(float, "a finite number above 0", lambda v: v > 0)
+_RESOLUTION = Axis(int, "a multiple of 8, 8 or more", lambda v: v >= 8 and v % 8 == 0)
+_PROMPTS = Axis(list, "a list of one or more prompts, such as ['a photo of {} on the beach']", bool)
+_LAYERS = Axis(
+    list,
+    "a list of one or more names of layers, such as [to_q,to_k]",
+    lambda v: bool(v) and all(isinstance(name, str) and name for name in v),
+)
 AXES = {
     "lr": Axis(float, "a number above 0 and below 1, such as 2e-6", lambda v: 0 < v < 1),
-    "steps": _whole(1),
+    "steps": Axis(int, "a whole number, 1 or more and at most 1,000,000", lambda v: 1 <= v <= 1_000_000),
     "prior_preservation": _SWITCH,
     "train_text_encoder": _SWITCH,
     "seed": _whole(0),
@@ -88,14 +103,12 @@ PRIOR = {
 
 def coerce(kind: type, value: Any) -> Any:
     """`value` as `kind`, where that loses nothing (400.0 is 400, 1 is 1.0); raises ValueError otherwise."""
-    if kind is bool:
-        if isinstance(value, bool):
-            return value
-    elif kind is str:
-        if isinstance(value, str):
-            return value
-    elif isinstance(value, (int, float)) and not isinstance(value, bool) and kind(value) == value:
-        return kind(value)
+    if kind in (int, float):
+        number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        if number and kind(value) == value:
+            return kind(value)
+    elif isinstance(value, kind):
+        return value
     raise ValueError
 
 
@@ -121,34 +134,47 @@ def _axis(name: str, value: Any) -> Any:
     return _checked_axis(name, value) if isinstance(value, (str, int, float)) else checked(name, value, AXES[name])
 
 
-def find_path(path: str) -> Path:
-    """A relative path from the working directory, or, where it is not there, from the project's folder."""
-    given = Path(path).expanduser()
-    return given if given.exists() or given.is_absolute() else PROJECT / given
+def _text(name: str, value: Any, default: str | None = None) -> str:
+    """With a default, null and nothing are that."""
+    return default if default is not None and value in (None, "") else checked(name, value, _TEXT)
+
+
+def _word(name: str, value: Any) -> str:
+    """A word of the prompts, which may be a number."""
+    number = isinstance(value, int) and not isinstance(value, bool)
+    return _text(name, str(value) if number else value, "").strip()
 
 
 def _model(section: Mapping[str, Any]) -> ModelSpec:
+    repo, revision = _text("model.repo", section["repo"]), _text("model.revision", section["revision"], "main")
+    repo, revision = model_at("model.repo", repo, revision, ("model_index.json",))
     return ModelSpec(
-        revision=model_revision(section["repo"], section["revision"], find_path(section["repo"])),
-        family=section["family"],
-        resolution=checked("model.resolution", section["resolution"], _whole(8)),
-        lr_scale=checked("model.lr_scale", section["lr_scale"], Axis(float, "a number above 0", lambda v: v > 0)),
-        repo=str(find_path(section["repo"])) if find_path(section["repo"]).exists() else section["repo"],
-        name=section["name"],
+        revision=revision,
+        family=checked("model.family", section["family"], _one_of(tuple(FAMILIES))),
+        resolution=checked("model.resolution", section["resolution"], _RESOLUTION),
+        lr_scale=checked("model.lr_scale", section["lr_scale"], _SCALE),
+        repo=repo,
+        name=_text("model.name", section["name"]),
     )
 
 
 def _subject(section: Mapping[str, Any]) -> SubjectSpec:
-    folder, noun = find_path(str(section["images"])), str(section["class_noun"] or "").strip()
+    folder = find_path(_text("subject.images", section["images"]))
+    noun, identifier = (_word(f"subject.{name}", section[name]) for name in ("class_noun", "identifier"))
     if not noun:
         raise SpecError("subject.class_noun is empty: it is the word for what is on the photographs, such as dog.")
-    identifier = str(section["identifier"] or "")
+    prompts = {
+        name: _text(f"subject.{name}", section[name], f"a photo of {words}")
+        for name, words in (
+            ("instance_prompt", subject_words(identifier, noun)),
+            ("class_prompt", class_words(noun)),
+        )
+    }
     return SubjectSpec(
         fingerprint=images_fingerprint(folder),
         class_noun=noun,
         identifier=identifier,
-        instance_prompt=section["instance_prompt"] or f"a photo of {subject_words(identifier, noun)}",
-        class_prompt=section["class_prompt"] or f"a photo of {class_words(noun)}",
+        **prompts,
         kind=checked("subject.kind", section["kind"], _one_of(("object", "live", "face"))),
         images=str(folder.resolve()),
         name=folder.resolve().name,
@@ -158,10 +184,10 @@ def _subject(section: Mapping[str, Any]) -> SubjectSpec:
 def _prior(section: Mapping[str, Any]) -> PriorSpec:
     values = {name: checked(f"prior.{name}", section[name], axis) for name, axis in PRIOR.items()}
     sample = SampleSpec(*(values.pop(name) for name in ("scheduler", "inference_steps", "guidance_scale")))
-    folder = section["folder"]
+    folder = _text("prior.folder", section["folder"], "")
     if folder:
-        values["folder_fingerprint"] = images_fingerprint(find_path(folder))
-        values["folder"] = str(find_path(folder).resolve())
+        path = class_images(folder, values["num_class_images"])
+        values |= {"folder_fingerprint": images_fingerprint(path), "folder": str(path)}
     return PriorSpec(sample=sample, **values)
 
 
@@ -176,29 +202,38 @@ def _trainer(section: Mapping[str, Any]) -> TrainerSpec:
         if value is None and type(None) in kinds:
             values[name] = None
         elif typing.get_origin(hints[name]) is tuple:
-            values[name] = tuple(value)
+            values[name] = tuple(checked(f"trainer.{name}", value, _LAYERS))
         else:
-            values[name] = checked(f"trainer.{name}", value, Axis(kinds[0], f"of type {kinds[0].__name__}"))
+            values[name] = checked(f"trainer.{name}", value, KINDS[kinds[0]])
     return TrainerSpec(**values)
 
 
-def _evaluation(section: Mapping[str, Any], kind: str) -> EvalSpec:
-    prompts = section["prompts_by_kind"][kind] if section["prompts"] is None else section["prompts"]
+def _prompts(section: Mapping[str, Any], kind: str) -> tuple[str, ...]:
+    name, prompts = "evaluation.prompts", section["prompts"]
+    if prompts is None:
+        kinds = Axis(dict, f"a list of prompts by kind of subject, here {kind}", lambda v: kind in v)
+        prompts = checked("evaluation.prompts_by_kind", section["prompts_by_kind"], kinds)[kind]
+        name = f"evaluation.prompts_by_kind.{kind}"
+    checked(name, prompts, _PROMPTS)
     for prompt in prompts:
         if not isinstance(prompt, str) or prompt.count("{}") != 1:
-            raise SpecError(f"evaluation.prompts: {prompt!r} needs exactly one {{}}, where the subject's words go.")
-    if not prompts:
-        raise SpecError("evaluation.prompts is empty: give at least one, such as 'a photo of {} on the beach'.")
+            raise SpecError(f"{name}: {prompt!r} needs exactly one {{}}, where the subject's words go.")
+    return tuple(prompts)
+
+
+def _evaluation(section: Mapping[str, Any], kind: str) -> EvalSpec:
     encoders = {}
     for role in ("clip", "dino"):
-        repo, path = section[role], find_path(section[role])
-        encoders |= {role: model_revision(repo, "main", path), f"{role}_name": repo}
-        encoders[f"{role}_repo"] = str(path) if path.exists() else repo
+        repo = _text(f"evaluation.{role}", section[role])
+        at, revision = model_at(f"evaluation.{role}", repo, "main", ("config.json", "model_index.json"))
+        encoders |= {role: revision, f"{role}_name": repo, f"{role}_repo": at}
     counts = {
         name: checked(f"evaluation.{name}", section[name], _whole(low))
         for name, low in (("images_per_prompt", 1), ("class_images", 2), ("seed", 0))
     }
-    return EvalSpec(prompts=tuple(prompts), name=section["name"], **counts, **encoders)
+    return EvalSpec(
+        prompts=_prompts(section, kind), name=_text("evaluation.name", section["name"]), **counts, **encoders
+    )
 
 
 @lru_cache(maxsize=4096)
@@ -216,6 +251,8 @@ def run_spec(config: Mapping[str, Any], params: Mapping[str, Any]) -> RunSpec:
     axes = {name: _axis(name, config[name]) for name in AXES}
     subject = _cached(_subject, config["subject"])
     trainer = _cached(_trainer, config["trainer"])
+    if trainer.captions and trainer.name in ("textual_inversion", "ti_dreambooth"):
+        check_captions(subject.images, subject.identifier)
     train = TrainSpec(
         model=_cached(_model, config["model"]),
         subject=subject,

@@ -11,6 +11,7 @@ from sweeper.overrides import CONF, check_arguments, expand, parse
 from sweeper.plan import compile_plan, cost
 from sweeper.spec import AXES
 from sweeper.store import Store
+from tests.trainers import tiny
 from trainers.errors import SpecError
 from trainers.spec import LR_SCHEDULES, TRAINERS, TrainerSpec
 
@@ -70,18 +71,64 @@ def test_a_schedule_that_knows_its_horizon_is_not_shared(grid, schedule):
     [
         ("lr=0", "lr=0: must be a number above 0"),
         ("lr=nan", "lr=nan: must be"),
+        ("model.lr_scale=inf", "model.lr_scale=inf: must be a finite number above 0"),
+        *(
+            (f"trainer.{name}={value}", "must be a finite number")
+            for name in ("weight_decay", "adam_beta1", "adam_epsilon", "max_grad_norm", "min_snr_gamma")
+            for value in ("inf", "1e400", "nan", "true", "[1]")
+        ),
+        ("trainer.repeats=inf", "trainer.repeats=inf: must be a whole number"),
         ("steps=0", "steps=0: must be a whole number, 1 or more"),
         ("steps=1.5", "steps=1.5: must be a whole number"),
         ("prior_preservation=maybe", "prior_preservation=maybe: must be true or false"),
         ("scheduler=pndn", "scheduler=pndn: must be one of pndm, lms"),
         ("mixed_precision=fp8", "must be one of no, fp16, bf16"),
+        *(
+            (f"{name}={value}", f"{name}={shown}: must be text")
+            for name in (
+                *("evaluation.clip", "evaluation.dino", "evaluation.name", "model.repo", "model.name"),
+                *("subject.images", "subject.identifier", "subject.class_noun", "subject.instance_prompt"),
+                "subject.class_prompt",
+                "prior.folder",
+            )
+            for value, shown in (("true", "true"), ("[a]", "['a']"), ("nan", "nan"), ("1.5", "1.5"))
+        ),
+        *(
+            (f"trainer.{name}={value}", f"trainer.{name}={shown}: must be a list of one or more names")
+            for name in ("lora_targets", "lora_text_targets")
+            for value, shown in (("5", "5"), ("null", "null"), ("[]", "[]"), ("to_q", "to_q"), ("[1]", "[1]"))
+        ),
+        ("evaluation.prompts=5", "evaluation.prompts=5: must be a list of one or more prompts"),
+        ("evaluation.prompts=true", "evaluation.prompts=true: must be a list"),
+        ("evaluation.prompts=[]", "evaluation.prompts=[]: must be a list"),
+        ("evaluation.prompts_by_kind=abc", "evaluation.prompts_by_kind=abc: must be a list of prompts by kind"),
+        ("evaluation.prompts_by_kind=null", "evaluation.prompts_by_kind=null: must be"),
+        ("evaluation.prompts_by_kind.object=5", "evaluation.prompts_by_kind.object=5: must be a list"),
+        ("model.family=sdxl", "model.family=sdxl: must be one of stable_diffusion"),
+        ("model.family=true", "model.family=true: must be one of"),
+        ("model.resolution=30", "model.resolution=30: must be a multiple of 8"),
+        ("prior.folder=/nonexistent", "prior.folder=/nonexistent is no folder"),
+        (
+            "prior.folder=miniature/subjects/cat_toy",
+            "images and prior.num_class_images=64; ask for",
+        ),
+        ("model.repo=docs", "model.repo=docs: no model there (no model_index.json)"),
+        ("evaluation.clip=docs", "evaluation.clip=docs: no model there (no config.json)"),
+        ("steps=1000000000", "steps=1000000000: must be a whole number, 1 or more and at most 1,000,000"),
+        ("seed=range(0,1000000000)", "seed=range(0,1000000000): makes more than 100,000 cells"),
+        ("seed=range(5,5)", "seed=range(5,5): no value"),
+        ("seed=range(0,5,0)", "seed=range(0,5,0): range() arg 3 must not be zero"),
+        ("model.repo=5", "model.repo=5: must be text"),
+        ("evaluation.clip=null", "evaluation.clip=null: must be text"),
+        ("subject.images=null", "subject.images=null: must be text"),
+        ("subject.class_noun=null", "subject.class_noun is empty"),
         ("evaluation.prompts=[no_place]", "needs exactly one {}"),
         ("'lr=interval(1e-7,1e-5)'", "needs hydra/sweeper=optuna"),
     ],
 )
 def test_a_bad_value_is_one_clear_line(grid, typed, said):
     with pytest.raises(SpecError) as error:
-        grid(typed.strip("'"))
+        grid("trainer=dreambooth_lora", "prior_preservation=true", typed.strip("'"))
     assert said in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -91,14 +138,35 @@ def test_a_bad_value_is_one_clear_line(grid, typed, said):
     [
         ("lrr=1", "Did you mean lr"),
         ("model=sd99", "must be one of miniature"),
-        ("subject.imags=x", "subject.images"),
+        ("subject.imags=x", r"mean subject\.images(?! or subject\.images)"),
         ("nonsense", "an argument is KEY=VALUE"),
         ("lr=1e-6,2e-6", "add -m"),
+        ("~lr", "~lr: a setting cannot be left out"),
+        ("~trainer.tf32", "cannot be left out"),
+        ("tracking=abc", "tracking=abc: tracking is no setting; give tracking.uri, tracking.experiment"),
+        ("+prior=-1", "give prior.num_class_images"),
+        ("trainer=null", "trainer=null: must be one of dreambooth"),
+        ("model=5", "model=5: must be one of"),
+        ("subject=[1]", "must be one of cat_toy"),
+        ("keep=true", "keep=true: must be all, best, or a number"),
+        ("keep=0", "keep=0: must be all"),
+        ("name=-1", "name=-1: must be text"),
+        ("name=[1]", "must be text"),
+        ("++tracking.uri=5", "tracking.uri=5: must be null, or text that starts with sqlite:"),
+        ("tracking.uri=ftp://there", "must be null, or text"),
+        ("tracking.experiment=''", "tracking.experiment=: must be text"),
+        ("tracking.experiment=true", "tracking.experiment=true: must be text"),
     ],
 )
 def test_a_typo_is_answered_with_what_there_is(typed, said):
     with pytest.raises(SpecError, match=said):
         check_arguments([typed], multirun=False)
+
+
+@pytest.mark.parametrize("typed", ["lr=glob(*)", "trainer=glob(*)", "+x=glob(a)"])
+def test_a_pattern_is_answered(typed):
+    with pytest.raises(SpecError, match="stands for no values"):
+        check_arguments([typed], multirun=True)
 
 
 @pytest.mark.parametrize("typed", ["cpu_trials=1,2", "keep=best,all", "tracking.uri=a,b", "gpus_per_trial=range(1,3)"])
@@ -107,9 +175,34 @@ def test_what_the_whole_sweep_has_takes_one_value(typed):
         check_arguments([typed], multirun=True)
 
 
+def test_what_the_whole_sweep_has_is_taken():
+    typed = ["keep=2", "name='5'", "name=null", "tracking.uri=sqlite:///x.db", "tracking.uri=null"]
+    check_arguments([*typed, "tracking.uri=${oc.env:TRACKER}", "tracking.uri=http://localhost:5000"], multirun=False)
+
+
 def test_what_a_cell_has_takes_several():
     typed = ["lr=1e-6,2e-6", "prior.weight=0.5,1", "trainer=dreambooth,dreambooth_lora", "model.lr_scale=1,2"]
     check_arguments(typed, multirun=True)
+
+
+@pytest.mark.parametrize("trainer", ["textual_inversion", "ti_dreambooth"])
+def test_a_caption_that_teaches_the_learned_word_nothing_is_refused(grid, tmp_path, trainer):
+    images = tiny.make_images(tmp_path / "images", 2)
+    file = sorted(images.iterdir())[0].with_suffix(".txt")
+    typed = (f"subject.images={images}", "subject.class_noun=dog", f"trainer={trainer}")
+    file.write_text("a tasks dog on the beach")
+    with pytest.raises(SpecError) as error:
+        grid(*typed)
+    assert f"{file}: no sks in this caption" in str(error.value)
+    grid(*typed, "trainer.captions=false")
+    grid(*typed[:2])
+    (images / file.name).write_text("a photo of SKS dog")
+    grid(*typed, "subject.identifier=Sks")
+
+
+def test_a_word_may_be_a_number(grid):
+    (cell,) = grid("subject.identifier=123", "subject.class_noun=7").cells
+    assert cell.train.subject.instance_prompt == "a photo of 123 7"
 
 
 def test_precision_no_is_a_word(grid):
