@@ -17,6 +17,7 @@ from rich.markup import escape
 
 from sweeper import estimate, jobs
 from sweeper.display import Watch, hours
+from sweeper.inversions import inversion_steps
 from sweeper.jobs import COMPLETE, FAIL, PRUNED, Job
 from sweeper.launch import LocalEngine
 from sweeper.main import Settings, one_line, settings_of
@@ -146,9 +147,10 @@ class Search(Sweep):
         super()._show(results, paths, tracker)
         ends = Counter(trial.state.name for trial in self.study.finished)
         trained = sum(len(training.loss) for training in results.trainings)
+        wanted = sum(training.last_step for training in self.plan.trainings)  # as for these, no textual inversion
         said = {
             "trials": ", ".join(f"{count} {state}" for state, count in ends.items()),
-            "training steps": f"{trained:,} of {self.cost.training_steps:,}",
+            "training steps": f"{trained:,} of {wanted:,}",
             "study": f"optuna-dashboard {self.study.how.storage or self.folder / JOURNAL}",
         }
         for name, value in said.items():
@@ -205,12 +207,16 @@ def search(space: Space, how: How, settings: Settings) -> int:
 def print_search(console: Console, space: Space, how: How, done: int, store: Store, settings: Settings) -> None:
     """The bill before it is spent, as if every trial were as dear as the dearest."""
     trials, training = trials_at_most(how, space), space.dearest
-    each = [Left(training, training.points, 0)] * max(0, trials - done)
-    seconds, disk = estimate.forecast(each, store, settings)
+    left = [Left(training, training.points, 0)] * max(0, trials - done)
+    if not space.one_inversion:  # a seed of its own stands for whatever sets the trials apart
+        specs = (replace(training.spec, seed=training.spec.seed + i) for i in range(len(left)))
+        left = [replace(each, training=replace(training, spec=spec)) for each, spec in zip(left, specs, strict=True)]
+    first = inversion_steps(training.spec) * (1 if space.one_inversion else trials)
+    seconds, disk = estimate.forecast(left, store, settings)
     free = [*map(str, space.free), *(key for key in FREE if key not in space.keys)]
     rows = [
         ("trials", f"{trials:,}, each a training" + (f"  ({done:,} already done)" if done else "")),
-        ("training steps", f"{trials * training.last_step:,} at most"),
+        ("training steps", f"{trials * training.last_step + first:,} at most"),
         ("images to sample", f"{trials * sum(point.images for point in training.points):,} at most, and the baselines"),
         ("never sampled", f"{' '.join(free)}: each trial serves all of it"),
         ("sampler, pruner", f"{how.sampler}, {how.pruner}; objective {how.objective}"),
