@@ -18,9 +18,10 @@ from rich.console import Console
 
 from sweeper import estimate
 from sweeper.display import print_plan
+from sweeper.kept import GRID, check_kept, keep
 from sweeper.overrides import Grid, cell_spec, expand, parse
 from sweeper.plan import compile_plan, cost
-from sweeper.spec import Axis, checked
+from sweeper.spec import Axis, RunSpec, checked
 from sweeper.store import NO_SPACE, Store, is_full
 from trainers.errors import SpecError
 from trainers.spec import signature
@@ -104,14 +105,21 @@ def run_one(config: DictConfig) -> None:
 def sweep_name(grid: Grid) -> str:
     """Made from the subject, the axes and the content, so that the same command finds its folder again."""
     first = dict(grid.cells[0].params)
-    content = signature(*sorted(signature(c.train, c.step, c.sample, c.evaluation, c.eval_every) for c in grid.cells))
+    content = signature(*sorted(map(cell_signature, grid.cells)))
     return "-".join([str(first["subject"]), *(axis.split(".")[-1] for axis in grid.axes), content[:8]])
+
+
+def cell_signature(cell: RunSpec) -> str:
+    average = () if cell.use_ema else ("no average",)
+    return signature(cell.train, cell.step, cell.sample, cell.evaluation, cell.eval_every, *average)
 
 
 def run(grid: Grid, settings: Settings) -> int:
     """Runs what is missing and reports the whole. Returns the exit code: 1 if a cell failed."""
     start = time.monotonic()
     console = Console(highlight=False)
+    folder, content = settings.output_dir / (settings.name or sweep_name(grid)), list(map(cell_signature, grid.cells))
+    check_kept(folder, GRID, content)
     plan, store = compile_plan(grid.cells), Store(settings.output_dir / "store")
     left = [store.left(training) for training in plan.trainings]
     bill = cost(left, store)
@@ -122,7 +130,7 @@ def run(grid: Grid, settings: Settings) -> int:
     if settings.plan_only:
         return 0
     estimate.check_models(plan)
-    folder = settings.output_dir / (settings.name or sweep_name(grid))
+    keep(folder, GRID, content)
     console.print(f"  {'folder':<17} {folder}\n", soft_wrap=True)
     from sweeper.run import Sweep
 

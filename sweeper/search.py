@@ -19,6 +19,7 @@ from sweeper import estimate, jobs
 from sweeper.display import Watch, hours
 from sweeper.inversions import inversion_steps
 from sweeper.jobs import COMPLETE, FAIL, PRUNED, Job
+from sweeper.kept import SEARCH, check_kept, keep
 from sweeper.launch import LocalEngine
 from sweeper.main import Settings, one_line, settings_of
 from sweeper.overrides import Grid, label, parse
@@ -190,6 +191,7 @@ def search(space: Space, how: How, settings: Settings) -> int:
     training, store = space.dearest, Store(settings.output_dir / "store")
     content = identity(space, how, settings)
     folder = settings.output_dir / (settings.name or search_name(space, how, content))
+    check_kept(folder, SEARCH, [content])
     if settings.plan_only:
         print_search(console, space, how, 0, store, settings)
         return 0
@@ -198,6 +200,7 @@ def search(space: Space, how: How, settings: Settings) -> int:
         if not alone:
             raise SpecError(f"{folder.name}: another process is at this search; wait for it, or give name=ANOTHER.")
         study = Study(how, space, training.steps, folder, content)
+        keep(folder, SEARCH, [content])
         print_search(console, space, how, len(study.finished), store, settings)
         console.print(f"  {'folder':<17} {folder}\n", soft_wrap=True)
         grid, plan, bill = Grid((), {}), Plan(()), cost([], store)  # nothing yet

@@ -3,6 +3,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from sweeper.kept import GRID, keep
 from sweeper.store import claim
 from sweeper.study import JOURNAL, PRUNERS, SAMPLERS, read_how
 from tests.search import fake
@@ -255,3 +256,10 @@ def test_another_search_does_not_go_on_with_this_one(search):
 def test_bad_settings_are_one_clear_line(space, name, value, said):
     with pytest.raises(SpecError, match=said):
         read_how(fake.HOW | {name: value}, space(LR))
+
+
+def test_a_search_does_not_take_the_folder_of_a_grid(search, tmp_path):
+    keep(tmp_path / "out" / "search", GRID, ["a cell"])
+    with pytest.raises(SpecError, match="name=search: another sweep is kept there; take another name"):
+        search("lr=interval(1e-7,1e-5)")
+    assert not (tmp_path / "out" / "search" / JOURNAL).exists()
