@@ -4,6 +4,7 @@ import contextlib
 import gc
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -114,11 +115,26 @@ def cell_signature(cell: RunSpec) -> str:
     return signature(cell.train, cell.step, cell.sample, cell.evaluation, cell.eval_every, *average)
 
 
+def check_writable(folder: Path) -> None:
+    """Makes the output folder. Raises SpecError where nothing can be written into it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        if is_full(error):
+            raise
+        why = "not a folder" if isinstance(error, FileExistsError) else error.strerror
+        raise SpecError(f"output_dir={folder}: cannot be written ({why}); give another.") from error
+
+
 def run(grid: Grid, settings: Settings) -> int:
     """Runs what is missing and reports the whole. Returns the exit code: 1 if a cell failed."""
     start = time.monotonic()
     console = Console(highlight=False)
     folder, content = settings.output_dir / (settings.name or sweep_name(grid)), list(map(cell_signature, grid.cells))
+    if not settings.plan_only:
+        check_writable(settings.output_dir)
     check_kept(folder, GRID, content)
     plan, store = compile_plan(grid.cells), Store(settings.output_dir / "store")
     left = [store.left(training) for training in plan.trainings]

@@ -21,7 +21,7 @@ from sweeper.inversions import inversion_steps
 from sweeper.jobs import COMPLETE, FAIL, PRUNED, Job
 from sweeper.kept import SEARCH, check_kept, keep
 from sweeper.launch import LocalEngine
-from sweeper.main import Settings, one_line, settings_of
+from sweeper.main import Settings, check_writable, one_line, settings_of
 from sweeper.overrides import Grid, label, parse
 from sweeper.plan import Left, Plan, Training, compile_plan, cost
 from sweeper.results import Results
@@ -191,6 +191,8 @@ def search(space: Space, how: How, settings: Settings) -> int:
     training, store = space.dearest, Store(settings.output_dir / "store")
     content = identity(space, how, settings)
     folder = settings.output_dir / (settings.name or search_name(space, how, content))
+    if not settings.plan_only:
+        check_writable(settings.output_dir)
     check_kept(folder, SEARCH, [content])
     if settings.plan_only:
         print_search(console, space, how, 0, store, settings)

@@ -263,3 +263,9 @@ def test_a_search_does_not_take_the_folder_of_a_grid(search, tmp_path):
     with pytest.raises(SpecError, match="name=search: another sweep is kept there; take another name"):
         search("lr=interval(1e-7,1e-5)")
     assert not (tmp_path / "out" / "search" / JOURNAL).exists()
+
+
+def test_an_output_folder_that_cannot_be_written_is_one_clear_line(search, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(SpecError, match="output_dir=.*file: cannot be written"):
+        search(LR, folder="file")

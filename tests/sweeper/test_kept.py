@@ -51,6 +51,15 @@ def test_a_plan_takes_no_name(sweep, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("place", "why"), [("/proc/nowhere", "No such file or directory"), ("file", "not a folder"), ("file/a", "Not a di")]
+)
+def test_an_output_folder_that_cannot_be_written_is_one_clear_line(sweep, tmp_path, place, why):
+    (tmp_path / "file").touch()
+    with pytest.raises(SpecError, match=rf"^output_dir=.*{place}: cannot be written \({why}.*\); give another\.$"):
+        sweep(1e-6, output_dir=tmp_path / place)
+
+
 def test_weights_and_their_average_have_folders_of_their_own(sweep, tmp_path):
     for use_ema in (True, False):
         sweep(1e-6, name=None, use_ema=use_ema)
