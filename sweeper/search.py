@@ -57,6 +57,7 @@ class Search(Sweep):
         self.lefts: dict[str, Left] = {}
         self.labels: dict[Path, str] = {}
         self.study.workers = len(engine.leased)
+        self.study.refused = self._refused()
         with Watch(self.console, self.labels, self.study.size - len(self.study.finished)) as watch:
 
             def tick(current: Sequence[Job]) -> None:
@@ -69,6 +70,17 @@ class Search(Sweep):
             tick([])
             while self.live:
                 engine.wait(tick)
+
+    def _refused(self) -> str:
+        """Why no trial can be judged, if one of a former run has shown it: the next would be trained for the same."""
+        for trial in self.study.sampled:
+            if trial.state.name == FAIL and "training" in trial.user_attrs:
+                training = self.trainings[trial.number] = self.space.training(trial.params)
+                if scored_steps(training, self.store):
+                    _, spot = judged(training, self.store, training.runs[0].evaluation)
+                    if spot.verdict == "refused":
+                        return spot.reason
+        return ""
 
     def _begin(self, engine: LocalEngine) -> bool:
         """Starts the next trial; False where there is none."""

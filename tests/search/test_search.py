@@ -204,8 +204,11 @@ def test_what_cannot_be_judged_ends_the_search(search, trials):
     try:
         fake.synthetic.baselines = lambda: baselines(tc=0.5)
         _, results = search(LR, trials=5, cluster=subject_only)
+        again = Cluster()
+        search(LR, trials=5, cluster=again)
     finally:
         fake.synthetic.baselines = baselines
+    assert not again.events  # the same command trains no other trial for the same answer
     assert [t.state.name for t in trials()] == ["FAIL"]
     assert results.sweet_spot.verdict == "refused"
     assert trials()[0].user_attrs["reason"] == results.sweet_spot.reason
