@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import logging
 import os
+import shlex
 import shutil
 import sys
 import threading
@@ -91,8 +92,8 @@ class Tracker:
         program = Path(sys.executable).with_name("mlflow")
         program = "mlflow" if shutil.which("mlflow") == str(program) else str(program)
         # Without the variable MLflow starts eight more processes, for jobs we have none of, and leaves them behind.
-        start = f"MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false {program} ui --workers 1 --host 127.0.0.1"
-        return f"{start} --backend-store-uri {self.uri}"
+        start = f"MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false {shlex.quote(program)} ui --workers 1 --host 127.0.0.1"
+        return f"{start} --backend-store-uri {shlex.quote(self.uri)}"
 
     def link(self, sweep: str) -> str:
         """The page that compares the cells of a sweep, best first; for sqlite, once `command` runs."""
