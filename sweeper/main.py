@@ -147,7 +147,7 @@ def run(grid: Grid, settings: Settings) -> int:
         return 0
     estimate.check_models(plan)
     keep(folder, GRID, content)
-    console.print(f"  {'folder':<17} {folder}\n", soft_wrap=True)
+    console.print(f"  {'folder':<17} {folder}\n", soft_wrap=True, markup=False)
     from sweeper.run import Sweep
 
     return Sweep(grid, plan, bill, store, folder, settings, console, start).run()

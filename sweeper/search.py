@@ -216,7 +216,7 @@ def search(space: Space, how: How, settings: Settings) -> int:
         study = Study(how, space, training.steps, folder, content)
         keep(folder, SEARCH, [content])
         print_search(console, space, how, len(study.finished), store, settings)
-        console.print(f"  {'folder':<17} {folder}\n", soft_wrap=True)
+        console.print(f"  {'folder':<17} {folder}\n", soft_wrap=True, markup=False)
         grid, plan, bill = Grid((), {}), Plan(()), cost([], store)  # nothing yet
         return Search(grid, plan, bill, store, folder, settings, console, start, space=space, study=study).run()
 

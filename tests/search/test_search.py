@@ -261,6 +261,11 @@ def test_bad_settings_are_one_clear_line(space, name, value, said):
         read_how(fake.HOW | {name: value}, space(LR))
 
 
+def test_the_folder_is_shown_as_it_is(search, tmp_path, capsys):
+    search(LR, trials=1, folder="cat[x]")
+    assert f"folder            {tmp_path}/cat[x]/search" in capsys.readouterr().out
+
+
 def test_a_search_does_not_take_the_folder_of_a_grid(search, tmp_path):
     keep(tmp_path / "out" / "search", GRID, ["a cell"])
     with pytest.raises(SpecError, match="name=search: another sweep is kept there; take another name"):

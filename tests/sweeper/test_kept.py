@@ -64,3 +64,8 @@ def test_weights_and_their_average_have_folders_of_their_own(sweep, tmp_path):
     for use_ema in (True, False):
         sweep(1e-6, name=None, use_ema=use_ema)
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_the_folder_is_shown_as_it_is(sweep, tmp_path, capsys):
+    sweep(1e-6, name="cat[1][bold]")
+    assert str(tmp_path / "cat[1][bold]") in capsys.readouterr().out
