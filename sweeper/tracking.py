@@ -44,7 +44,10 @@ class Tracker:
 
     def __init__(self, uri: str | None, folder: Path, experiment: str):
         self.local = uri is None
-        self.uri = uri or f"sqlite:///{folder.absolute() / 'mlflow.db'}"
+        database = (
+            str(folder.absolute() / "mlflow.db").replace("%", "%25").replace("?", "%3F")
+        )  # as SQLAlchemy reads it
+        self.uri = uri or f"sqlite:///{database}"
         self.folder, self.experiment = folder, experiment
         name = hashlib.sha256(f"{self.uri} {experiment}".encode()).hexdigest()[:16]
         self.journal = Journal(folder / "tracking.db", name)

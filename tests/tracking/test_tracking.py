@@ -356,3 +356,13 @@ def test_the_command_is_for_a_shell(tmp_path, monkeypatch):
         words = shlex.split(tracker.command)
         assert (words[1], words[-1]) == (str(program.with_name("mlflow")), tracker.uri)
         assert "'" in tracker.command
+
+
+def test_the_database_is_in_the_folder_whatever_its_name(tmp_path):
+    folder = tmp_path / "a%20b?c#d e"
+    folder.mkdir()
+    tracker = _publish(make_results(folder / "sweep", {"lr": (1e-6,), "steps": (400,)}, images=False), folder)
+    assert not tracker.status
+    assert (folder / "mlflow.db").exists()
+    assert not list((tmp_path / "a b").glob("*"))
+    assert _runs(tracker.uri)[1]
