@@ -107,7 +107,12 @@ def sweep_name(grid: Grid) -> str:
     """Made from the subject, the axes and the content, so that the same command finds its folder again."""
     first = dict(grid.cells[0].params)
     content = signature(*sorted(map(cell_signature, grid.cells)))
-    return "-".join([str(first["subject"]), *(axis.split(".")[-1] for axis in grid.axes), content[:8]])
+    return "-".join([unquoted(str(first["subject"])), *(axis.split(".")[-1] for axis in grid.axes), content[:8]])
+
+
+def unquoted(text: str) -> str:
+    """Without quotation marks: MLflow finds no sweep with both kinds in its name (see sweeper/view.py)."""
+    return text.replace("'", "").replace('"', "")
 
 
 def cell_signature(cell: RunSpec) -> str:

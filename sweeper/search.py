@@ -21,7 +21,7 @@ from sweeper.inversions import inversion_steps
 from sweeper.jobs import COMPLETE, FAIL, PRUNED, Job
 from sweeper.kept import SEARCH, check_kept, keep
 from sweeper.launch import LocalEngine
-from sweeper.main import Settings, check_writable, one_line, settings_of
+from sweeper.main import Settings, check_writable, one_line, settings_of, unquoted
 from sweeper.overrides import Grid, label, parse
 from sweeper.plan import Left, Plan, Training, compile_plan, cost
 from sweeper.results import Results
@@ -192,7 +192,7 @@ def identity(space: Space, how: How, settings: Settings) -> str:
 
 
 def search_name(space: Space, how: How, content: str) -> str:
-    subject, axes = space.dearest.spec.subject.name, [axis.key.split(".")[-1] for axis in space.axes]
+    subject, axes = unquoted(space.dearest.spec.subject.name), [axis.key.split(".")[-1] for axis in space.axes]
     return "-".join([subject, *axes, how.sampler, content[:8]])
 
 

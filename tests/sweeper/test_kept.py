@@ -69,3 +69,8 @@ def test_weights_and_their_average_have_folders_of_their_own(sweep, tmp_path):
 def test_the_folder_is_shown_as_it_is(sweep, tmp_path, capsys):
     sweep(1e-6, name="cat[1][bold]")
     assert str(tmp_path / "cat[1][bold]") in capsys.readouterr().out
+
+
+def test_a_name_made_from_photographs_has_no_quotation_marks(make_cell):
+    cell = replace(make_cell(), params=(("subject", 'Max\'s "best" cat'),))
+    assert main.sweep_name(Grid((cell,), {})).startswith("Maxs best cat-")
