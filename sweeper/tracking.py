@@ -44,9 +44,8 @@ class Tracker:
 
     def __init__(self, uri: str | None, folder: Path, experiment: str):
         self.local = uri is None
-        database = (
-            str(folder.absolute() / "mlflow.db").replace("%", "%25").replace("?", "%3F")
-        )  # as SQLAlchemy reads it
+        # SQLAlchemy decodes a percent sign in a path and ends it at a question mark.
+        database = str(folder.absolute() / "mlflow.db").replace("%", "%25").replace("?", "%3F")
         self.uri = uri or f"sqlite:///{database}"
         self.folder, self.experiment = folder, experiment
         name = hashlib.sha256(f"{self.uri} {experiment}".encode()).hexdigest()[:16]
