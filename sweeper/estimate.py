@@ -8,11 +8,13 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sweeper.inversions import inversion_steps, inversions
 from sweeper.plan import Left, Plan
 from sweeper.store import Store
 from trainers.errors import SpecError
 from trainers.files import read_json, write_json
 from trainers.spec import ModelSpec, TrainerSpec, TrainSpec
+from trainers.stages import inversion_stage
 
 if TYPE_CHECKING:
     from sweeper.main import Settings
@@ -107,6 +109,7 @@ def seconds(left: Sequence[Left], store: Store, devices: int) -> float | None:
     """Until the work that is left is done; None where this machine has not trained such a model yet."""
     rates = read_json(store.rates) if store.rates.exists() else {}
     longest = total = start = 0.0
+    first, counted = inversions(left, store.cache), set()
     for each in left:
         if each.missing:
             model = each.training.spec.model
@@ -115,14 +118,17 @@ def seconds(left: Sequence[Left], store: Store, devices: int) -> float | None:
                 return None
             taken, start = _seconds(each, rate), rate["start"]
             longest, total = max(longest, taken), total + taken
+            if each.untrained and inversion_steps(each.training.spec):  # one trains the word, all wait for it
+                inversion = first[inversion_stage(each.training.spec).signature]
+                waited = inversion.left * images_per_step(inversion.spec) * rate["step"]
+                longest, total = max(longest, waited + taken), total + waited * (inversion.spec not in counted)
+                counted.add(inversion.spec)
     return max(longest, total / devices) + start
 
 
 def _seconds(left: Left, rate: dict[str, float]) -> float:
-    last = max(point.step for point in left.missing)
-    steps = last - min(left.trained, last)
     images = sum(point.images * point.sample.inference_steps for point in left.missing)
-    return steps * images_per_step(left.training.spec) * rate["step"] + images * rate["image"]
+    return left.untrained * images_per_step(left.training.spec) * rate["step"] + images * rate["image"]
 
 
 def images_per_step(spec: TrainSpec) -> int:

@@ -4,6 +4,7 @@ import contextlib
 import gc
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,9 +19,10 @@ from rich.console import Console
 
 from sweeper import estimate
 from sweeper.display import print_plan
+from sweeper.kept import GRID, check_kept, keep
 from sweeper.overrides import Grid, cell_spec, expand, parse
 from sweeper.plan import compile_plan, cost
-from sweeper.spec import Axis, checked
+from sweeper.spec import Axis, RunSpec, checked
 from sweeper.store import NO_SPACE, Store, is_full
 from trainers.errors import SpecError
 from trainers.spec import signature
@@ -104,14 +106,41 @@ def run_one(config: DictConfig) -> None:
 def sweep_name(grid: Grid) -> str:
     """Made from the subject, the axes and the content, so that the same command finds its folder again."""
     first = dict(grid.cells[0].params)
-    content = signature(*sorted(signature(c.train, c.step, c.sample, c.evaluation, c.eval_every) for c in grid.cells))
-    return "-".join([str(first["subject"]), *(axis.split(".")[-1] for axis in grid.axes), content[:8]])
+    content = signature(*sorted(map(cell_signature, grid.cells)))
+    return "-".join([unquoted(str(first["subject"])), *(axis.split(".")[-1] for axis in grid.axes), content[:8]])
+
+
+def unquoted(text: str) -> str:
+    """Without quotation marks: MLflow finds no sweep with both kinds in its name (see sweeper/view.py)."""
+    return text.replace("'", "").replace('"', "")
+
+
+def cell_signature(cell: RunSpec) -> str:
+    average = () if cell.use_ema else ("no average",)
+    return signature(cell.train, cell.step, cell.sample, cell.evaluation, cell.eval_every, *average)
+
+
+def check_writable(folder: Path) -> None:
+    """Makes the output folder. Raises SpecError where nothing can be written into it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        if is_full(error):
+            raise
+        why = "not a folder" if isinstance(error, FileExistsError) else error.strerror
+        raise SpecError(f"output_dir={folder}: cannot be written ({why}); give another.") from error
 
 
 def run(grid: Grid, settings: Settings) -> int:
     """Runs what is missing and reports the whole. Returns the exit code: 1 if a cell failed."""
     start = time.monotonic()
     console = Console(highlight=False)
+    folder, content = settings.output_dir / (settings.name or sweep_name(grid)), list(map(cell_signature, grid.cells))
+    if not settings.plan_only:
+        check_writable(settings.output_dir)
+    check_kept(folder, GRID, content)
     plan, store = compile_plan(grid.cells), Store(settings.output_dir / "store")
     left = [store.left(training) for training in plan.trainings]
     bill = cost(left, store)
@@ -122,8 +151,8 @@ def run(grid: Grid, settings: Settings) -> int:
     if settings.plan_only:
         return 0
     estimate.check_models(plan)
-    folder = settings.output_dir / (settings.name or sweep_name(grid))
-    console.print(f"  {'folder':<17} {folder}\n", soft_wrap=True)
+    keep(folder, GRID, content)
+    console.print(f"  {'folder':<17} {folder}\n", soft_wrap=True, markup=False)
     from sweeper.run import Sweep
 
     return Sweep(grid, plan, bill, store, folder, settings, console, start).run()

@@ -7,9 +7,11 @@ share one. What must not be shared (another seed, a schedule that knows its hori
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Protocol
 
 from evaluation.spec import EvalSpec
+from sweeper.inversions import inversion_steps, inversions
 from sweeper.spec import RunSpec
 from trainers.spec import ModelSpec, PriorSpec, SampleSpec, TrainSpec, signature
 
@@ -74,10 +76,18 @@ class Left:
     missing: tuple[Point, ...]  # to sample and score
     trained: int  # steps
 
+    @property
+    def untrained(self) -> int:
+        """Steps until the last checkpoint that is missing."""
+        last = max((point.step for point in self.missing), default=0)
+        return last - min(self.trained, last)
+
 
 class Done(Protocol):
     """What a store knows of finished work."""
 
+    @property
+    def cache(self) -> Path: ...
     def left(self, training: Training) -> Left: ...
     def has_baselines(self, spec: TrainSpec, point: Point) -> bool: ...
     def has_class_images(self, spec: TrainSpec) -> bool: ...
@@ -85,7 +95,8 @@ class Done(Protocol):
 
 @dataclass(frozen=True)
 class Cost:
-    """What a plan takes before it is spent. Steps are optimizer steps; images include class images and baselines."""
+    """What a plan takes before it is spent. Steps are optimizer steps, those of textual inversions included; images
+    include class images and baselines."""
 
     cells: int
     trainings: int
@@ -111,15 +122,17 @@ def cost(left: Sequence[Left], done: Done) -> Cost:
     trainings = [each.training for each in left]
     cells = Plan(tuple(trainings)).cells
     images = list(_images(left, done))
+    first = inversions(left, done.cache).values()
     return Cost(
         cells=len(cells),
         trainings=len(trainings),
-        training_steps=sum(training.last_step for training in trainings),
-        training_steps_unshared=sum(run.step for run in cells),
+        training_steps=sum(training.last_step for training in trainings) + sum(each.steps for each in first),
+        training_steps_unshared=sum(run.step + inversion_steps(run.train) for run in cells),
         images=sum(count for count, _ in images),
         checkpoints=sum(len(training.steps) for training in trainings),
         done_trainings=sum(not each.missing for each in left),
-        done_training_steps=sum(each.trained if each.missing else each.training.last_step for each in left),
+        done_training_steps=sum(each.trained if each.missing else each.training.last_step for each in left)
+        + sum(each.steps - each.left for each in first),
         done_images=sum(count for count, finished in images if finished),
     )
 

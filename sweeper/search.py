@@ -17,9 +17,11 @@ from rich.markup import escape
 
 from sweeper import estimate, jobs
 from sweeper.display import Watch, hours
+from sweeper.inversions import inversion_steps
 from sweeper.jobs import COMPLETE, FAIL, PRUNED, Job
+from sweeper.kept import SEARCH, check_kept, keep
 from sweeper.launch import LocalEngine
-from sweeper.main import Settings, one_line, settings_of
+from sweeper.main import Settings, check_writable, one_line, settings_of, unquoted
 from sweeper.overrides import Grid, label, parse
 from sweeper.plan import Left, Plan, Training, compile_plan, cost
 from sweeper.results import Results
@@ -55,6 +57,7 @@ class Search(Sweep):
         self.lefts: dict[str, Left] = {}
         self.labels: dict[Path, str] = {}
         self.study.workers = len(engine.leased)
+        self.study.refused = self._refused()
         with Watch(self.console, self.labels, self.study.size - len(self.study.finished)) as watch:
 
             def tick(current: Sequence[Job]) -> None:
@@ -67,6 +70,17 @@ class Search(Sweep):
             tick([])
             while self.live:
                 engine.wait(tick)
+
+    def _refused(self) -> str:
+        """Why no trial can be judged, if one of a former run has shown it: the next would be trained for the same."""
+        for trial in self.study.sampled:
+            if trial.state.name == FAIL and "training" in trial.user_attrs:
+                training = self.trainings[trial.number] = self.space.training(trial.params)
+                if scored_steps(training, self.store):
+                    _, spot = judged(training, self.store, training.runs[0].evaluation)
+                    if spot.verdict == "refused":
+                        return spot.reason
+        return ""
 
     def _begin(self, engine: LocalEngine) -> bool:
         """Starts the next trial; False where there is none."""
@@ -146,9 +160,10 @@ class Search(Sweep):
         super()._show(results, paths, tracker)
         ends = Counter(trial.state.name for trial in self.study.finished)
         trained = sum(len(training.loss) for training in results.trainings)
+        wanted = sum(training.last_step for training in self.plan.trainings)  # as for these, no textual inversion
         said = {
             "trials": ", ".join(f"{count} {state}" for state, count in ends.items()),
-            "training steps": f"{trained:,} of {self.cost.training_steps:,}",
+            "training steps": f"{trained:,} of {wanted:,}",
             "study": f"optuna-dashboard {self.study.how.storage or self.folder / JOURNAL}",
         }
         for name, value in said.items():
@@ -177,7 +192,7 @@ def identity(space: Space, how: How, settings: Settings) -> str:
 
 
 def search_name(space: Space, how: How, content: str) -> str:
-    subject, axes = space.dearest.spec.subject.name, [axis.key.split(".")[-1] for axis in space.axes]
+    subject, axes = unquoted(space.dearest.spec.subject.name), [axis.key.split(".")[-1] for axis in space.axes]
     return "-".join([subject, *axes, how.sampler, content[:8]])
 
 
@@ -188,6 +203,9 @@ def search(space: Space, how: How, settings: Settings) -> int:
     training, store = space.dearest, Store(settings.output_dir / "store")
     content = identity(space, how, settings)
     folder = settings.output_dir / (settings.name or search_name(space, how, content))
+    if not settings.plan_only:
+        check_writable(settings.output_dir)
+    check_kept(folder, SEARCH, [content])
     if settings.plan_only:
         print_search(console, space, how, 0, store, settings)
         return 0
@@ -196,8 +214,9 @@ def search(space: Space, how: How, settings: Settings) -> int:
         if not alone:
             raise SpecError(f"{folder.name}: another process is at this search; wait for it, or give name=ANOTHER.")
         study = Study(how, space, training.steps, folder, content)
+        keep(folder, SEARCH, [content])
         print_search(console, space, how, len(study.finished), store, settings)
-        console.print(f"  {'folder':<17} {folder}\n", soft_wrap=True)
+        console.print(f"  {'folder':<17} {folder}\n", soft_wrap=True, markup=False)
         grid, plan, bill = Grid((), {}), Plan(()), cost([], store)  # nothing yet
         return Search(grid, plan, bill, store, folder, settings, console, start, space=space, study=study).run()
 
@@ -205,12 +224,16 @@ def search(space: Space, how: How, settings: Settings) -> int:
 def print_search(console: Console, space: Space, how: How, done: int, store: Store, settings: Settings) -> None:
     """The bill before it is spent, as if every trial were as dear as the dearest."""
     trials, training = trials_at_most(how, space), space.dearest
-    each = [Left(training, training.points, 0)] * max(0, trials - done)
-    seconds, disk = estimate.forecast(each, store, settings)
+    left = [Left(training, training.points, 0)] * max(0, trials - done)
+    if not space.one_inversion:  # a seed of its own stands for whatever sets the trials apart
+        specs = (replace(training.spec, seed=training.spec.seed + i) for i in range(len(left)))
+        left = [replace(each, training=replace(training, spec=spec)) for each, spec in zip(left, specs, strict=True)]
+    first = inversion_steps(training.spec) * (1 if space.one_inversion else trials)
+    seconds, disk = estimate.forecast(left, store, settings)
     free = [*map(str, space.free), *(key for key in FREE if key not in space.keys)]
     rows = [
         ("trials", f"{trials:,}, each a training" + (f"  ({done:,} already done)" if done else "")),
-        ("training steps", f"{trials * training.last_step:,} at most"),
+        ("training steps", f"{trials * training.last_step + first:,} at most"),
         ("images to sample", f"{trials * sum(point.images for point in training.points):,} at most, and the baselines"),
         ("never sampled", f"{' '.join(free)}: each trial serves all of it"),
         ("sampler, pruner", f"{how.sampler}, {how.pruner}; objective {how.objective}"),

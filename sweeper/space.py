@@ -13,11 +13,13 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 from evaluation.spec import show
 from sweeper.estimate import images_per_step
+from sweeper.inversions import inversion_steps
 from sweeper.overrides import expand
 from sweeper.plan import Training, compile_plan
 from sweeper.spec import AXES, PRIOR, RunSpec, coerce
 from trainers.errors import SpecError
 from trainers.spec import TrainerSpec
+from trainers.stages import inversion_stage
 
 FREE = ("steps", "scheduler", "inference_steps", "guidance_scale", "use_ema", "eval_every")  # cost no training
 DIGITS = 3  # significant, of a sampled number: what the page shows can be typed
@@ -87,6 +89,7 @@ class Space:
     overrides: tuple[Override, ...]  # as typed
     compose: Compose
     parse: Callable[[list[str]], list[Override]]
+    one_inversion: bool = True  # whether all that were tried start from the same one, if from any
 
     @property
     def distributions(self) -> dict[str, BaseDistribution]:
@@ -144,8 +147,10 @@ def search_space(overrides: Sequence[Override], compose: Compose, parse: Callabl
             f"{', '.join(FREE)} cost no training and are never sampled."
         )
     rest = tuple(choice for choice in free if choice not in costly)
-    dearest = max(compile_plan(cells).trainings, key=lambda t: t.last_step * images_per_step(t.spec))
-    return Space(tuple(axes), rest, dearest, tuple(overrides), compose, parse)
+    trainings = compile_plan(cells).trainings
+    dearest = max(trainings, key=lambda t: (t.last_step + inversion_steps(t.spec)) * images_per_step(t.spec))
+    stages = {inversion_stage(t.spec).signature for t in trainings if inversion_steps(t.spec)}
+    return Space(tuple(axes), rest, dearest, tuple(overrides), compose, parse, len(stages) <= 1)
 
 
 def _key(override: Override) -> str:

@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import logging
 import os
+import shlex
 import shutil
 import sys
 import threading
@@ -43,7 +44,9 @@ class Tracker:
 
     def __init__(self, uri: str | None, folder: Path, experiment: str):
         self.local = uri is None
-        self.uri = uri or f"sqlite:///{folder.absolute() / 'mlflow.db'}"
+        # SQLAlchemy decodes a percent sign in a path and ends it at a question mark.
+        database = str(folder.absolute() / "mlflow.db").replace("%", "%25").replace("?", "%3F")
+        self.uri = uri or f"sqlite:///{database}"
         self.folder, self.experiment = folder, experiment
         name = hashlib.sha256(f"{self.uri} {experiment}".encode()).hexdigest()[:16]
         self.journal = Journal(folder / "tracking.db", name)
@@ -91,8 +94,8 @@ class Tracker:
         program = Path(sys.executable).with_name("mlflow")
         program = "mlflow" if shutil.which("mlflow") == str(program) else str(program)
         # Without the variable MLflow starts eight more processes, for jobs we have none of, and leaves them behind.
-        start = f"MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false {program} ui --workers 1 --host 127.0.0.1"
-        return f"{start} --backend-store-uri {self.uri}"
+        start = f"MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false {shlex.quote(program)} ui --workers 1 --host 127.0.0.1"
+        return f"{start} --backend-store-uri {shlex.quote(self.uri)}"
 
     def link(self, sweep: str) -> str:
         """The page that compares the cells of a sweep, best first; for sqlite, once `command` runs."""

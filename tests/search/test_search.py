@@ -3,6 +3,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from sweeper.kept import GRID, keep
 from sweeper.store import claim
 from sweeper.study import JOURNAL, PRUNERS, SAMPLERS, read_how
 from tests.search import fake
@@ -203,8 +204,11 @@ def test_what_cannot_be_judged_ends_the_search(search, trials):
     try:
         fake.synthetic.baselines = lambda: baselines(tc=0.5)
         _, results = search(LR, trials=5, cluster=subject_only)
+        again = Cluster()
+        search(LR, trials=5, cluster=again)
     finally:
         fake.synthetic.baselines = baselines
+    assert not again.events  # the same command trains no other trial for the same answer
     assert [t.state.name for t in trials()] == ["FAIL"]
     assert results.sweet_spot.verdict == "refused"
     assert trials()[0].user_attrs["reason"] == results.sweet_spot.reason
@@ -255,3 +259,21 @@ def test_another_search_does_not_go_on_with_this_one(search):
 def test_bad_settings_are_one_clear_line(space, name, value, said):
     with pytest.raises(SpecError, match=said):
         read_how(fake.HOW | {name: value}, space(LR))
+
+
+def test_the_folder_is_shown_as_it_is(search, tmp_path, capsys):
+    search(LR, trials=1, folder="cat[x]")
+    assert f"folder            {tmp_path}/cat[x]/search" in capsys.readouterr().out
+
+
+def test_a_search_does_not_take_the_folder_of_a_grid(search, tmp_path):
+    keep(tmp_path / "out" / "search", GRID, ["a cell"])
+    with pytest.raises(SpecError, match="name=search: another sweep is kept there; take another name"):
+        search("lr=interval(1e-7,1e-5)")
+    assert not (tmp_path / "out" / "search" / JOURNAL).exists()
+
+
+def test_an_output_folder_that_cannot_be_written_is_one_clear_line(search, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(SpecError, match="output_dir=.*file: cannot be written"):
+        search(LR, folder="file")

@@ -1,6 +1,14 @@
+import io
+from types import SimpleNamespace
+
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from rich.console import Console
 
+from sweeper.search import print_search
+from sweeper.store import Store
+from sweeper.study import How
+from tests.search.fake import HOW
 from trainers.errors import SpecError
 
 
@@ -72,3 +80,12 @@ def test_a_bad_space_is_one_clear_line(space, typed, said):
         space(*typed)
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("axis", "one"), [("lr=interval(1e-7,1e-5)", True), ("batch_size=1,2", False)])
+def test_the_plan_counts_textual_inversions(space, tmp_path, axis, one):
+    """Once where no axis changes them, else for each trial."""
+    found, console = space("trainer=ti_dreambooth", "trainer.inversion_steps=50", axis), Console(file=io.StringIO())
+    how, settings = How(**HOW), SimpleNamespace(gpus_per_trial=1, cpu_trials=1, keep="all")
+    print_search(console, found, how, 0, Store(tmp_path), settings)
+    assert f"training steps    {6 * 400 + (1 if one else 6) * 50:,} at most" in console.file.getvalue()

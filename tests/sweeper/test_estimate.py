@@ -12,7 +12,10 @@ from sweeper.estimate import STATE, checkpoint_bytes, disk, remember, seconds
 from sweeper.plan import Left, compile_plan
 from sweeper.store import Store
 from tests.sweeper.tiny_sweep import trainings
+from trainers.files import MANIFEST, write_json
 from trainers.loop import train
+from trainers.spec import TrainerSpec
+from trainers.stages import inversion_stage
 
 
 @pytest.mark.parametrize(
@@ -81,6 +84,20 @@ def test_time(left, make_cell, tmp_path, monkeypatch):
     assert seconds(left, store, 1) == pytest.approx(first + second)
     assert seconds(left, store, 2) == pytest.approx(second)  # the longest
     assert seconds(left * 4, store, 2) == pytest.approx(2 * (first + second))
+
+
+def test_time_of_a_textual_inversion_that_trainings_share(left, tmp_path):
+    store = Store(tmp_path)
+    remember(store, left[0].training.spec.model, 1, **RATE)
+    plain = [seconds(left, store, devices) for devices in (1, 8)]
+    trainer = TrainerSpec("ti_dreambooth", inversion_steps=2000)
+    specs = [replace(each.training.spec, trainer=trainer) for each in left]
+    left = [replace(e, training=replace(e.training, spec=spec)) for e, spec in zip(left, specs, strict=True)]
+    inverting = 2000 * 4 * RATE["step"]
+    assert [seconds(left, store, devices) for devices in (1, 8)] == pytest.approx([t + inverting for t in plain])
+    folder = store.cache / "inversions" / inversion_stage(specs[0]).signature
+    write_json(folder / "checkpoints" / "002000" / MANIFEST, {})
+    assert [seconds(left, store, devices) for devices in (1, 8)] == pytest.approx(plain)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from sweeper.plan import Left, compile_plan, cost
 from sweeper.store import Store
-from trainers.spec import signature
+from trainers.files import MANIFEST, write_json
+from trainers.spec import TrainerSpec, signature
+from trainers.stages import inversion_stage
 
 
 def test_the_grid_of_the_post_is_twelve_trainings(make_cell, tmp_path):
@@ -157,3 +159,20 @@ def test_what_is_scored_is_not_left(make_cell, tmp_path):
     first.parent.mkdir(parents=True)
     first.write_text("{}")
     assert store.left(training).missing == training.points[1:]
+
+
+def test_a_textual_inversion_counts_once_for_all_that_start_from_it(make_cell, tmp_path):
+    first = TrainerSpec("ti_dreambooth", inversion_steps=2000)
+    cells = [make_cell(lr=lr, seed=seed) for lr in (1e-6, 2e-6) for seed in (0, 1)]
+    cells = [replace(cell, train=replace(cell.train, trainer=first)) for cell in cells]
+    store = Store(tmp_path)
+    left = [store.left(training) for training in compile_plan(cells).trainings]
+    bill = cost(left, store)
+    assert (bill.training_steps, bill.done_training_steps) == (4 * 400 + 2 * 2000, 0)  # one for each seed
+    assert bill.training_steps_unshared == 4 * (400 + 2000)
+    one, other = (tmp_path / "cache/inversions" / inversion_stage(cell.train).signature for cell in cells[:2])
+    write_json(one / "checkpoints/002000" / MANIFEST, {})
+    write_json(other / "state" / MANIFEST, {"step": 500})
+    assert cost(left, store).done_training_steps == 2000 + 500
+    trained = [replace(each, trained=400) for each in left]  # only samples are missing: the word is not needed
+    assert cost(trained, store).done_training_steps == bill.training_steps

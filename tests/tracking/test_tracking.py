@@ -2,6 +2,7 @@ import base64
 import json
 import math
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -346,3 +347,22 @@ def test_the_effective_learning_rate_is_a_number_and_no_axis(tmp_path):
     cells = [item for item in publication.items(replace(results, rows=rows)).values() if item["tags"]["kind"] == "cell"]
     assert [{n: v for n, v, _ in cell["metrics"]}["effective_lr"] for cell in cells] == [1.5e-4, 3e-4]
     assert all("effective_lr" not in cell["params"] for cell in cells)
+
+
+def test_the_command_is_for_a_shell(tmp_path, monkeypatch):
+    program = tmp_path / "my env" / "bin" / "python"
+    monkeypatch.setattr(sys, "executable", str(program))
+    with Tracker("sqlite:////my photos/$HOME.db", tmp_path, "dreambooth") as tracker:
+        words = shlex.split(tracker.command)
+        assert (words[1], words[-1]) == (str(program.with_name("mlflow")), tracker.uri)
+        assert "'" in tracker.command
+
+
+def test_the_database_is_in_the_folder_whatever_its_name(tmp_path):
+    folder = tmp_path / "a%20b?c#d e"
+    folder.mkdir()
+    tracker = _publish(make_results(folder / "sweep", {"lr": (1e-6,), "steps": (400,)}, images=False), folder)
+    assert not tracker.status
+    assert (folder / "mlflow.db").exists()
+    assert not list((tmp_path / "a b").glob("*"))
+    assert _runs(tracker.uri)[1]
