@@ -1,12 +1,11 @@
 """The first stage of `ti_dreambooth`: a textual inversion, trained once for all trainings that start from it."""
 
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainers.files import MANIFEST, is_complete, read_json
+from trainers.files import is_complete, saved_step
 from trainers.spec import TrainSpec
 from trainers.stages import inversion_stage
 
@@ -44,7 +43,5 @@ def _trained(folder: Path, steps: int) -> int:
     """Of `steps`, those that are there, as trainers/loop.py finds them."""
     if is_complete(folder / "checkpoints" / f"{steps:06d}"):
         return steps
-    with suppress(FileNotFoundError):  # none yet, or the next one is just taking its place
-        saved = read_json(folder / "state" / MANIFEST)["step"]
-        return saved if saved <= steps else 0
-    return 0
+    saved = saved_step(folder)
+    return max(0, saved) if saved <= steps else 0
