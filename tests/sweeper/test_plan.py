@@ -172,7 +172,7 @@ def test_a_textual_inversion_counts_once_for_all_that_start_from_it(make_cell, t
     assert bill.training_steps_unshared == 4 * (400 + 2000)
     one, other = (tmp_path / "cache/inversions" / inversion_stage(cell.train).signature for cell in cells[:2])
     write_json(one / "checkpoints/002000" / MANIFEST, {})
-    write_json(other / "state" / MANIFEST, {"step": 500})
+    write_json(other / "state/000500" / MANIFEST, {})
     assert cost(left, store).done_training_steps == 2000 + 500
     trained = [replace(each, trained=400) for each in left]  # only samples are missing: the word is not needed
     assert cost(trained, store).done_training_steps == bill.training_steps
