@@ -24,11 +24,15 @@ from trainers.loop import LEARNERS
 from trainers.loss import denoising_losses
 from trainers.precision import DTYPES
 from trainers.spec import TrainSpec
+from trainers.textual_inversion import TEMPLATES
 from trainers.validate import complaints
 
 GB = 1024**3
 # Measured on a CPU as what is above the tensors of the miniature, whatever the options; on a GPU assumed: the context.
-LIBRARIES = {"cpu": 55 * 1024**2, "cuda": 600 * 1024**2}
+LIBRARIES = {"cpu": 40 * 1024**2, "cuda": 600 * 1024**2}
+# On a CPU, holes in the heap: what is allocated and freed in a step, layer by layer where activations are not kept,
+# leaves about half as much again, see docs/log.md. Large tensors have memory of their own.
+HOLES, MOST_HOLES = 0.5, 64 * 1024**2
 # Of `torch.compile` while it compiles and its cache is empty, for each operation of a step: 14 to 19 KB on nine
 # combinations of the miniature, see docs/log.md. With a GPU it is the processor's memory.
 COMPILER = {"cpu": 16 * 1024, "cuda": 0}
@@ -45,7 +49,7 @@ class Memory:
     weights: int  # what learns and what is frozen beside it
     state: int  # of the optimizer, and the moving average
     step: int  # gradients, activations, copies in half precision: the most that is alive at once
-    libraries: int  # what is no tensor
+    libraries: int  # what is no tensor: theirs, the compiler's, and holes in the heap
 
     @property
     def tensors(self) -> int:
@@ -79,6 +83,10 @@ def estimate(spec: TrainSpec, device: str = "cpu", processes: int = 1) -> Memory
     if device == "cpu":
         weights += sum(_bytes(module) for module in (components.unet, components.text_encoder, components.vae))
     libraries = LIBRARIES[device] + (COMPILER[device] * operations if spec.trainer.compile else 0)
+    if device == "cpu":
+        kept = replace(spec, gradient_checkpointing=False)
+        freed = step if kept == spec else estimate(kept, device, processes).step
+        libraries += min(int(HOLES * freed), MOST_HOLES)
     return Memory(weights, int(learned * state), step, libraries)
 
 
@@ -90,6 +98,8 @@ def _step(learner: Learner, spec: TrainSpec, processes: int) -> tuple[int, int]:
     """The most bytes alive in a step, and the operations of one forward and backward pass."""
     family, size = learner.family, spec.batch_size // processes * (2 if spec.prior else 1)
     prompts, length = (2 if spec.prior else 1), learner.components.tokenizer.model_max_length
+    if spec.trainer.name == "textual_inversion":
+        prompts = min(size, len(TEMPLATES[spec.trainer.templates]))
     with FakeTensorMode():
         _without_data(learner)
         noisy = torch.empty(size, *family.latent_shape(learner.components, spec.model.resolution))

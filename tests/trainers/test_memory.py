@@ -12,7 +12,7 @@ from trainers.errors import SpecError
 from trainers.families import family_of
 from trainers.loop import LEARNERS
 from trainers.loss import denoising_losses
-from trainers.memory import LiveBytes, capacity, check_fits, estimate, lighter
+from trainers.memory import HOLES, LIBRARIES, MOST_HOLES, LiveBytes, capacity, check_fits, estimate, lighter
 from trainers.spec import TrainerSpec
 
 WEIGHTS = {
@@ -46,7 +46,7 @@ def test_step_without_data_needs_what_a_real_one_needs(name, make_spec):
     spec = make_spec(batch_size=4, **WEIGHTS[name])
     family = family_of(spec.model)
     learner = LEARNERS[spec.trainer.name](family.load(spec.model), spec)
-    size, prompts = (8, 2) if spec.prior else (4, 1)
+    size, prompts = (8, 2) if spec.prior else (4, 4 if spec.trainer.name == "textual_inversion" else 1)
     ids = torch.zeros(prompts, 16, dtype=torch.long)
     text = ids if learner.text_encoder is not None else torch.zeros(prompts, 16, 32)
     noisy, rows = torch.randn(size, 4, 8, 8), torch.zeros(size, dtype=torch.long)
@@ -111,7 +111,19 @@ def test_the_compiler_needs_memory_of_its_own_where_it_compiles_on_the_cpu(make_
     needed = estimate(compiled).total - estimate(plain).total
     assert needed > 0
     assert estimate(compiled, "cuda").total == estimate(plain, "cuda").total
-    assert estimate(replace(compiled, gradient_accumulation_steps=4)).libraries == estimate(compiled).libraries
+    accumulated = [replace(spec, gradient_accumulation_steps=4) for spec in (plain, compiled)]
+    assert estimate(accumulated[1]).total - estimate(accumulated[0]).total == needed
     inversion = {"name": "textual_inversion"}  # has fewer operations: no gradients of weights
     fewer = estimate(make_spec(trainer={**inversion, "compile": True})).total
     assert 0 < fewer - estimate(make_spec(trainer=inversion)).total < needed
+
+
+def test_holes_in_the_heap_are_counted_on_the_cpu_and_bounded(make_spec):
+    """Half of a step's tensors; with checkpointing half of what would be kept without it."""
+    spec = make_spec(batch_size=4)
+    step = estimate(spec).step
+    rest = LIBRARIES["cpu"]
+    assert estimate(spec).libraries - rest == int(HOLES * step) < MOST_HOLES
+    assert estimate(replace(spec, gradient_checkpointing=True)).libraries - rest == int(HOLES * step)
+    assert estimate(replace(spec, batch_size=4000)).libraries - rest == MOST_HOLES
+    assert estimate(spec, "cuda").libraries == LIBRARIES["cuda"]
