@@ -109,6 +109,8 @@ def _combinations(spec: TrainSpec) -> Iterator[str]:
         )
     if trainer.optimizer == "prodigy" and spec.train_text_encoder and trainer.text_encoder_lr is not None:
         yield "trainer.optimizer=prodigy finds one step size for all; leave trainer.text_encoder_lr out"
+    if name in ("textual_inversion", "ti_dreambooth") and not spec.subject.identifier.strip():
+        yield f"subject.identifier is empty: trainer={name} learns the word that stands there; give one, such as sks"
     if name == "textual_inversion" and spec.train_text_encoder:
         yield "train_text_encoder=true contradicts trainer=textual_inversion, where only new tokens learn"
     if name == "textual_inversion" and spec.prior is not None:

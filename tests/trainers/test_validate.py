@@ -28,6 +28,10 @@ def spec(trainer=None, **fields):
         (spec({"optimizer": "prodigy"}, use_8bit_adam=True), "use_8bit_adam=true contradicts"),
         (spec({"name": "textual_inversion"}, train_text_encoder=True), "only new tokens learn"),
         (spec({"name": "textual_inversion"}, prior=PriorSpec()), "the networks do not change"),
+        (
+            TrainSpec(ModelSpec("r"), SubjectSpec("f", "dog", ""), TrainerSpec("ti_dreambooth")),
+            "subject.identifier is empty: trainer=ti_dreambooth learns the word",
+        ),
         (spec({"text_encoder_lr": 1e-6}), "no effect without train_text_encoder=true"),
         (spec({"min_snr_gamma": 0.0}), "must be above 0 (5 is usual)"),
         (spec({"ema_decay": 1.0}), "must be in [0, 1)"),
