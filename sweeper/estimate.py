@@ -144,7 +144,7 @@ def remember(store: Store, model: ModelSpec, sharing: int, step: float, image: f
 
 
 def check_models(plan: Plan) -> None:
-    """Fetches what is on the hub. Raises SpecError where a model is neither a folder, nor cached, nor to be had."""
+    """Fetches what is on the hub. Raises SpecError where a model is neither cached nor to be had."""
     wanted: dict[tuple[str, str], bool] = {}
     for training in plan.trainings:
         model = training.spec.model
@@ -153,10 +153,7 @@ def check_models(plan: Plan) -> None:
             wanted[run.evaluation.clip_repo, run.evaluation.clip] = False
             wanted[run.evaluation.dino_repo, run.evaluation.dino] = False
     for (repo, revision), pipeline in wanted.items():
-        if Path(repo).is_dir():
-            if pipeline and not (Path(repo) / "model_index.json").exists():
-                raise SpecError(f"model.repo={repo}: no diffusers pipeline there (no model_index.json).")
-        else:
+        if not Path(repo).is_dir():
             fetch(repo, revision.partition("@")[2], pipeline)
 
 

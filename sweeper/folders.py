@@ -30,23 +30,6 @@ def check_captions(images: str, identifier: str) -> None:
             )
 
 
-def class_images(folder: str, count: int) -> Path:
-    """The user's own class images, `count` or more. Raises SpecError."""
-    path = find_path(folder).resolve()
-    if not path.is_dir():
-        raise SpecError(
-            f"prior.folder={folder} is no folder; give one that holds JPEG, PNG or WebP images, "
-            "or leave prior.folder out and the model makes them."
-        )
-    found = len(instance_images(path))
-    if found < count:
-        raise SpecError(
-            f"prior.folder={folder} holds {found} images and prior.num_class_images={count}; "
-            f"ask for {found}, or leave prior.folder out and the model makes them."
-        )
-    return path
-
-
 def model_at(name: str, repo: str, revision: str, holds: tuple[str, ...]) -> tuple[str, str]:
     """Where to load a model from, and what it is; a folder has one of the files `holds`. Raises SpecError."""
     path = find_path(repo)

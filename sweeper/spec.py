@@ -10,10 +10,11 @@ from types import UnionType
 from typing import Any
 
 from evaluation.spec import EvalSpec, class_words, show, subject_words
-from sweeper.folders import check_captions, class_images, find_path, model_at
+from sweeper.folders import check_captions, find_path, model_at
 from trainers.errors import SpecError
 from trainers.families import FAMILIES
 from trainers.images import fingerprint as images_fingerprint
+from trainers.images import own_class_images
 from trainers.spec import (
     ENDLESS_SCHEDULES,
     SCHEDULERS,
@@ -186,7 +187,7 @@ def _prior(section: Mapping[str, Any]) -> PriorSpec:
     sample = SampleSpec(*(values.pop(name) for name in ("scheduler", "inference_steps", "guidance_scale")))
     folder = _text("prior.folder", section["folder"], "")
     if folder:
-        path = class_images(folder, values["num_class_images"])
+        path = own_class_images(find_path(folder), values["num_class_images"]).resolve()
         values |= {"folder_fingerprint": images_fingerprint(path), "folder": str(path)}
     return PriorSpec(sample=sample, **values)
 

@@ -38,6 +38,23 @@ def instance_images(folder: Path | str) -> list[Path]:
     return images
 
 
+def own_class_images(folder: Path | str, count: int) -> Path:
+    """The folder of the user's own class images.
+
+    Raises:
+        ImageError: it is none, or holds fewer than `count` images.
+    """
+    made = "or leave prior.folder out and the model makes them"
+    if not Path(folder).is_dir():
+        raise ImageError(f"prior.folder={folder} is no folder; give one that holds JPEG, PNG or WebP images, {made}")
+    found = len(instance_images(folder))
+    if found < count:
+        raise ImageError(
+            f"prior.folder={folder} holds {found} images and prior.num_class_images={count}; ask for {found}, {made}"
+        )
+    return Path(folder)
+
+
 def why_refused(file: Path) -> str | None:
     """What is wrong with `file` as an image; None if nothing is."""
     try:

@@ -9,10 +9,9 @@ import torch
 from PIL import Image
 
 from trainers.data import generator
-from trainers.errors import SpecError
 from trainers.families import family_of
 from trainers.files import MANIFEST, is_complete, write_bytes, write_json
-from trainers.images import instance_images, load_image
+from trainers.images import instance_images, load_image, own_class_images
 from trainers.spec import ModelSpec, PriorSpec, canonical, signature
 
 SHEET = "sheet.jpg"  # beside the folder of class images
@@ -44,7 +43,7 @@ def make_class_images(
     `progress` gets (images done, images in all). A sheet of all of them is put beside the folder.
     """
     if prior.folder:
-        return _own_images(prior)
+        return own_class_images(prior.folder, prior.num_class_images)
     if is_complete(folder):
         return folder
     family = family_of(components.model)
@@ -63,16 +62,6 @@ def make_class_images(
     review_sheet(folder)
     write_json(folder / MANIFEST, {"prompt": prompt, **_identity(prior)})
     return folder
-
-
-def _own_images(prior: PriorSpec) -> Path:
-    count = len(instance_images(prior.folder))
-    if count < prior.num_class_images:
-        raise SpecError(
-            f"prior.folder={prior.folder} holds {count} images and prior.num_class_images={prior.num_class_images}; "
-            f"ask for {count}, or leave prior.folder out and the model makes them"
-        )
-    return Path(prior.folder)
 
 
 def review_sheet(folder: Path, tile: int = 128, columns: int = 16) -> Path:
