@@ -5,7 +5,7 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
-from sweeper.overrides import check_arguments
+from sweeper.plan.grid import check_arguments
 from trainers.errors import SpecError
 
 

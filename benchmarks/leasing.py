@@ -14,10 +14,10 @@ import time
 from pathlib import Path
 
 from evaluation.spec import EvalSpec
-from sweeper import jobs
-from sweeper.jobs import COMPLETE, Outcome
-from sweeper.plan import Training
-from sweeper.spec import RunSpec
+from sweeper.engine import jobs
+from sweeper.engine.jobs import COMPLETE, Outcome
+from sweeper.plan.compile import Training
+from sweeper.plan.config import RunSpec
 from sweeper.store import Store
 from trainers.spec import ModelSpec, SampleSpec, SubjectSpec, TrainSpec
 

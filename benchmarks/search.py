@@ -21,13 +21,13 @@ from pathlib import Path
 import numpy as np
 from hydra import compose, initialize_config_dir
 
-from sweeper.jobs import COMPLETE, PRUNED
-from sweeper.overrides import CONF, parse
-from sweeper.plan import Training
-from sweeper.rungs import Rung, judged, rungs
-from sweeper.space import Space, search_space
+from sweeper.engine.jobs import COMPLETE, PRUNED
+from sweeper.engine.rungs import Rung, judged, rungs
+from sweeper.plan.compile import Training
+from sweeper.plan.grid import CONF, parse
+from sweeper.search.space import Space, search_space
+from sweeper.search.study import How, Study
 from sweeper.store import Store
-from sweeper.study import How, Study
 
 PROJECT = Path(__file__).resolve().parent.parent
 SPACE = ["lr=5e-7,1e-6,2e-6,5e-6,1e-5,2e-5", "prior_preservation=true,false", "train_text_encoder=true,false"]

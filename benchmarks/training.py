@@ -29,7 +29,7 @@ from unittest.mock import patch
 import numpy as np
 from PIL import Image
 
-from sweeper.launch import ALLOCATOR
+from sweeper.engine.local import ALLOCATOR
 from trainers.images import instance_images, load_image, resize
 from trainers.spec import ModelSpec, PriorSpec, SubjectSpec, TrainerSpec, TrainSpec
 

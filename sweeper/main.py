@@ -17,12 +17,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
-from sweeper import estimate
-from sweeper.display import print_plan
-from sweeper.kept import GRID, check_kept, keep
-from sweeper.overrides import Grid, cell_spec, expand, parse
-from sweeper.plan import compile_plan, cost
-from sweeper.spec import Axis, RunSpec, checked
+from sweeper import forecast
+from sweeper.names import GRID, check_kept, keep
+from sweeper.plan.compile import compile_plan, cost
+from sweeper.plan.config import Axis, RunSpec, checked
+from sweeper.plan.grid import Grid, cell_spec, expand, parse
+from sweeper.report.progress import print_plan
 from sweeper.store import NO_SPACE, Store, is_full
 from trainers.errors import SpecError
 from trainers.spec import signature
@@ -111,7 +111,7 @@ def sweep_name(grid: Grid) -> str:
 
 
 def unquoted(text: str) -> str:
-    """Without quotation marks: MLflow finds no sweep with both kinds in its name (see sweeper/view.py)."""
+    """Without quotation marks: MLflow finds no sweep with both kinds in its name (see sweeper/tracking/view.py)."""
     return text.replace("'", "").replace('"', "")
 
 
@@ -146,13 +146,13 @@ def run(grid: Grid, settings: Settings) -> int:
     bill = cost(left, store)
     gc.enable()
     models = " ".join(dict.fromkeys(t.spec.model.name for t in plan.trainings))
-    seconds, disk = estimate.forecast(left, store, settings)
+    seconds, disk = forecast.time_and_disk(left, store, settings)
     print_plan(console, bill, grid.axes, seconds, disk, models)
     if settings.plan_only:
         return 0
-    estimate.check_models(plan)
+    forecast.check_models(plan)
     keep(folder, GRID, content)
     console.print(f"  {'folder':<17} {folder}\n", soft_wrap=True, markup=False)
-    from sweeper.run import Sweep
+    from sweeper.sweep import Sweep
 
     return Sweep(grid, plan, bill, store, folder, settings, console, start).run()

@@ -17,7 +17,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from sweeper.plan import Left, Point, Training, class_images_of
+from sweeper.plan.compile import Left, Point, Training, class_images_of
 from trainers.files import is_complete, read_json, saved_step
 from trainers.spec import TrainSpec, signature
 

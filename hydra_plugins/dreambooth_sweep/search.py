@@ -29,6 +29,6 @@ class SearchSweeper(GridSweeper):
         self.settings = settings
 
     def sweep(self, arguments: list[str]) -> Any:
-        from sweeper.search import run_search
+        from sweeper.search.run import run_search
 
         return run_search(self.config, self.config_loader, self.typed(arguments), self.launcher, self.settings)

@@ -18,14 +18,14 @@ from pathlib import Path
 
 from rich.console import Console
 
-from sweeper import estimate
+from sweeper import forecast
 from sweeper.blog.catalogue import EXPERIMENTS
 from sweeper.blog.experiments import Experiment, compose_all
 from sweeper.blog.page import write_blog
-from sweeper.display import print_plan
 from sweeper.main import Settings, one_line
-from sweeper.overrides import check_arguments
-from sweeper.plan import compile_plan, cost
+from sweeper.plan.compile import compile_plan, cost
+from sweeper.plan.grid import check_arguments
+from sweeper.report.progress import print_plan
 from sweeper.store import Store
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -58,7 +58,7 @@ def show_plan(experiments: list[Experiment], store: Store, settings: Settings) -
     plan = compile_plan(cell for experiment in experiments for cell in experiment.grid.cells)
     left = [store.left(training) for training in plan.trainings]
     names = tuple(dict.fromkeys(experiment.name for experiment in experiments))
-    seconds, disk = estimate.forecast(left, store, settings)
+    seconds, disk = forecast.time_and_disk(left, store, settings)
     print_plan(Console(), cost(left, store), {"experiment": names}, seconds, disk, experiments[0].model)
 
 

@@ -17,7 +17,7 @@ from evaluation.fidelity import arrays_of, common_scale, normalised, stacked
 from evaluation.spec import show
 from evaluation.sweetspot import refusal
 from evaluation.vetoes import VETOES
-from sweeper.plan import Plan
+from sweeper.plan.compile import Plan
 from sweeper.store import Store
 from trainers.files import read_json
 

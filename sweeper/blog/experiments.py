@@ -9,8 +9,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from sweeper.main import Settings, settings_of, sweep_name
-from sweeper.overrides import CONF, Grid, expand, parse
-from sweeper.plan import Plan, compile_plan
+from sweeper.plan.compile import Plan, compile_plan
+from sweeper.plan.grid import CONF, Grid, expand, parse
 from sweeper.store import Store
 from trainers.errors import SpecError
 

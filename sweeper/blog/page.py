@@ -13,10 +13,10 @@ from sweeper.blog.catalogue import CLAIMS, EXPERIMENTS, Claim
 from sweeper.blog.claims import Finding, judge
 from sweeper.blog.evidence import MEASURES, Cell, Condition, Evidence, read
 from sweeper.blog.experiments import Experiment, source
-from sweeper.page import TEMPLATES, script_json, template
+from sweeper.report.page import TEMPLATES, script_json, template
+from sweeper.report.terminal import plain
+from sweeper.report.thumbnails import picture
 from sweeper.store import Store
-from sweeper.table import plain
-from sweeper.thumbnails import picture
 from trainers.files import write_bytes, write_json
 from trainers.images import instance_images
 

@@ -21,7 +21,7 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
 from evaluation.features import ClipEncoder, DinoEncoder
-from sweeper.estimate import fetch
+from sweeper.forecast import fetch
 from tests.evaluation.conftest import text_config, tokenizer
 from trainers.errors import SpecError
 from trainers.files import write_json

@@ -1,7 +1,7 @@
 import pytest
 
 from evaluation.spec import EvalSpec
-from sweeper.spec import RunSpec
+from sweeper.plan.config import RunSpec
 from tests.sweeper.tiny_sweep import GRID, make_models, sweep
 from trainers.spec import ModelSpec, PriorSpec, SampleSpec, SubjectSpec, TrainSpec
 

@@ -14,10 +14,10 @@ import pytest
 import torch
 from accelerate import PartialState
 
-from sweeper import jobs
-from sweeper.jobs import COMPLETE, FAIL
+from sweeper.engine import jobs
+from sweeper.engine.jobs import COMPLETE, FAIL
+from sweeper.engine.worker import run_job
 from sweeper.store import NO_SPACE, Store
-from sweeper.worker import run_job
 from tests.sweeper.tiny_sweep import GRID, numbers, start, sweep, trainings, wait_for
 
 

@@ -4,9 +4,9 @@ import torch
 from accelerate import PartialState
 from safetensors.torch import load_file
 
-from sweeper import jobs
-from sweeper.execute import Execution
-from sweeper.jobs import Export, Reporter
+from sweeper.engine import jobs
+from sweeper.engine.jobs import Export, Reporter
+from sweeper.engine.training import Execution
 from sweeper.store import Store
 from tests.sweeper.tiny_sweep import trainings
 

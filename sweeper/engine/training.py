@@ -1,0 +1,245 @@
+"""One training, a checkpoint at a time: train -> sample -> score. Runs in a worker; writes into the store only."""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
+
+from evaluation.evaluate import Baselines, evaluate, prepare
+from evaluation.spec import EvalSpec
+from sweeper.engine.jobs import Export, Reporter
+from sweeper.engine.rungs import scored_steps
+from sweeper.forecast import images_per_step
+from sweeper.plan.compile import Point, Training
+from sweeper.store import Store, claim
+from trainers.checkpoint import Checkpoint
+from trainers.families import family_of
+from trainers.files import complete_folder, is_complete, remove_folder, write_json
+from trainers.loop import train
+from trainers.memory import capacity, check_fits
+from trainers.prior import make_class_images
+from trainers.spec import SampleSpec, SubjectSpec, TrainSpec
+
+SAMPLE_BATCH = 16  # images at once
+
+
+class Stopped(Exception):
+    """The rest of the training is not worth its time; says why."""
+
+
+class Execution:
+    """What one training needs while it runs. Of several processes all train; the first does everything else."""
+
+    def __init__(
+        self,
+        training: Training,
+        store: Store,
+        report: Reporter,
+        process: PartialState,
+        stop: Callable[[int], str] = lambda step: "",
+        losers: Callable[[], list[int]] = list,
+    ) -> None:
+        self.training, self.spec, self.stop, self.losers = training, training.spec, stop, losers
+        self.store, self.report, self.process = store, report, process
+        self.baselines: dict[Path, Baselines] = {}
+        self.trained = self.denoised = 0  # optimizer steps; images x inference steps
+
+    def run(self) -> None:
+        """Does what is missing of the training's checkpoints, samples and scores.
+
+        After each checkpoint, `losers()` are the steps of those to delete, and `stop(step)` says why to raise Stopped
+        there, or nothing.
+        """
+        self._check_memory()
+        self._load()
+        class_images = self._class_images()
+        with self._claimed(self.store.training(self.spec)):
+            if self.process.is_main_process:
+                self.store.clear(self.spec)
+            missing = self.store.missing(self.training)
+            steps = sorted({point.step for point in missing})
+            self._ask(max(scored_steps(self.training, self.store), default=0), steps)
+            for checkpoint in self._checkpoints(steps, class_images):
+                if self.process.is_main_process:
+                    for point in (p for p in missing if p.step == checkpoint.step):
+                        self._evaluate(checkpoint, point)
+                    for step in self.losers():
+                        remove_folder(self.store.checkpoint(self.spec, step))
+                self.process.wait_for_everyone()
+                self._ask(checkpoint.step, steps)
+
+    def _check_memory(self) -> None:
+        """Refuses what cannot fit the device, before anything expensive."""
+        steps = {point.step for point in self.store.missing(self.training)}
+        if any(not is_complete(self.store.checkpoint(self.spec, step)) for step in steps):
+            device, processes = self.process.device, self.process.num_processes
+            warning = check_fits(self.spec, capacity(device), device.type, processes)
+            if warning:
+                logging.getLogger(__name__).warning(warning)
+
+    def _ask(self, step: int, steps: list[int]) -> None:
+        """Raises Stopped where there is something left to stop and a reason to."""
+        if not step or not steps or step >= steps[-1]:
+            return
+        reason = [self.stop(step) if self.process.is_main_process else ""]
+        if self.process.num_processes > 1:
+            broadcast_object_list(reason)
+        if reason[0]:
+            raise Stopped(reason[0])
+
+    def _checkpoints(self, steps: list[int], class_images: Path | None) -> Iterator[Checkpoint]:
+        """Trains; once out of memory, goes on with half the batch and twice the accumulation."""
+        done = 0
+        try:
+            for checkpoint in self._timed(self._train(self.spec, steps, class_images)):
+                done += 1
+                yield checkpoint
+            return
+        except torch.OutOfMemoryError:
+            if self.spec.batch_size % (2 * self.process.num_processes):
+                raise
+        smaller = halved(self.spec)
+        if self.process.is_main_process:
+            write_json(self.store.note(self.spec), memory_note(self.spec, smaller))
+        torch.cuda.empty_cache()
+        yield from self._timed(self._train(smaller, steps[done:], class_images))
+
+    def _train(self, spec: TrainSpec, steps: list[int], class_images: Path | None) -> Iterator[Checkpoint]:
+        return train(
+            spec,
+            steps,
+            self.store.training(self.spec),
+            class_images=class_images,
+            cache=self.store.cache,
+            components=self.untuned,
+            whole=self.spec,
+            progress=self._trained,
+        )
+
+    def _timed(self, checkpoints: Iterator[Checkpoint]) -> Iterator[Checkpoint]:
+        while True:
+            with self.report.timed("training"):
+                checkpoint = next(checkpoints, None)
+            if checkpoint is None:
+                return
+            yield checkpoint
+
+    def rates(self) -> dict[str, float]:
+        """Seconds of a training step per image, of an inference step per image, and before the first training step."""
+        seconds = self.report.seconds
+        if not (self.trained and self.denoised):
+            return {}
+        return {
+            "step": seconds["training"] / self.trained / images_per_step(self.spec),
+            "image": (seconds["sampling"] + seconds["scoring"]) / self.denoised,
+            "start": seconds["loading"],
+        }
+
+    def _trained(self, step: int, _loss: float) -> None:
+        self.trained += 1
+        self.report.fraction = max(0.0, step / self.training.last_step)
+        self.report("training", step, self.training.last_step)
+
+    @contextmanager
+    def _claimed(self, folder: Path) -> Iterator[None]:
+        """Held by the first of the processes for all of them."""
+        with claim(folder) if self.process.is_main_process else nullcontext():
+            self.process.wait_for_everyone()
+            yield
+
+    def export(self, asked: Export) -> None:
+        """Writes a checkpoint as a whole diffusers folder; one that was deleted is trained again before."""
+        self._load()
+        family, step = family_of(self.spec.model), asked.step
+        if not is_complete(self.store.checkpoint(self.spec, step)):  # the same seed gives the same weights
+            with self._claimed(self.store.training(self.spec)):
+                list(self._checkpoints([step], self._class_images()))
+        if not self.process.is_main_process:
+            return
+        manifest = {"training": self.spec.signature, "step": step, "scheduler": asked.scheduler}
+        with complete_folder(asked.to, manifest) as aside:
+            self.report("exporting")
+            checkpoint = Checkpoint(self.store.training(self.spec), step, self.spec.model, self.untuned)
+            family.save_pipeline(self._components(checkpoint, asked.use_ema), aside, asked.scheduler)
+
+    def _components(self, checkpoint: Checkpoint, use_ema: bool) -> Any:
+        """A checkpoint's weights, or their moving average where the training keeps one."""
+        return checkpoint.components(ema=use_ema and bool(self.spec.trainer.ema_decay))
+
+    def _load(self) -> None:
+        with self.report.timed("loading"):
+            self.report("loading the model")
+            self.untuned = family_of(self.spec.model).load(self.spec.model)
+
+    def _class_images(self) -> Path | None:
+        prior = self.spec.prior
+        if prior is None or prior.folder:
+            return Path(prior.folder) if prior else None
+        folder = self.store.class_images(self.spec)
+        with self._claimed(folder), self.report.timed("class images"):
+            if self.process.is_main_process and not is_complete(folder):
+                make_class_images(
+                    self.untuned,
+                    self.spec.subject.class_prompt,
+                    prior,
+                    folder,
+                    device=str(self.process.device),
+                    batch_size=SAMPLE_BATCH,
+                    progress=lambda done, total: self.report("class images", done, total),
+                )
+            self.process.wait_for_everyone()
+        return folder
+
+    def _evaluate(self, checkpoint: Checkpoint, point: Point) -> None:
+        baselines = self._baselines(point)
+        with self.report.timed("sampling"):
+            components = self._components(checkpoint, point.use_ema)
+        card = evaluate(
+            components,
+            *self._judged(point),
+            baselines,
+            self.store.evaluation(self.spec, point),
+            progress=lambda done, total: self.report(f"sampling step {point.step}", done, total),
+            device=str(self.process.device),
+            batch_size=SAMPLE_BATCH,
+        )
+        self.report.add("sampling", card["seconds"]["sample"])
+        self.report.add("scoring", card["seconds"]["score"])
+        self.denoised += point.images * point.sample.inference_steps
+
+    def _baselines(self, point: Point) -> Baselines:
+        folder = self.store.baselines(self.spec, point)
+        if folder not in self.baselines:
+            with claim(folder), self.report.timed("baselines"):
+                self.baselines[folder] = prepare(
+                    self.untuned,
+                    *self._judged(point),
+                    folder,
+                    progress=lambda done, total: self.report("sampling the untuned model", done, total),
+                    device=str(self.process.device),
+                    batch_size=SAMPLE_BATCH,
+                )
+                if not self.store.has_baselines(self.spec, point):
+                    write_json(self.store.baseline_values(self.spec, point), self.baselines[folder].values)
+        return self.baselines[folder]
+
+    def _judged(self, point: Point) -> tuple[SubjectSpec, SampleSpec, EvalSpec]:
+        return self.spec.subject, point.sample, point.evaluation
+
+
+def halved(spec: TrainSpec) -> TrainSpec:
+    """Half the batch and twice the accumulation: the same images in each optimizer step, in half the memory."""
+    return replace(
+        spec, batch_size=spec.batch_size // 2, gradient_accumulation_steps=2 * spec.gradient_accumulation_steps
+    )
+
+
+def memory_note(spec: TrainSpec, smaller: TrainSpec) -> str:
+    before, after = (f"{s.batch_size} x {s.gradient_accumulation_steps}" for s in (spec, smaller))
+    return f"out of memory with batch {before}; trained with {after} (batch size x accumulation)"

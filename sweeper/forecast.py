@@ -1,0 +1,186 @@
+"""What a plan will take in time and disk, and whether its models are at hand. Imports no torch."""
+
+import json
+import math
+import os
+import struct
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sweeper.plan.compile import Left, Plan
+from sweeper.plan.inversions import inversion_steps, inversions
+from sweeper.store import Store
+from trainers.errors import SpecError
+from trainers.files import read_json, write_json
+from trainers.spec import ModelSpec, TrainerSpec, TrainSpec
+from trainers.stages import inversion_stage
+
+if TYPE_CHECKING:
+    from sweeper.main import Settings
+
+# Of the hub models, U-Net and text encoder (CompVis/stable-diffusion-v1-4): their parameters, and those of an adapter
+# for each unit of its rank, on the attention projections.
+HUB_PARAMETERS = {"stable_diffusion": (865_910_724, 340_387_840)}
+HUB_ADAPTERS = {"stable_diffusion": (199_296, 73_728)}
+WIDEST = 1024  # of a token's embedding, in Stable Diffusion 2.x
+# Seconds of a training step per image in the batch, of an image per inference step, and of the start: the miniature on
+# two cores. Replaced by what was measured here once a training has run.
+MINIATURE = {"step": 0.02, "image": 0.011, "start": 20.0}
+STATE = 3  # a training state in checkpoints: the weights and two moments
+SPARE = 3  # checkpoints that are kept before the end besides those asked for, as they may still be chosen
+
+
+def _shapes(folder: Path) -> Iterator[tuple[str, list[int]]]:
+    """The weights in the safetensors files of `folder`, read from their headers."""
+    for path in folder.glob("*.safetensors"):
+        with open(path, "rb") as file:
+            header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
+        yield from ((name, entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+
+
+def _parameters(folder: Path, targets: Collection[str] | None) -> int:
+    """The number of weights in `folder`; with `targets`, of adapters of rank 1 on the layers of such names."""
+    if targets is None:
+        return sum(math.prod(shape) for _, shape in _shapes(folder))
+    layers = tuple(f".{target}.weight" for target in targets)
+    return sum(shape[0] + math.prod(shape[1:]) for name, shape in _shapes(folder) if name.endswith(layers))
+
+
+def checkpoint_bytes(spec: TrainSpec) -> int:
+    """Of one checkpoint: fp32 weights of what is trained, and their moving average where there is one."""
+    trainer, folder = spec.trainer, Path(spec.model.repo)
+    lora = trainer.name == "dreambooth_lora"
+    if trainer.name == "textual_inversion":
+        unet, text_encoder = 0, trainer.vectors * WIDEST
+    elif folder.is_dir():
+        unet = _parameters(folder / "unet", trainer.lora_targets if lora else None)
+        text_encoder = _parameters(folder / "text_encoder", trainer.lora_text_targets if lora else None)
+    else:
+        unet, text_encoder = (HUB_ADAPTERS if lora else HUB_PARAMETERS)[spec.model.family]
+    learns_text = spec.train_text_encoder or trainer.name == "textual_inversion"
+    count = (unet + text_encoder * learns_text) * (trainer.lora_rank if lora else 1)
+    return 4 * count * (2 if trainer.ema_decay else 1)
+
+
+def gpus() -> int:
+    """Of this machine, as far as it can be told without torch, which takes a second to ask."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return len(visible.split(",")) if visible else len(list(Path("/dev").glob("nvidia[0-9]*")))
+
+
+def time_and_disk(left: Sequence[Left], store: Store, settings: "Settings") -> tuple[float | None, int]:
+    """`seconds` and `disk` of the work on this machine."""
+    devices = max(1, gpus() // settings.gpus_per_trial)
+    at_once = devices if gpus() else settings.cpu_trials
+    return seconds(left, store, devices), disk(left, settings.keep, at_once)
+
+
+def checkpoints_kept(keep: str, final: bool) -> int:
+    """Of keep=best or a number: the checkpoints of a whole sweep that stay, at its end or before."""
+    return (1 if keep == "best" else int(keep)) + SPARE * (not final)
+
+
+def disk(left: Sequence[Left], keep: str, at_once: int) -> int:
+    """Bytes that the work will add at most, of checkpoints, training states (weights and two moments) and samples.
+
+    A state takes the place of the one before when it is written. Where losing checkpoints are deleted, there are those
+    that are kept, and of each training at work the last two: one is trained while the one before is judged.
+    """
+    sizes: dict[tuple[ModelSpec, TrainerSpec, bool], int] = {}
+    samples = 0
+    weights = []
+    for each in left:
+        spec = each.training.spec
+        key = spec.model, spec.trainer, spec.train_text_encoder
+        if key not in sizes:
+            sizes[key] = checkpoint_bytes(spec)
+        checkpoints = len({point.step for point in each.missing})
+        weights.append(sizes[key] * (checkpoints + STATE * bool(each.missing)))
+        samples += sum(point.images for point in each.missing) * spec.model.resolution**2
+    largest, at_work = max(sizes.values(), default=0), min(at_once, sum(map(bool, weights)))
+    whole = sum(weights) + STATE * largest * at_work
+    if keep != "all":
+        whole = min(whole, ((2 * STATE + 2) * at_work + checkpoints_kept(keep, False)) * largest)
+    return whole + samples
+
+
+def seconds(left: Sequence[Left], store: Store, devices: int) -> float | None:
+    """Until the work that is left is done; None where this machine has not trained such a model yet."""
+    rates = read_json(store.rates) if store.rates.exists() else {}
+    longest = total = start = 0.0
+    first, counted = inversions(left, store.cache), set()
+    for each in left:
+        if each.missing:
+            model = each.training.spec.model
+            rate = rates.get(model.revision, MINIATURE if model.name == "miniature" else None)
+            if rate is None:
+                return None
+            taken, start = _seconds(each, rate), rate["start"]
+            longest, total = max(longest, taken), total + taken
+            if each.untrained and inversion_steps(each.training.spec):  # one trains the word, all wait for it
+                inversion = first[inversion_stage(each.training.spec).signature]
+                waited = inversion.left * images_per_step(inversion.spec) * rate["step"]
+                longest, total = max(longest, waited + taken), total + waited * (inversion.spec not in counted)
+                counted.add(inversion.spec)
+    return max(longest, total / devices) + start
+
+
+def _seconds(left: Left, rate: dict[str, float]) -> float:
+    images = sum(point.images * point.sample.inference_steps for point in left.missing)
+    return left.untrained * images_per_step(left.training.spec) * rate["step"] + images * rate["image"]
+
+
+def images_per_step(spec: TrainSpec) -> int:
+    """Instance and class images of an optimizer step."""
+    return spec.batch_size * spec.gradient_accumulation_steps * (2 if spec.prior else 1)
+
+
+def remember(store: Store, model: ModelSpec, sharing: int, step: float, image: float, start: float) -> None:
+    """Keeps for the next plan what a trial measured here, `sharing` of which had one device."""
+    rates = read_json(store.rates) if store.rates.exists() else {}
+    rate = {"step": step / sharing, "image": image / sharing, "start": start}
+    write_json(store.rates, {**rates, model.revision: rate})
+
+
+def check_models(plan: Plan) -> None:
+    """Fetches what is on the hub. Raises SpecError where a model is neither cached nor to be had."""
+    wanted: dict[tuple[str, str], bool] = {}
+    for training in plan.trainings:
+        model = training.spec.model
+        wanted[model.repo, model.revision] = True
+        for run in training.runs:
+            wanted[run.evaluation.clip_repo, run.evaluation.clip] = False
+            wanted[run.evaluation.dino_repo, run.evaluation.dino] = False
+    for (repo, revision), pipeline in wanted.items():
+        if not Path(repo).is_dir():
+            fetch(repo, revision.partition("@")[2], pipeline)
+
+
+def _weights(folder: str) -> bool:
+    return any(any(Path(folder).glob(name)) for name in ("*.safetensors", "pytorch_model.bin"))
+
+
+def fetch(repo: str, revision: str, pipeline: bool) -> None:
+    """Has a repository in the hub's cache. Raises SpecError if it cannot be had, or holds no weights."""
+    os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", "10")
+    from huggingface_hub import snapshot_download
+
+    patterns = (
+        ["*/*.safetensors", "*/*.json", "*/*.txt", "*.json"] if pipeline else ["*.safetensors", "*.json", "*.txt"]
+    )
+    for offline in (True, False):
+        try:
+            folder = snapshot_download(repo, revision=revision, allow_patterns=patterns, local_files_only=offline)
+            if not pipeline and not _weights(folder):  # some encoders are older than safetensors
+                snapshot_download(
+                    repo, revision=revision, allow_patterns=["pytorch_model.bin"], local_files_only=offline
+                )
+            if pipeline or _weights(folder):
+                return
+        except Exception:  # whatever the hub's client meets: no network, no such repository, no permission
+            continue
+    raise SpecError(
+        f"{repo} is not in the local cache and cannot be downloaded from here. With a network: hf download {repo}; "
+        "or give a local folder (model.repo=, model.clip=, model.dino=); model=miniature needs neither."
+    )

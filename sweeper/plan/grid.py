@@ -1,0 +1,210 @@
+"""From what was typed to the cells of the grid. Composing a config costs 0.1 s, so plain values are set without it."""
+
+import difflib
+import itertools
+import json
+from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, ValueType
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+
+from evaluation.spec import show
+from sweeper.plan.compile import distinct
+from sweeper.plan.config import AXES, RunSpec, run_spec
+from trainers.errors import SpecError
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+GROUPS = ("model", "subject", "trainer", "evaluation", "experiment")
+MOST = 100_000  # cells: what a plan of some seconds and a page can hold
+TRACKERS = ("sqlite:", "http:", "https:")
+WHOLE = {  # what one sweep has, and a mistake in which would show only once it runs: what is allowed, and whether it is
+    "name": ("text, such as first; name=null makes one", lambda v: v is None or isinstance(v, str)),
+    "keep": ("all, best, or a number of checkpoints, 1 or more", lambda v: v in ("all", "best") or _count(v)),
+    "tracking.uri": (
+        f"null, or text that starts with {', '.join(TRACKERS)}",
+        lambda v: v is None or (isinstance(v, str) and v.startswith(TRACKERS)),
+    ),
+    "tracking.experiment": ("text that is not empty", lambda v: isinstance(v, str) and v.strip()),
+}
+
+
+@dataclass(frozen=True)
+class Grid:
+    cells: tuple[RunSpec, ...]
+    axes: dict[str, tuple[Any, ...]]  # those that vary, in the order typed
+
+
+def _count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def options(group: str) -> list[str]:
+    folder = CONF / group
+    return sorted(str(p.relative_to(folder).with_suffix("")) for p in folder.rglob("*.yaml"))
+
+
+def check_arguments(arguments: Sequence[str], multirun: bool) -> None:
+    """Raises SpecError for a key that does not exist, naming the nearest that do. Knows the files only, not Hydra."""
+    try:
+        overrides = OverridesParser.create().parse_overrides(list(arguments))
+    except HydraException as error:
+        raise SpecError(f"{str(error).splitlines()[0]}: an argument is KEY=VALUE, such as lr=2e-6.") from error
+    defaults = OmegaConf.load(CONF / "sweep.yaml")
+    nested = [
+        f"{g}.{k}"
+        for g in GROUPS
+        for o in options(g)
+        for k in OmegaConf.load(CONF / g / f"{o}.yaml")
+        if k != "defaults"
+    ]
+    roots = [str(k) for k in defaults if k not in ("defaults", "hydra")]
+    inner = [f"{k}.{i}" for k in roots if isinstance(defaults[k], DictConfig) for i in defaults[k]]
+    known = list(dict.fromkeys([*roots, *inner, *nested, *GROUPS]))  # the files of a group have the same settings
+    for override in overrides:
+        key = str(override.key_or_group)
+        _check_form(override, multirun)
+        if key in WHOLE and not override.is_sweep_override():
+            _check_whole(key, override.value())
+        if key in roots and isinstance(defaults[key], DictConfig):
+            settings = ", ".join(f"{key}.{name}" for name in defaults[key])
+            raise SpecError(f"{override.input_line}: {key} is no setting; give {settings} their own values.")
+        if key in GROUPS:
+            _check_options(key, override)
+        if key.startswith("hydra") or override.is_force_add() or override.is_add():
+            continue
+        if key not in known:
+            near = difflib.get_close_matches(key, known, 3, 0.6)
+            listed = " or ".join(near) if near else ", ".join([*AXES, *GROUPS])
+            raise SpecError(f"{key} is no setting. Did you mean {listed}? python sweep.py --help lists them all.")
+        if override.is_sweep_override() and key.split(".")[0] not in (*AXES, *GROUPS, "prior"):
+            raise SpecError(f"{override.input_line}: {key} is the whole sweep's and has one value.")
+
+
+def _check_form(override: Override, multirun: bool) -> None:
+    """That it sets something, and to as many values as can be."""
+    line, key = override.input_line, str(override.key_or_group)
+    if override.is_sweep_override() and not multirun:
+        raise SpecError(f"{line} has several values: add -m to sweep over them.")
+    if override.is_delete() and not key.startswith("hydra"):
+        raise SpecError(f"{line}: a setting cannot be left out, only set; without {line} it has its default.")
+    if override.value_type == ValueType.GLOB_CHOICE_SWEEP:
+        raise SpecError(f"{line}: a pattern stands for no values here; list them, as in lr=1e-6,2e-6.")
+
+
+def _check_whole(key: str, value: Any) -> None:
+    allowed, holds = WHOLE[key]
+    if not holds(value) and not (isinstance(value, str) and "${" in value):
+        raise SpecError(f"{key}={show(value)}: must be {allowed}.")
+
+
+def _check_options(group: str, override: Override) -> None:
+    values = override.sweep_string_iterator() if override.is_discrete_sweep() else [override.value()]
+    for value in values:
+        if not (value is None and group == "experiment") and str(value) not in options(group):
+            raise SpecError(f"{group}={show(value)}: must be one of {', '.join(options(group))}.")
+
+
+def parse(arguments: Sequence[str], config_loader: Any) -> list[Override]:
+    """The overrides, of a key typed twice the last."""
+    parsed = OverridesParser.create(config_loader=config_loader).parse_overrides(list(arguments))
+    return list({override.get_key_element(): override for override in parsed}.values())
+
+
+def expand(overrides: Sequence[Override], compose: Callable[[list[str]], DictConfig]) -> Grid:
+    """The cells of the grid, the last axis varying fastest. `compose` makes the config of a list of arguments."""
+    swept = [o for o in overrides if o.is_sweep_override()]
+    for override in swept:
+        if not override.is_discrete_sweep():
+            raise SpecError(
+                f"{override.input_line}: a range to search needs hydra/sweeper=optuna; a grid takes a list."
+            )
+    _check_size(swept)
+    fixed = [o.input_line for o in overrides if not o.is_sweep_override()]
+    composed = [o for o in swept if o.is_add() or o.is_delete() or o.key_or_group in GROUPS]
+    plain = [o for o in swept if o not in composed]
+    cells: list[RunSpec] = []
+    for texts in itertools.product(*(list(o.sweep_string_iterator()) for o in composed)):
+        chosen = [f"{o.get_key_element()}={text}" for o, text in zip(composed, texts, strict=True)]
+        firsts = [f"{o.get_key_element()}={next(iter(o.sweep_string_iterator()))}" for o in plain]
+        config = compose([*fixed, *chosen, *firsts])
+        cells.extend(_cells(config, overrides, plain))
+    return Grid(distinct(cells), _varying(cells, swept))
+
+
+def _check_size(swept: Sequence[Override]) -> None:
+    """Raises SpecError for no cells, and for more than can be planned."""
+    cells = 1
+    for override in swept:
+        try:
+            values = sum(1 for _ in itertools.islice(override.sweep_iterator(), MOST + 1))
+        except ValueError as error:  # a range whose step is 0
+            raise SpecError(f"{override.input_line}: {error}; give a list, as in lr=1e-6,2e-6.") from error
+        if not values:
+            raise SpecError(f"{override.input_line}: no value is in there; give a list, as in lr=1e-6,2e-6.")
+        cells *= values
+        if cells > MOST:
+            raise SpecError(f"{override.input_line}: makes more than {MOST:,} cells; sweep over fewer values.")
+
+
+def _cells(config: DictConfig, overrides: Sequence[Override], plain: Sequence[Override]) -> Iterator[RunSpec]:
+    keys = [str(o.key_or_group) for o in plain]
+    raw = OmegaConf.to_container(config, resolve=False)
+    raw.pop("hydra", None)
+    depends = any(f"${{{key}}}" in json.dumps(raw, default=str) for key in keys)
+    resolved = None if depends else OmegaConf.to_container(OmegaConf.create(raw), resolve=True)
+    for values in itertools.product(*(list(o.sweep_iterator()) for o in plain)):
+        cell = deepcopy(raw) if depends else resolved
+        for key, value in zip(keys, values, strict=True):
+            _set(cell, key, value)
+        if depends:
+            cell = OmegaConf.to_container(OmegaConf.create(cell), resolve=True)
+        yield cell_spec(cell, [str(o.key_or_group) for o in overrides])
+
+
+def _set(config: dict[str, Any], key: str, value: Any) -> None:
+    *path, last = key.split(".")
+    for name in path:
+        config = config[name]
+    config[last] = getattr(value, "text", value)  # a quoted string of the grammar
+
+
+def cell_spec(config: dict[str, Any], typed: Sequence[str]) -> RunSpec:
+    """The cell of a resolved plain config; its parameters are the axes, the groups and whatever else was typed."""
+    if config["subject"]["images"] and "subject.images" in typed and "subject.class_noun" not in typed:
+        raise SpecError("subject.images needs subject.class_noun=WORD too: what is on the photographs, such as dog.")
+    params = {key: _get(config, key) for key in typed if "." in key and not key.startswith(("hydra", "tracking"))}
+    run = run_spec(config, params)
+    names = {
+        "model": run.train.model.name,
+        "subject": run.train.subject.name,
+        "trainer": run.train.trainer.name,
+        "evaluation": run.evaluation.name,
+    }
+    return RunSpec(**{**vars(run), "params": (*run.params, *names.items())})
+
+
+def _get(config: Any, key: str) -> Any:
+    for name in key.split("."):
+        config = (config or {}).get(name)
+    return config
+
+
+def _varying(cells: Sequence[RunSpec], swept: Sequence[Override]) -> dict[str, tuple[Any, ...]]:
+    axes, params = {}, [dict(cell.params) for cell in cells]
+    for override in swept:
+        key = str(override.key_or_group)
+        values = tuple(dict.fromkeys(each.get(key) for each in params))
+        if len(values) > 1:
+            axes[key] = values
+    return axes
+
+
+def label(params: dict[str, Any], axes: Sequence[str]) -> str:
+    """What tells a cell from the others: "lr=2e-6 steps=400"."""
+    return " ".join(f"{name}={show(params[name])}" for name in axes if name in params)

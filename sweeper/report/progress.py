@@ -1,0 +1,127 @@
+"""What the terminal shows while a sweep runs: the plan before, the progress during. The table is in table.py."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.filesize import decimal
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from sweeper.engine.jobs import Job, Status
+from sweeper.plan.compile import Cost
+
+
+def hours(seconds: float) -> str:
+    """A duration in two units: "2 h 5 min", "40 s"."""
+    minutes, rest = divmod(round(seconds), 60)
+    if not minutes:
+        return f"{rest} s"
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def print_plan(console: Console, cost: Cost, axes: dict, seconds: float | None, disk: int | None, model: str) -> None:
+    over = " x ".join(f"{name}{{{len(values)}}}" for name, values in axes.items()) or "one run"
+    console.print(f"[bold]Plan[/]  {model}, {over}", highlight=False)
+    saved = cost.training_steps_unshared / cost.training_steps
+    once = f"; one training per cell would take {cost.training_steps_unshared:,}" if saved > 1.005 else ""
+    rows = [
+        ("cells", f"{cost.cells:,}"),
+        ("trainings", f"{cost.trainings:,}" + _done(cost.done_trainings)),
+        ("training steps", f"{cost.training_steps:,}{once}" + _done(cost.done_training_steps)),
+        ("images to sample", f"{cost.images:,}" + _done(cost.done_images)),
+        ("time left", "about " + hours(seconds) if seconds is not None else "not known before the first training here"),
+        ("disk", f"about {decimal(disk)} more" if disk is not None else "not known before the first checkpoint"),
+    ]
+    for name, value in rows:
+        console.print(f"  {name:<17} {value}", highlight=False)
+
+
+def _done(count: int) -> str:
+    return f"  ({count:,} already done)" if count else ""
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        unit = task.fields.get("unit", "")
+        return Text(f"{task.speed:.1f} {unit}/s" if task.speed and unit else "", style="dim")
+
+
+class Watch:
+    """Shows each job's work, and the sweep's; on no terminal, a line when a training begins or ends."""
+
+    def __init__(self, console: Console, labels: dict[Path, str], count: int | None = None) -> None:
+        """labels: of the jobs to show; more may come, then `count` is how many in all."""
+        self.console, self.labels, self.count = console, labels, len(labels) if count is None else count
+        self.quiet = not console.is_terminal
+        self.said: dict[Path, str] = {}
+        self.tasks: dict[Path, tuple[TaskID, str]] = {}  # and the phase it shows
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            _Rate(),
+            TimeRemainingColumn(compact=True),
+            console=console,
+            disable=self.quiet,
+            transient=True,
+        )
+
+    def __enter__(self) -> "Watch":
+        self.progress.start()
+        if self.count > 1:
+            self.whole = self.progress.add_task("sweep, percent", total=100)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    def __call__(self, jobs: Sequence[Job]) -> None:
+        done = 0.0
+        for job in (job for job in jobs if job.path in self.labels):
+            outcome, status = job.outcome, job.status
+            if outcome:
+                done += 1
+                self._remove(job.path)
+                took = hours(outcome.seconds.get("total", 0))
+                self._say(job.path, f"{outcome.state} in {took}  {outcome.reason}")
+            elif status:
+                done += status.fraction
+                self._show(job.path, status)
+                if self.quiet:
+                    self._say(job.path, "started")
+        if self.count > 1:
+            self.progress.update(self.whole, completed=int(100 * done / self.count))
+
+    def _show(self, path: Path, status: Status) -> None:
+        """A bar for what the job is doing; each kind of work has its own, as rates differ."""
+        task, phase = self.tasks.get(path, (None, ""))
+        if phase != status.phase:
+            self._remove(path)
+            unit = "steps" if status.phase == "training" else "images"
+            task = self.progress.add_task(f"{self.labels[path]}  {status.phase}", total=None, unit=unit)
+            self.tasks[path] = task, status.phase
+        self.progress.update(task, completed=status.done, total=status.total or None)
+
+    def _remove(self, path: Path) -> None:
+        if path in self.tasks:
+            self.progress.remove_task(self.tasks.pop(path)[0])
+
+    def _say(self, path: Path, words: str) -> None:
+        """A line that stays, once."""
+        if self.said.get(path) != words:
+            self.said[path] = words
+            text = f"{time.strftime('%H:%M:%S')}  {self.labels[path]}  {words}"
+            self.console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,66 @@
+"""Everything a finished sweep leaves for people and programs to read."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from sweeper.report import contact_sheet
+from sweeper.report.contact_sheet import Cell
+from sweeper.report.page import gather, render
+from sweeper.report.terminal import print_table, raster, write_csv, write_results_json
+from sweeper.results.types import COMPLETE, Results
+
+__all__ = ["print_table", "write"]
+SHEET_STEPS = 8  # columns of steps on the contact sheet, unless more were asked for
+
+
+def write(results: Results) -> tuple[Results, dict[str, Path]]:
+    """Writes results.csv, results.json, contact_sheet.png (-2, -3, ...) and report.html into the sweep's folder.
+
+    Returns the results with the time that this took, which the files tell too, and the files.
+    """
+    start, folder = time.monotonic(), results.folder
+    sheet = write_contact_sheet(folder / "contact_sheet.png", results)
+    gathered, seconds = gather(results), time.monotonic() - start
+    timings = {**results.timings, "pages": seconds, "wall": results.timings.get("wall", 0.0) + seconds}
+    results = replace(results, timings=timings)
+    return results, {
+        "results.csv": write_csv(folder / "results.csv", results),
+        "results.json": write_results_json(folder / "results.json", results),
+        "contact_sheet.png": sheet,
+        "report.html": render(folder / "report.html", results, gathered),
+    }
+
+
+def write_contact_sheet(path: Path, results: Results) -> Path:
+    axes, places = raster(results)
+    if "steps" in axes:
+        axes |= {"steps": _some_steps(results)}
+    contact_sheet.draw(
+        path,
+        [_cell(results, i, place) for i, place in enumerate(places)],
+        axes,
+        title=f"{results.name}: {results.subject}, {results.model}",
+        prompts=results.prompts,
+        photographs=results.instance_images,
+        chosen=results.best,
+    )
+    return path
+
+
+def _some_steps(results: Results) -> tuple[int, ...]:
+    """The steps asked for and chosen, and as many of the others as fit on a sheet, evenly spread."""
+    steps = sorted({row.step for row in results.rows})
+    kept = {row.step for i, row in enumerate(results.rows) if row.asked or i == results.best}
+    others = [step for step in steps if step not in kept]
+    room = max(0, min(SHEET_STEPS - len(kept), len(others)))
+    return tuple(sorted(kept | {others[(2 * i + 1) * len(others) // (2 * room)] for i in range(room)}))
+
+
+def _cell(results: Results, index: int, place: dict[str, Any]) -> Cell:
+    row = results.rows[index]
+    score = [f"{row.metrics['score']:.2f}"] if "score" in row.metrics else []
+    caption = " · ".join(score + ["veto"] * bool(row.vetoes))
+    fault = "" if row.state == COMPLETE else f"{row.state} {row.reason}"
+    return Cell(place, row.samples, results.untuned_of(row), caption, fault)

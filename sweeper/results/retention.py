@@ -1,0 +1,56 @@
+"""keep=best or a number: the weights of losing checkpoints are deleted as they are scored. Scores and samples stay.
+
+A deleted checkpoint that becomes the sweet spot is trained again for its export, bit for bit on a CPU.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+
+from sweeper.engine.jobs import Job
+from sweeper.forecast import checkpoints_kept
+from sweeper.plan.compile import Plan
+from sweeper.results.types import PRUNED, Results
+from sweeper.store import Store, claim
+from trainers.files import remove_folder, remove_states
+
+Kept = set[tuple[str, int]]  # checkpoints: (signature of the training, step)
+
+
+def winners(results: Results, keep: str, final: bool) -> Kept:
+    """The checkpoints to keep. Where none can be judged, none has lost."""
+    judged = [i for i, row in enumerate(results.rows) if "score" in row.metrics]
+    if not judged:
+        return set(_checkpoints(results, range(len(results.rows))))
+    free = [i for i in judged if not results.rows[i].vetoes]
+    ranked = sorted(free, key=lambda i: -results.rows[i].metrics["score"])
+    chosen = [] if results.best is None else [results.best]
+    return set(_checkpoints(results, chosen + ranked)[: checkpoints_kept(keep, final)])
+
+
+def _checkpoints(results: Results, positions: Sequence[int]) -> list[tuple[str, int]]:
+    """Of rows; several ways of sampling may have one checkpoint."""
+    return list(dict.fromkeys((results.rows[i].training, results.rows[i].step) for i in positions))
+
+
+def stopped(results: Results) -> set[str]:
+    """Signatures of the trainings that were ended early, and will not go on."""
+    return {training.signature for training in results.trainings if training.state == PRUNED}
+
+
+def prune(plan: Plan, store: Store, kept: Kept, ended: Collection[str], begun: Mapping[str, Job]) -> None:
+    """Deletes all checkpoints but `kept`, and the training states, of the trainings that are done or in `ended`.
+
+    Of the others that are `begun`, by signature, the worker deletes what is scored: it holds the training.
+    """
+    for training in plan.trainings:
+        signature, folder = training.spec.signature, store.training(training.spec)
+        lost = {step for step in training.steps if (signature, step) not in kept}
+        missing = {point.step for point in store.missing(training)}
+        if missing and signature not in ended:
+            if signature in begun and lost - missing:
+                begun[signature].discard(lost - missing)
+            continue
+        with claim(folder, wait=False) as mine:
+            if mine:
+                remove_states(folder)
+                for step in lost:
+                    remove_folder(store.checkpoint(training.spec, step))

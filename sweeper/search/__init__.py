@@ -1,0 +1,1 @@
+"""A search with Optuna instead of a grid."""

@@ -1,0 +1,225 @@
+"""What a search samples, and what each of its trials serves without sampling: the arguments typed after -m, sorted."""
+
+import itertools
+import typing
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from hydra.core.override_parser.types import IntervalSweep, Override
+from omegaconf import DictConfig
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+from evaluation.spec import show
+from sweeper.forecast import images_per_step
+from sweeper.plan.compile import Training, compile_plan
+from sweeper.plan.config import AXES, PRIOR, RunSpec, coerce
+from sweeper.plan.grid import expand
+from sweeper.plan.inversions import inversion_steps
+from trainers.errors import SpecError
+from trainers.spec import TrainerSpec
+from trainers.stages import inversion_stage
+
+FREE = ("steps", "scheduler", "inference_steps", "guidance_scale", "use_ema", "eval_every")  # cost no training
+DIGITS = 3  # significant, of a sampled number: what the page shows can be typed
+DECADE = 10
+PLAIN = (bool, int, float, str)  # values that Optuna keeps as they are
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A range of numbers, ends included."""
+
+    key: str
+    low: float
+    high: float
+    log: bool
+    whole: bool
+
+    @property
+    def distribution(self) -> BaseDistribution:
+        kind = IntDistribution if self.whole else FloatDistribution
+        return kind(self.low, self.high, log=self.log)
+
+    @property
+    def ends(self) -> list[str]:
+        return [show(self.low), show(self.high)]
+
+    def text(self, value: float) -> str:
+        rounded = value if self.whole else float(f"{value:.{DIGITS}g}")
+        return show(min(max(rounded, self.low), self.high))
+
+    def __str__(self) -> str:
+        return f"{self.key}=[{show(self.low)}, {show(self.high)}]" + (" log" if self.log else "")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Values without order, and how each is typed."""
+
+    key: str
+    texts: dict[Any, str]
+
+    @property
+    def distribution(self) -> BaseDistribution:
+        return CategoricalDistribution(list(self.texts))
+
+    @property
+    def ends(self) -> list[str]:
+        return list(self.texts.values())
+
+    def text(self, value: Any) -> str:
+        return self.texts[value]
+
+    def __str__(self) -> str:
+        return f"{self.key}={{{','.join(self.texts.values())}}}"
+
+
+Compose = Callable[[list[str]], DictConfig]
+
+
+@dataclass(frozen=True)
+class Space:
+    """The axes that are sampled; the rest of what was typed is in every trial."""
+
+    axes: tuple[Interval | Choice, ...]
+    free: tuple[Choice, ...]  # lists that every trial serves whole
+    dearest: Training | None  # of those tried at the ends of the axes
+    overrides: tuple[Override, ...]  # as typed
+    compose: Compose
+    parse: Callable[[list[str]], list[Override]]
+    one_inversion: bool = True  # whether all that were tried start from the same one, if from any
+
+    @property
+    def distributions(self) -> dict[str, BaseDistribution]:
+        return {axis.key: axis.distribution for axis in self.axes}
+
+    @cached_property
+    def combinations(self) -> list[dict[str, Any]] | None:
+        """Every point of the space; None where one of its axes is an interval."""
+        if any(isinstance(axis, Interval) for axis in self.axes):
+            return None
+        values = itertools.product(*(axis.texts for axis in self.axes))
+        return [dict(zip([axis.key for axis in self.axes], point, strict=True)) for point in values]
+
+    @property
+    def keys(self) -> list[str]:
+        """Of everything that has several values, in the order typed."""
+        several = {axis.key for axis in (*self.axes, *self.free)}
+        return [_key(override) for override in self.overrides if _key(override) in several]
+
+    def varying(self, cells: Sequence[RunSpec]) -> dict[str, tuple[Any, ...]]:
+        """The values of each key that varies among `cells`: those of an interval in order, others as they come."""
+        ranges = {axis.key for axis in self.axes if isinstance(axis, Interval)}
+        found = {key: dict.fromkeys(dict(cell.params)[key] for cell in cells) for key in self.keys}
+        ordered = {key: tuple(sorted(values) if key in ranges else values) for key, values in found.items()}
+        return {key: values for key, values in ordered.items() if len(values) > 1}
+
+    def cells(self, texts: dict[str, str]) -> tuple[RunSpec, ...]:
+        """The cells where the sampled axes have the values typed as `texts`. Raises SpecError."""
+        lines = [
+            f"{o.get_key_element()}={texts[k]}" if (k := _key(o)) in texts else o.input_line for o in self.overrides
+        ]
+        return expand(self.parse(lines), self.compose).cells
+
+    def training(self, params: dict[str, Any]) -> Training:
+        """Of a trial: one fine-tuning that serves all its cells. Raises SpecError where there is no such training."""
+        trainings = compile_plan(self.cells({axis.key: axis.text(params[axis.key]) for axis in self.axes})).trainings
+        if len(trainings) > 1:
+            raise SpecError(f"{' x '.join(map(str, self.free))}: each value is a training of its own here; give one.")
+        return trainings[0]
+
+
+def search_space(overrides: Sequence[Override], compose: Compose, parse: Callable) -> Space:
+    """Sorts what was typed, and tries every axis at its ends. Raises SpecError."""
+    swept = [override for override in overrides if override.is_sweep_override()]
+    for override in swept:
+        _check(override)
+    axes = [_axis(override) for override in swept if _key(override) not in FREE]
+    free = [_choice(override) for override in swept if _key(override) in FREE]
+    cells = _tried(Space(tuple(axes), tuple(free), None, tuple(overrides), compose, parse))
+    costly = [choice for choice in free if _costs_training(choice.key, cells, [*axes, *free])]
+    axes += costly
+    if not axes:
+        raise SpecError(
+            "nothing to search: give a range such as 'lr=interval(1e-7,1e-5)' or several values of an axis; "
+            f"{', '.join(FREE)} cost no training and are never sampled."
+        )
+    rest = tuple(choice for choice in free if choice not in costly)
+    trainings = compile_plan(cells).trainings
+    dearest = max(trainings, key=lambda t: (t.last_step + inversion_steps(t.spec)) * images_per_step(t.spec))
+    stages = {inversion_stage(t.spec).signature for t in trainings if inversion_steps(t.spec)}
+    return Space(tuple(axes), rest, dearest, tuple(overrides), compose, parse, len(stages) <= 1)
+
+
+def _key(override: Override) -> str:
+    return str(override.key_or_group)
+
+
+def _check(override: Override) -> None:
+    key = _key(override)
+    if key == "evaluation" or key.startswith("evaluation."):
+        raise SpecError(f"{override.input_line}: a search compares all trials by one evaluation; give one value.")
+    if key in FREE and not override.is_discrete_sweep():
+        raise SpecError(f"{override.input_line}: {key} costs no training, so each trial serves a whole list; give one.")
+
+
+def _axis(override: Override) -> Interval | Choice:
+    value = override.value()
+    return _interval(override, value) if isinstance(value, IntervalSweep) else _choice(override)
+
+
+def _choice(override: Override) -> Choice:
+    texts = list(override.sweep_string_iterator())
+    values = [getattr(value, "text", value) for value in override.sweep_iterator()]
+    known = {}
+    for value, text in zip(values, texts, strict=True):
+        known |= (
+            {value: show(value) if not isinstance(value, str) else text} if isinstance(value, PLAIN) else {text: text}
+        )
+    return Choice(_key(override), known)
+
+
+def _interval(override: Override, value: IntervalSweep) -> Interval:
+    key, kind = _key(override), _kind(_key(override))
+    if kind not in (int, float):
+        raise SpecError(f"{override.input_line}: {key} takes no range; give a list of values.")
+    try:
+        low, high = coerce(kind, value.start), coerce(kind, value.end)
+    except (ValueError, OverflowError) as error:
+        raise SpecError(f"{override.input_line}: the ends must be {'whole ' * (kind is int)}numbers.") from error
+    if not low < high:
+        raise SpecError(f"{override.input_line}: the first end must be below the second.")
+    wide = low > 0 and high > DECADE * low
+    log = low > 0 and (wide or "log" in value.tags or key.endswith("lr"))
+    return Interval(key, low, high, log, kind is int)
+
+
+def _kind(key: str) -> type | None:
+    group, _, name = key.rpartition(".")
+    if group == "trainer":
+        hint = typing.get_type_hints(TrainerSpec).get(name)
+        return next(iter(typing.get_args(hint)), hint)
+    axis = AXES.get(key) if not group else PRIOR.get(name) if group == "prior" else None
+    return axis.kind if axis else None
+
+
+def _tried(space: Space) -> list[RunSpec]:
+    """Cells with each axis at each of its ends and values, the others at their first, so that what is wrong with any of
+    them is said before anything runs."""
+    first = {axis.key: axis.ends[0] for axis in space.axes}
+    found = [] if space.axes else list(space.cells({}))
+    for axis in space.axes:
+        found += space.cells(first | {axis.key: ",".join(axis.ends)})
+    return found
+
+
+def _costs_training(key: str, cells: Iterable[RunSpec], axes: Iterable[Interval | Choice]) -> bool:
+    """Whether cells that differ in `key` only are different trainings, as with a schedule that knows its horizon."""
+    others = [axis.key for axis in axes if axis.key != key]
+    trainings: dict[tuple, set] = {}
+    for cell in cells:
+        params = dict(cell.params)
+        trainings.setdefault(tuple(params.get(other) for other in others), set()).add(cell.train)
+    return any(len(found) > 1 for found in trainings.values())

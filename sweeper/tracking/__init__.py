@@ -1,0 +1,1 @@
+"""MLflow: what it should show, and how that gets there."""

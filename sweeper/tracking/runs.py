@@ -1,0 +1,179 @@
+"""A sweep as the runs that MLflow shows: one for the sweep, one per training, one per cell. Plain values only.
+
+Runs are flat, tied by the tag `sweep`: nested runs hide MLflow's charts. An item's `metrics` are (name, value, step),
+its `images` (name, step, folder of samples), its `files` (path, hash).
+"""
+
+import hashlib
+import math
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from evaluation.spec import show
+from sweeper.report.contact_sheet import SAMPLING
+from sweeper.report.terminal import differs, sentence, varying
+from sweeper.results.types import COMPLETE, WAITING, Results, Row, TrainingResult
+from sweeper.tracking.view import IMAGE_KEY, view_state
+from trainers.spec import signature
+
+FILES = ("report.html", "results.csv", "results.json", "contact_sheet*.png")
+
+
+def items(results: Results) -> dict[str, dict[str, Any]]:
+    """Every run of the sweep by its key, the sweep first: what is wanted of the tracker, whatever it shows now."""
+    found = {f"{results.name}/sweep": _sweep(results)}
+    axes, scored = varying(results), defaultdict(list)
+    for row in results.rows:
+        if row.state == COMPLETE:
+            scored[row.training].append(row)
+    for training in results.trainings:
+        rows = scored[training.signature]
+        found[f"{results.name}/training/{training.signature}"] = _training(results, training, rows, axes)
+    for i, row in enumerate(results.rows):
+        if row.state == WAITING or not (row.asked or i == results.best):  # the others are points of their training
+            continue
+        params = sorted((name, str(value)) for name, value in row.params.items())
+        found[f"{results.name}/cell/{signature(row.training, params)}"] = _cell(results, row, i == results.best, axes)
+    for key, item in found.items():
+        item["tags"] |= {"sweep": results.name, "key": key, "subject": results.subject, "model": results.model}
+    return found
+
+
+def _sweep(results: Results) -> dict[str, Any]:
+    best = None if results.best is None else results.rows[results.best]
+    files = sorted(path for pattern in FILES for path in results.folder.glob(pattern))
+    tags = {"kind": "sweep", "mlflow.note.content": _note(results), "command": results.command}
+    # Tags, as MLflow's parameters cannot change: a search tries new values as it goes.
+    tags |= {f"axis {_safe(name)}": _listed(values) for name, values in results.axes.items()}
+    if best:
+        tags["sweet_spot"] = differs(best, varying(results))
+    numbers = {f"plan/{name}": value for name, value in results.plan.items()}
+    numbers |= {f"seconds/{name}": value for name, value in results.timings.items()}
+    return {
+        "name": f"sweep {results.name}",
+        "state": COMPLETE,
+        "params": {},
+        "tags": tags,
+        "metrics": _metrics(numbers | (best.metrics if best else {}), best.step if best else 0),
+        "images": [],
+        "view": view_state(results),
+        "files": [(str(path), hashlib.sha256(path.read_bytes()).hexdigest()) for path in files],
+    }
+
+
+def _listed(values: Sequence[Any]) -> str:
+    shown = [show(value) for value in values]
+    return ", ".join(shown) if len(shown) <= 20 else f"{shown[0]} to {shown[-1]}, {len(shown)} values"
+
+
+def _note(results: Results) -> str:
+    """The answer in words, as Markdown in which nothing of the user's text is markup."""
+    lines = [f"**{_quoted(sentence(results))}**", ""]
+    if results.export:
+        lines.append(f"The checkpoint: `{str(results.export).replace('`', '')}`")
+    lines.append("The cells of this sweep, best first: filter `tags.kind = 'cell'`, sort by `score`.")
+    return "\n".join(lines)
+
+
+def _quoted(text: str) -> str:
+    return re.sub(r"([\\`*_{}\[\]()#+!|<>~-])", r"\\\1", text)
+
+
+def _training(results: Results, training: TrainingResult, rows: list[Row], axes: Iterable[str]) -> dict[str, Any]:
+    """The loss and every metric of its checkpoints against the step; several ways of sampling are several curves."""
+    ways = [axis for axis in results.axes if axis in SAMPLING]
+    metrics, images = [("loss", loss, step) for step, loss in training.loss if math.isfinite(loss)], []
+    for row in rows:
+        way = " ".join(show(row.params.get(axis)) for axis in ways)
+        metrics += _metrics({f"{name}/{way}" if way else name: value for name, value in row.metrics.items()}, row.step)
+        key = f"{IMAGE_KEY} {way}".strip()
+        images += [(key, 0, results.untuned_of(row)), (key, row.step, row.samples)]
+    return {
+        "name": f"training {_words(training.params, axes)}".strip(),
+        "state": training.state,
+        "params": _params(training.params),
+        "tags": {"kind": "training", "training": training.signature}
+        | _fate(training.state, training.reason, training.log),
+        "metrics": metrics,
+        "images": _there(images),
+        "models": _models(training, rows, axes),
+        "files": [],
+    }
+
+
+def _models(training: TrainingResult, rows: list[Row], axes: Iterable[str]) -> list[tuple[int, str, str]]:
+    """Step, name and folder of each checkpoint that was kept; MLflow refuses some characters in the name of a model."""
+    kept = {row.step: row.checkpoint for row in rows if row.checkpoint}
+    names = {step: _words(training.params | {"steps": step}, dict.fromkeys([*axes, "steps"])) for step in kept}
+    return [(step, re.sub(r"[/:.%\"']", "_", names[step]), str(path)) for step, path in kept.items()]
+
+
+def _cell(results: Results, row: Row, chosen: bool, axes: Iterable[str]) -> dict[str, Any]:
+    tags = {"kind": "cell" if row.asked else "checkpoint", "training": row.training}
+    tags |= _fate(row.state, row.reason, row.log)
+    if row.vetoes:
+        tags["vetoes"] = "; ".join(row.vetoes)
+    if row.checkpoint:
+        tags["checkpoint"] = str(row.checkpoint)
+    if chosen:
+        tags["sweet_spot"] = "this one"
+    return {
+        "name": _words(row.params, axes),
+        "state": row.state,
+        "params": _params(row.params),
+        "tags": tags,
+        # All cells at step 0 too: MLflow compares them as bars there, and its image slider opens there.
+        "metrics": _metrics(row.metrics | _ends(row) | _rates(row.params), 0),
+        "images": _there([(IMAGE_KEY, 0, row.samples), (IMAGE_KEY, row.step, row.samples)]),
+        "files": [],
+    }
+
+
+def _words(params: dict[str, Any], axes: Iterable[str]) -> str:
+    """A run's name, short because MLflow cuts it: `lr=2e-6 steps=400 ddim prior_preservation`."""
+    there = [name for name in axes if name in params]
+    numbers = [f"{n}={show(params[n])}" for n in there if not isinstance(params[n], (bool, str))]
+    return " ".join(
+        numbers + [params[n] for n in there if isinstance(params[n], str)] + [n for n in there if params[n] is True]
+    )
+
+
+def _ends(row: Row) -> dict[str, float]:
+    """The intervals, under the names of results.csv."""
+    return {
+        f"{name}_{end}": v for name, ends in row.intervals.items() for end, v in zip(("low", "high"), ends, strict=True)
+    }
+
+
+def _rates(params: dict[str, Any]) -> dict[str, float]:
+    """Learning rates as numbers. MLflow's axes are linear: 1e-6 and 5e-6 fall together there, their logarithms do not.
+    The effective one is no parameter: MLflow would plot it as one more axis of the sweep."""
+    lr, effective = params.get("lr"), params.get("effective_lr")
+    logarithm = {"log10_lr": math.log10(lr)} if isinstance(lr, (int, float)) and lr > 0 else {}
+    return logarithm | ({} if effective is None else {"effective_lr": effective})
+
+
+def _fate(state: str, reason: str, log: Path | None) -> dict[str, str]:
+    return {"state": state} | ({"reason": reason} if reason else {}) | ({"log": str(log)} if log else {})
+
+
+def _params(params: dict[str, Any]) -> dict[str, str]:
+    return {_safe(name): show(value) for name, value in params.items() if name != "effective_lr"}
+
+
+def _metrics(values: dict[str, Any], step: int) -> list[tuple[str, float, int]]:
+    """MLflow has no NaN to plot: what is not a finite number is left out."""
+    kept = {n: v for n, v in values.items() if isinstance(v, (int, float)) and math.isfinite(v)}
+    return [(_safe(name), float(value), step) for name, value in kept.items()]
+
+
+def _there(images: list[tuple[str, int, Path | None]]) -> list[tuple[str, int, str]]:
+    """Without doubles and without what was not sampled."""
+    return list(dict.fromkeys((key, step, str(folder)) for key, step, folder in images if folder))
+
+
+def _safe(name: str) -> str:
+    return re.sub(r"[^\w\-. /:]", "_", name, flags=re.ASCII)[:250]

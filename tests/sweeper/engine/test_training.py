@@ -1,0 +1,179 @@
+"""One training in this process: what the worker does with a job."""
+
+import json
+
+import pytest
+import torch
+from accelerate import PartialState
+from diffusers import DiffusionPipeline
+from safetensors.torch import load_file
+
+from sweeper.engine import jobs
+from sweeper.engine import training as training_module
+from sweeper.engine.jobs import Export, Reporter
+from sweeper.engine.training import Execution, Stopped
+from sweeper.store import Store, claim, is_claimed
+from tests.sweeper.tiny_sweep import trainings
+from trainers.files import saved_step
+from trainers.loop import train
+from trainers.spec import TRAINERS
+
+
+@pytest.fixture(scope="module")
+def training(models):
+    """lr=1e-4, two steps and four, batch 2."""
+    torch.set_num_threads(1)
+    return trainings(*models)[0]
+
+
+def begin(training, root) -> Execution:
+    (root / "jobs").mkdir()
+    report = Reporter(jobs.add(root / "jobs", training))
+    return Execution(training, Store(root / "store"), report, PartialState(cpu=True))
+
+
+@pytest.fixture
+def execution(training, tmp_path):
+    return begin(training, tmp_path)
+
+
+def scores(execution) -> list:
+    store, training = execution.store, execution.training
+    return [(p.step, store.scores(training.spec, p)["values"]) for p in training.points]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(training, tmp_path_factory):
+    done = begin(training, tmp_path_factory.mktemp("undisturbed"))
+    done.run()
+    return done
+
+
+def test_every_point_is_trained_sampled_and_scored(undisturbed):
+    assert [step for step, _ in scores(undisturbed)] == [2, 4]
+    assert not undisturbed.store.left(undisturbed.training).missing
+    assert undisturbed.rates()["step"] > 0
+    assert {"training", "sampling", "scoring", "baselines"} <= set(undisturbed.report.seconds)
+
+
+def test_a_checkpoint_that_has_lost_is_deleted_and_the_training_goes_on_without_it(undisturbed, training, tmp_path):
+    execution = begin(training, tmp_path)
+    execution.losers = lambda: [2]
+    execution.stop = lambda step: "killed here"
+    with pytest.raises(Stopped):
+        execution.run()
+    store = execution.store
+    assert not store.checkpoint(training.spec, 2).exists()
+    assert store.left(training).trained == 2
+    again = Execution(training, store, execution.report, PartialState(cpu=True))
+    again.run()
+    assert again.trained == 2  # steps
+    assert scores(again) == scores(undisturbed)
+
+
+@pytest.mark.parametrize("trainer", TRAINERS)
+def test_evaluation_changes_no_weight(models, tmp_path, trainer):
+    """Four steps evaluated at two against four steps that nobody looks at."""
+    words = ["trainer.inversion_steps=2"] if trainer == "ti_dreambooth" else []
+    (training,) = trainings(*models, f"trainer={trainer}", *words, "lr=1e-3")
+    evaluated = begin(training, tmp_path)
+    evaluated.run()
+    assert evaluated.denoised > 0
+    (alone,) = train(training.spec, [4], tmp_path / "alone", cache=tmp_path / "cache")
+    files = sorted(alone.folder.rglob("*.safetensors"))
+    assert files
+    for file in files:
+        other = load_file(evaluated.store.checkpoint(training.spec, 4) / file.relative_to(alone.folder))
+        own = load_file(file)  # not the files' bytes: safetensors writes its metadata in any order
+        assert own.keys() == other.keys()
+        assert all(torch.equal(weight, other[name]) for name, weight in own.items())
+
+
+def test_a_checkpoint_is_exported_as_a_pipeline(undisturbed, tmp_path):
+    undisturbed.export(Export(4, "ddim", True, tmp_path / "export"))
+    pipeline = DiffusionPipeline.from_pretrained(tmp_path / "export")
+    pipeline.set_progress_bar_config(disable=True)
+    assert type(pipeline.scheduler).__name__ == "DDIMScheduler"
+    images = pipeline("a photo of sks dog", num_inference_steps=2, height=16, width=16, output_type="np").images
+    assert images.shape == (1, 16, 16, 3)
+
+
+def test_a_pruned_checkpoint_is_trained_again_for_its_export(undisturbed, execution, tmp_path):
+    execution.export(Export(4, "pndm", True, tmp_path / "again"))
+    original = undisturbed.store.checkpoint(undisturbed.spec, 4) / "unet"
+    (file,) = original.glob("*.safetensors")
+    again = execution.store.checkpoint(execution.spec, 4) / "unet" / file.name
+    assert again.read_bytes() == file.read_bytes()
+
+
+def test_out_of_memory_halves_the_batch_once_and_says_so(execution, monkeypatch):
+    batches = []
+
+    def too_large(spec, *args, **kwargs):
+        batches.append((spec.batch_size, spec.gradient_accumulation_steps))
+        if spec.batch_size > 1:
+            raise torch.OutOfMemoryError("out of memory")
+        yield from real(spec, *args, **kwargs)
+
+    real = training.train
+    monkeypatch.setattr(training_module, "train", too_large)
+    execution.run()
+    assert batches == [(2, 1), (1, 2)]
+    assert json.loads(execution.store.note(execution.spec).read_text()) == (
+        "out of memory with batch 2 x 1; trained with 1 x 2 (batch size x accumulation)"
+    )
+    assert not execution.store.left(execution.training).missing
+
+
+def test_out_of_memory_with_the_smallest_batch_is_a_failure(execution, monkeypatch):
+    def too_large(*args, **kwargs):
+        raise torch.OutOfMemoryError("out of memory")
+        yield
+
+    monkeypatch.setattr(training_module, "train", too_large)
+    with pytest.raises(torch.OutOfMemoryError):
+        execution.run()
+
+
+def test_a_stop_between_two_steps_loses_none(execution, undisturbed, monkeypatch):
+    trained = Execution._trained
+
+    def stop_after_three(self, step, loss):
+        monkeypatch.setattr(Reporter, "stopping", step == 3)
+        trained(self, step, loss)
+
+    monkeypatch.setattr(Execution, "_trained", stop_after_three)
+    with pytest.raises(SystemExit):
+        execution.run()
+    assert saved_step(execution.store.training(execution.spec)) == 3
+    monkeypatch.setattr(Reporter, "stopping", False)
+    seen = []
+    monkeypatch.setattr(Execution, "_trained", lambda self, step, loss: seen.append(step))
+    execution.run()
+    assert seen == [4]
+    assert scores(execution) == scores(undisturbed)
+
+
+def test_a_job_is_taken_once_and_a_claimed_training_is_left_for_later(training, tmp_path):
+    folder, store = tmp_path / "jobs", Store(tmp_path / "store")
+    folder.mkdir()
+    job = jobs.add(folder, training)
+    assert job.training == training
+    with claim(store.training(training.spec)):
+        assert is_claimed(store.training(training.spec))
+        with jobs.next_job(folder, store) as none:
+            assert none is None
+    with jobs.next_job(folder, store) as first, jobs.next_job(folder, store) as second:
+        assert (first, second) == (job, None)
+        assert not jobs.died(job)
+    assert jobs.died(job)  # its claim is gone, and there is no outcome
+    with jobs.next_job(folder, store) as again:
+        assert again is None
+
+
+def test_causes_come_before_consequences(training, tmp_path):
+    (tmp_path / "jobs").mkdir()
+    job = jobs.add(tmp_path / "jobs", training)
+    job.fail_together(0, "RuntimeError: [gloo] Connection closed by peer")
+    job.fail_together(1, "TrainingDiverged: loss is nan")
+    assert job.reasons[0].startswith("TrainingDiverged")

@@ -1,0 +1,112 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from evaluation.sweetspot import SweetSpot
+from sweeper.engine import jobs
+from sweeper.plan.compile import compile_plan
+from sweeper.results.retention import prune, winners
+from sweeper.results.types import COMPLETE, Results, Row
+from sweeper.store import Store, claim
+from trainers.files import is_complete, saved_step, state_folder, write_json
+
+
+@pytest.fixture
+def results():
+    """Four checkpoints of one training: the second has the best score, the third is chosen, the fourth is vetoed."""
+    scores = [0.2, 0.8, 0.7, 0.9]
+    rows = tuple(
+        Row({"steps": 100 * (i + 1)}, "a", COMPLETE, metrics={"score": s}, vetoes=("copying",) if i == 3 else ())
+        for i, s in enumerate(scores)
+    )
+    spot = SweetSpot(True, "region", "", best=2, region=(1, 2))
+    empty = {"axes": {}, "trainings": (), "export": None, "instance_images": (), "untuned": {}, "prompts": ()}
+    empty |= {"baselines": {}, "backbones": {}, "model": "", "subject": "", "plan": {}, "timings": {}, "command": ""}
+    return Results("sweep", Path(), rows=rows, sweet_spot=spot, best=2, **empty)
+
+
+@pytest.mark.parametrize(
+    ("keep", "final", "steps"),
+    [
+        ("best", True, [300]),
+        ("best", False, [100, 200, 300]),  # the others may still be chosen
+        ("2", True, [200, 300]),
+        ("3", True, [100, 200, 300]),  # never the vetoed one
+    ],
+)
+def test_the_chosen_and_the_best_are_kept(results, keep, final, steps):
+    assert sorted(step for _, step in winners(results, keep, final)) == steps
+
+
+def test_a_checkpoint_sampled_in_two_ways_counts_once(results):
+    again = tuple(replace(row, params={**row.params, "scheduler": "ddim"}) for row in results.rows)
+    twice = replace(results, rows=(*results.rows, *again))
+    assert sorted(step for _, step in winners(twice, "2", True)) == [200, 300]
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path)
+
+
+def trained(store, training, scored):
+    """As if `training` had left every checkpoint and the scores of the steps `scored`."""
+    write_json(state_folder(store.training(training.spec), max(scored)) / "manifest.json", {})
+    for step in training.steps:
+        write_json(store.checkpoint(training.spec, step) / "manifest.json", {})
+    for point in training.points:
+        if point.step in scored:
+            write_json(store.evaluation(training.spec, point) / "scores.json", {})
+
+
+def kept_steps(store, training):
+    return [step for step in training.steps if is_complete(store.checkpoint(training.spec, step))]
+
+
+def test_only_trainings_that_are_done_or_ended_are_pruned(make_cell, store):
+    plan = compile_plan([make_cell(step=step, seed=seed) for seed in (0, 1, 2) for step in (100, 200, 300)])
+    done, ended, working = plan.trainings
+    for training, scored in ((done, (100, 200, 300)), (ended, (100,)), (working, (100,))):
+        trained(store, training, scored)
+    prune(plan, store, {(done.spec.signature, 200)}, {ended.spec.signature}, {})
+    assert [kept_steps(store, training) for training in plan.trainings] == [[200], [], [100, 200, 300]]
+    assert [saved_step(store.training(training.spec)) for training in plan.trainings] == [-1, -1, 100]
+    assert not store.left(done).missing
+    assert [point.step for point in store.left(ended).missing] == [200, 300]  # what it had is known without its weights
+
+
+def test_what_has_lost_in_a_training_at_work_is_for_its_worker_to_delete(make_cell, store, tmp_path):
+    plan = compile_plan([make_cell(step=step) for step in (100, 200, 300, 400)])
+    (working,) = plan.trainings
+    trained(store, working, (100, 200, 300))
+    job = jobs.add(tmp_path, working)
+    assert job.losers == []
+    prune(plan, store, {(working.spec.signature, 200)}, set(), {working.spec.signature: job})
+    assert job.losers == [100, 300]  # never what is not scored yet
+    assert kept_steps(store, working) == [100, 200, 300, 400]
+
+
+def test_where_none_can_be_judged_none_has_lost(results):
+    rows = tuple(replace(row, metrics={}) for row in results.rows)
+    unjudged = replace(results, rows=rows, best=None)
+    assert sorted(step for _, step in winners(unjudged, "best", True)) == [100, 200, 300, 400]
+
+
+def test_the_best_checkpoint_is_kept_in_a_training_that_was_ended(make_cell, store):
+    plan = compile_plan([make_cell(step=step) for step in (100, 200)])
+    (ended,) = plan.trainings
+    trained(store, ended, (100,))
+    prune(plan, store, {(ended.spec.signature, 100)}, {ended.spec.signature}, {})
+    assert kept_steps(store, ended) == [100]
+
+
+def test_a_training_that_another_process_holds_is_left_alone(make_cell, store):
+    plan = compile_plan([make_cell()])
+    (training,) = plan.trainings
+    trained(store, training, training.steps)
+    with claim(store.training(training.spec)):
+        prune(plan, store, set(), set(), {})
+        assert kept_steps(store, training) == [400]
+    prune(plan, store, set(), set(), {})
+    assert kept_steps(store, training) == []

@@ -1,0 +1,170 @@
+"""A cluster that trains nothing: its scores are formulas of learning rate and step. All else of a search is real."""
+
+from copy import deepcopy
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import numpy as np
+from hydra import compose
+
+from sweeper import sweep
+from sweeper.engine import jobs
+from sweeper.engine.jobs import COMPLETE, FAIL, PRUNED, Outcome
+from sweeper.engine.rungs import overfit, scored_steps
+from sweeper.main import Settings
+from sweeper.plan.grid import parse
+from sweeper.search.run import search
+from sweeper.search.space import search_space
+from sweeper.search.study import How
+from sweeper.store import Store
+from tests.evaluation import synthetic
+from trainers.files import MANIFEST, write_json
+
+HOW = {"sampler": "tpe", "pruner": "none", "objective": "score", "trials": 6, "seed": 0, "storage": None}
+
+
+def dose(spec, step):
+    """Of training: 1 is best; prior preservation bears twice of it."""
+    return spec.lr * step / 2e-4 / (2 if spec.prior else 1)
+
+
+def subject(spec, step):
+    return 1 - np.exp(-2 * dose(spec, step))
+
+
+def prompts(spec, step):
+    return 1 / (1 + (dose(spec, step) / 2) ** 3)
+
+
+@dataclass
+class Cluster:
+    """In place of the local engine. `events`: what it was asked to do, checkpoint by checkpoint."""
+
+    workers: int = 1
+    fails: object = lambda spec: False  # whether a training fails
+    stops_after: float = np.inf  # checkpoints until Ctrl-C
+    copies: object = lambda spec, step: False  # whether a checkpoint copies the photographs
+    subject: object = subject
+    prompts: object = prompts
+    events: list = field(default_factory=list)
+    most: int = 0  # jobs at once
+
+    def __call__(self, _leases, folder, store):
+        self.folder, self.store, self.jobs = folder, Store(store), []
+        return self
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        jobs.close(self.folder)
+
+    @property
+    def leased(self):
+        return [None] * self.workers
+
+    def add(self, job):
+        self.jobs.append(job)
+        return job
+
+    def wait(self, watch):
+        while True:
+            watch(self.jobs)
+            running = [job for job in self.jobs if job.outcome is None][: self.workers]
+            self.most = max(self.most, len(running))
+            if not running:
+                return
+            for job in running:
+                self._go_on(job)
+
+    def _go_on(self, job):
+        """The next checkpoint of a job, as a worker does it."""
+        if job.export:
+            write_json(job.export.to / MANIFEST, {})
+            return job.finish(Outcome(COMPLETE))
+        training = job.training
+        scored = scored_steps(training, self.store)
+        left = [step for step in training.steps if step not in scored]
+        if self.fails(training.spec):
+            return job.finish(Outcome(FAIL, "loss is nan"))
+        if scored and left:
+            reason = overfit(training, self.store) if job.early_stop else ""
+            if job.guided and not reason and job.verdict[0] < scored[-1]:
+                return None
+            if reason or job.verdict[1]:
+                return job.finish(Outcome(PRUNED, reason or job.verdict[1]))
+        if left:
+            self._score(training, left[0])
+        if len(left) <= 1:
+            job.finish(Outcome(COMPLETE))
+        return None
+
+    def _score(self, training, step):
+        if len(self.events) >= self.stops_after:
+            raise KeyboardInterrupt
+        spec = training.spec
+        self.events.append((spec.lr, step))
+        for point in (p for p in training.points if p.step == step):
+            rng = np.random.default_rng([step, int(spec.lr * 1e9)])
+            copied = {"copying": synthetic.per_image(0.99, rng)} if self.copies(spec, step) else {}
+            card = synthetic.scorecard(self.subject(spec, step), self.prompts(spec, step), rng, 0.02, **copied)
+            card["metrics"] = {name: float(np.mean(values)) for name, values in card["values"].items()}
+            write_json(self.store.baseline_values(spec, point), synthetic.baselines())
+            write_json(self.store.checkpoint(spec, step) / MANIFEST, {})
+            write_json(self.store.evaluation(spec, point) / "scores.json", card | {"backbones": {}})
+
+
+class NoTracker:
+    command = status = ""
+
+    def __init__(self, *_):
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def link(self, sweep):
+        return ""
+
+    def publish(self, results):
+        NoTracker.results = results
+
+
+SET = {"lr": float, "prior_preservation": lambda text: text == "true"}  # without composing, which costs 0.1 s
+
+
+@lru_cache
+def composed(lines):
+    return compose("sweep", list(lines))
+
+
+def config_of(lines):
+    typed = dict(line.split("=", 1) for line in lines)
+    config = deepcopy(composed(tuple(line for line in lines if line.split("=")[0] not in SET)))
+    for key in typed.keys() & SET.keys():
+        config[key] = SET[key](typed[key])
+    return config
+
+
+def space_of(*typed):
+    def parsed(lines):
+        return parse(lines, None)
+
+    return search_space(parsed(typed), config_of, parsed)
+
+
+def run_search(monkeypatch, folder, typed, cluster=None, early_stop=None, keep="all", **how):
+    """Exit code and results of a search on a cluster that trains nothing."""
+    monkeypatch.setattr(sweep, "LocalEngine", cluster or Cluster())
+    monkeypatch.setattr(sweep, "leases", lambda *_: None)
+    monkeypatch.setattr(sweep, "Tracker", NoTracker)
+    monkeypatch.setattr(sweep.write, "write", lambda results: (results, {}))
+    settings = Settings(
+        output_dir=folder, name="search", plan_only=False, gpus_per_trial=1, cpu_trials=1, keep=keep,
+        early_stop=early_stop, tracking_uri=None, experiment="", engine="local",
+    )  # fmt: skip
+    code = search(space_of(*typed), How(**HOW | how), settings)
+    return code, NoTracker.results

@@ -1,0 +1,121 @@
+"""What a plan says it will take, against what is written."""
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from sweeper import forecast
+from sweeper.forecast import MINIATURE as RATE
+from sweeper.forecast import STATE, checkpoint_bytes, disk, remember, seconds
+from sweeper.plan.compile import Left, compile_plan
+from sweeper.store import Store
+from tests.sweeper.tiny_sweep import trainings
+from trainers.files import MANIFEST, write_json
+from trainers.loop import train
+from trainers.spec import TrainerSpec
+from trainers.stages import inversion_stage
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (),
+        ("train_text_encoder=true",),
+        ("trainer.ema_decay=0.9",),
+        ("trainer=dreambooth_lora", "trainer.lora_rank=3", "train_text_encoder=true"),
+        ("trainer=dreambooth_lora",),
+    ],
+)
+def test_a_checkpoint_is_as_large_as_estimated(models, words, tmp_path):
+    (training,) = trainings(*models, *words)
+    assert checkpoint_bytes(training.spec) == written(training.spec, tmp_path)
+
+
+def test_the_embedding_of_a_learned_word_is_no_larger_than_estimated(models, tmp_path):
+    (training,) = trainings(*models, "trainer=textual_inversion", "trainer.vectors=2")
+    assert 0 < written(training.spec, tmp_path) <= checkpoint_bytes(training.spec) == 4 * 2 * forecast.WIDEST
+
+
+def written(spec, folder):
+    """Bytes of the weights in a checkpoint, without the files' headers."""
+    (checkpoint,) = train(spec, [1], folder)
+    files = list(checkpoint.folder.rglob("*.safetensors"))
+    return sum(path.stat().st_size - 8 - int.from_bytes(path.read_bytes()[:8], "little") for path in files)
+
+
+@pytest.fixture
+def left(make_cell):
+    """Two trainings with three checkpoints each, the second of twice the steps."""
+    cells = [make_cell(lr=lr, step=n * step) for n, lr in ((1, 1e-6), (2, 2e-6)) for step in (100, 200, 300)]
+    return [Left(training, training.points, 0) for training in compile_plan(cells).trainings]
+
+
+@pytest.fixture(autouse=True)
+def _size(monkeypatch):
+    """Of a checkpoint of what has no weights."""
+    original = forecast.checkpoint_bytes
+    monkeypatch.setattr(
+        forecast, "checkpoint_bytes", lambda spec: 10**9 if spec.model.revision == "model" else original(spec)
+    )
+
+
+def gigabytes(*arguments):
+    return disk(*arguments) // 10**9
+
+
+def test_disk(left):
+    assert gigabytes(left, "all", 1) == 2 * (3 + STATE) + STATE  # a state, while it replaces the one before
+    assert gigabytes(left, "all", 8) == 2 * (3 + STATE) + 2 * STATE  # two trainings have no more than two at work
+    many = left * 10
+    assert gigabytes(many, "best", 1) == 2 * STATE + 2 + 1 + forecast.SPARE
+    assert gigabytes(many, "5", 2) == 2 * (2 * STATE + 2) + 5 + forecast.SPARE
+    assert gigabytes([replace(each, missing=()) for each in left], "all", 1) == 0
+
+
+def test_time(left, make_cell, tmp_path, monkeypatch):
+    monkeypatch.setitem(forecast.MINIATURE, "start", 0.0)
+    model = replace(left[0].training.spec.model, name="miniature")
+    left = [replace(e, training=replace(e.training, spec=replace(e.training.spec, model=model))) for e in left]
+    images = left[0].training.points[0].images * 50
+    first, second = (3 * images * RATE["image"] + steps * 4 * RATE["step"] for steps in (300, 600))
+    store = Store(tmp_path)
+    assert seconds(left, store, 1) == pytest.approx(first + second)
+    assert seconds(left, store, 2) == pytest.approx(second)  # the longest
+    assert seconds(left * 4, store, 2) == pytest.approx(2 * (first + second))
+
+
+def test_time_of_a_textual_inversion_that_trainings_share(left, tmp_path):
+    store = Store(tmp_path)
+    remember(store, left[0].training.spec.model, 1, **RATE)
+    plain = [seconds(left, store, devices) for devices in (1, 8)]
+    trainer = TrainerSpec("ti_dreambooth", inversion_steps=2000)
+    specs = [replace(each.training.spec, trainer=trainer) for each in left]
+    left = [replace(e, training=replace(e.training, spec=spec)) for e, spec in zip(left, specs, strict=True)]
+    inverting = 2000 * 4 * RATE["step"]
+    assert [seconds(left, store, devices) for devices in (1, 8)] == pytest.approx([t + inverting for t in plain])
+    folder = store.cache / "inversions" / inversion_stage(specs[0]).signature
+    write_json(folder / "checkpoints" / "002000" / MANIFEST, {})
+    assert [seconds(left, store, devices) for devices in (1, 8)] == pytest.approx(plain)
+
+
+@pytest.mark.parametrize(
+    ("visible", "per_trial", "cpu_trials", "devices", "at_once"),
+    [("0,1,2,3", 1, 16, 4, 4), ("0,1,2,3", 2, 16, 2, 2), ("3", 4, 1, 1, 1), ("", 2, 3, 1, 3), ("", 1, 1, 1, 1)],
+)
+def test_forecast_of_the_visible_devices(left, tmp_path, monkeypatch, visible, per_trial, cpu_trials, devices, at_once):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    monkeypatch.setattr(Path, "glob", lambda *_: iter(()))
+    monkeypatch.setattr(forecast, "seconds", lambda left, store, devices: devices)
+    monkeypatch.setattr(forecast, "disk", lambda left, keep, at_once: at_once)
+    settings = SimpleNamespace(gpus_per_trial=per_trial, cpu_trials=cpu_trials, keep="all")
+    assert forecast.time_and_disk(left, Store(tmp_path), settings) == (devices, at_once)
+
+
+def test_what_trials_measured_that_shared_the_processor(left, tmp_path):
+    store, model = Store(tmp_path), left[0].training.spec.model
+    remember(store, model, 1, step=1.0, image=1.0, start=0.0)
+    alone = seconds(left, store, 1)
+    remember(store, model, 4, step=1.0, image=1.0, start=0.0)
+    assert seconds(left, store, 1) == pytest.approx(alone / 4)
