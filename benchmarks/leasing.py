@@ -16,8 +16,7 @@ from pathlib import Path
 from evaluation.spec import EvalSpec
 from sweeper.engine import jobs
 from sweeper.engine.jobs import COMPLETE, Outcome
-from sweeper.plan.compile import Training
-from sweeper.plan.config import RunSpec
+from sweeper.plan.types import Cell, Training
 from sweeper.store import Store
 from trainers.spec import ModelSpec, SampleSpec, SubjectSpec, TrainSpec
 
@@ -26,7 +25,7 @@ POLL = 0.1  # seconds, as the worker's
 
 def training(seed: int, steps: int) -> Training:
     spec = TrainSpec(ModelSpec("none"), SubjectSpec("none", "dog"), seed=seed)
-    return Training(spec, (RunSpec(spec, steps, SampleSpec(), EvalSpec(("a {}",))),))
+    return Training(spec, (Cell(spec, steps, SampleSpec(), EvalSpec(("a {}",))),))
 
 
 def device(folder: Path, store: Store, seconds_per_step: float) -> None:

@@ -23,8 +23,8 @@ from hydra import compose, initialize_config_dir
 
 from sweeper.engine.jobs import COMPLETE, PRUNED
 from sweeper.engine.rungs import Rung, judged, rungs
-from sweeper.plan.compile import Training
 from sweeper.plan.grid import CONF, parse
+from sweeper.plan.types import Training
 from sweeper.search.space import Space, search_space
 from sweeper.search.study import How, Study
 from sweeper.store import Store
@@ -48,7 +48,7 @@ def known_trainings(space: Space, store: Store) -> dict[tuple, tuple[Training, l
     found = {}
     for point in space.combinations:
         training = space.training(point)
-        found[tuple(point.values())] = training, rungs(*judged(training, store, training.runs[0].evaluation))
+        found[tuple(point.values())] = training, rungs(*judged(training, store, training.cells[0].evaluation))
     return found
 
 

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from trainers.spec import label
+from trainers.spec import not_identity
 
 
 @dataclass(frozen=True)
@@ -21,11 +21,11 @@ class EvalSpec:
     seed: int = 0
     clip: str = ""  # identity of the CLIP backbone: content hash, or repo@revision
     dino: str = ""
-    clip_repo: str = label(default="")  # where to load it from
-    dino_repo: str = label(default="")
-    clip_name: str = label(default="")  # shown beside the numbers
-    dino_name: str = label(default="")
-    name: str = label(default="quick")
+    clip_repo: str = not_identity(default="")  # where to load it from
+    dino_repo: str = not_identity(default="")
+    clip_name: str = not_identity(default="")  # shown beside the numbers
+    dino_name: str = not_identity(default="")
+    name: str = not_identity(default="quick")
 
 
 def show(value: Any) -> str:

@@ -8,8 +8,8 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sweeper.plan.compile import Left, Plan
 from sweeper.plan.inversions import inversion_steps, inversions
+from sweeper.plan.types import Plan, Remaining
 from sweeper.store import Store
 from trainers.errors import SpecError
 from trainers.files import read_json, write_json
@@ -17,7 +17,7 @@ from trainers.spec import ModelSpec, TrainerSpec, TrainSpec
 from trainers.stages import inversion_stage
 
 if TYPE_CHECKING:
-    from sweeper.main import Settings
+    from sweeper.settings import Settings
 
 # Of the hub models, U-Net and text encoder (CompVis/stable-diffusion-v1-4): their parameters, and those of an adapter
 # for each unit of its rank, on the attention projections.
@@ -69,7 +69,7 @@ def gpus() -> int:
     return len(visible.split(",")) if visible else len(list(Path("/dev").glob("nvidia[0-9]*")))
 
 
-def time_and_disk(left: Sequence[Left], store: Store, settings: "Settings") -> tuple[float | None, int]:
+def time_and_disk(left: Sequence[Remaining], store: Store, settings: "Settings") -> tuple[float | None, int]:
     """`seconds` and `disk` of the work on this machine."""
     devices = max(1, gpus() // settings.gpus_per_trial)
     at_once = devices if gpus() else settings.cpu_trials
@@ -81,7 +81,7 @@ def checkpoints_kept(keep: str, final: bool) -> int:
     return (1 if keep == "best" else int(keep)) + SPARE * (not final)
 
 
-def disk(left: Sequence[Left], keep: str, at_once: int) -> int:
+def disk(left: Sequence[Remaining], keep: str, at_once: int) -> int:
     """Bytes that the work will add at most, of checkpoints, training states (weights and two moments) and samples.
 
     A state takes the place of the one before when it is written. Where losing checkpoints are deleted, there are those
@@ -105,7 +105,7 @@ def disk(left: Sequence[Left], keep: str, at_once: int) -> int:
     return whole + samples
 
 
-def seconds(left: Sequence[Left], store: Store, devices: int) -> float | None:
+def seconds(left: Sequence[Remaining], store: Store, devices: int) -> float | None:
     """Until the work that is left is done; None where this machine has not trained such a model yet."""
     rates = read_json(store.rates) if store.rates.exists() else {}
     longest = total = start = 0.0
@@ -126,7 +126,7 @@ def seconds(left: Sequence[Left], store: Store, devices: int) -> float | None:
     return max(longest, total / devices) + start
 
 
-def _seconds(left: Left, rate: dict[str, float]) -> float:
+def _seconds(left: Remaining, rate: dict[str, float]) -> float:
     images = sum(point.images * point.sample.inference_steps for point in left.missing)
     return left.untrained * images_per_step(left.training.spec) * rate["step"] + images * rate["image"]
 
@@ -149,7 +149,7 @@ def check_models(plan: Plan) -> None:
     for training in plan.trainings:
         model = training.spec.model
         wanted[model.repo, model.revision] = True
-        for run in training.runs:
+        for run in training.cells:
             wanted[run.evaluation.clip_repo, run.evaluation.clip] = False
             wanted[run.evaluation.dino_repo, run.evaluation.dino] = False
     for (repo, revision), pipeline in wanted.items():

@@ -13,7 +13,7 @@ KEPT = "sweep.json"
 GRID, SEARCH = "sweep", "search"
 
 
-def check_kept(folder: Path, kind: str, content: Collection[str]) -> None:
+def check_name(folder: Path, kind: str, content: Collection[str]) -> None:
     """Raises SpecError where `content` lacks some of what is kept in `folder`: its results would be lost."""
     path = folder / KEPT
     if not path.exists():
@@ -24,6 +24,11 @@ def check_kept(folder: Path, kind: str, content: Collection[str]) -> None:
         raise SpecError(f"name={folder.name}: another {kept['kind']} is kept there; {more}.")
 
 
-def keep(folder: Path, kind: str, content: Collection[str]) -> None:
+def reserve_name(folder: Path, kind: str, content: Collection[str]) -> None:
     """Before the first result, so that one that is interrupted keeps its name too."""
     write_json(folder / KEPT, {"kind": kind, "content": sorted(set(content))})
+
+
+def unquoted(text: str) -> str:
+    """Without quotation marks: MLflow finds no sweep with both kinds in its name (see sweeper/tracking/view.py)."""
+    return text.replace("'", "").replace('"', "")

@@ -17,7 +17,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from sweeper.plan.compile import Left, Point, Training, class_images_of
+from sweeper.plan.compile import class_images_of
+from sweeper.plan.types import Point, Remaining, Training
 from trainers.files import is_complete, read_json, saved_step
 from trainers.spec import TrainSpec, signature
 
@@ -68,12 +69,12 @@ class Store:
         path = self.evaluation(spec, point) / "scores.json"
         return read_json(path) if path.exists() else None
 
-    def left(self, training: Training) -> Left:
+    def left(self, training: Training) -> Remaining:
         """What of the training is not there yet."""
         if not self.training(training.spec).exists():
-            return Left(training, training.points, 0)
+            return Remaining(training, training.points, 0)
         trained = min(self.trained_steps(training.spec), training.last_step)
-        return Left(training, self.missing(training), trained)
+        return Remaining(training, self.missing(training), trained)
 
     def missing(self, training: Training) -> tuple[Point, ...]:
         """What of the training is still to be scored."""

@@ -15,10 +15,10 @@ from sweeper.engine import jobs
 from sweeper.engine.jobs import Export, Job
 from sweeper.engine.local import LocalEngine, leases
 from sweeper.engine.rungs import scored_steps
-from sweeper.plan.compile import Cost, Plan, Training
 from sweeper.plan.grid import Grid, label
+from sweeper.plan.types import Cost, Plan, Training
 from sweeper.report import terminal, write
-from sweeper.report.progress import Watch
+from sweeper.report.progress import ProgressDisplay
 from sweeper.report.terminal import took
 from sweeper.results.collect import SAMPLING, collect
 from sweeper.results.retention import prune, stopped, winners
@@ -28,7 +28,7 @@ from sweeper.tracking.mlflow import Tracker
 from trainers.files import is_complete
 
 if TYPE_CHECKING:
-    from sweeper.main import Settings
+    from sweeper.settings import Settings
 
 
 @dataclass
@@ -42,7 +42,7 @@ class Sweep:
     console: Console
     start: float  # time.monotonic() of the typed line
     finished: int = 0  # trainings that have been tracked
-    scored: int = 0  # checkpoints of the running trainings, when losers were last deleted
+    scored: int = 0  # checkpoints of the running trainings, when discarded were last deleted
     exported: float = 0.0  # seconds
 
     def run(self) -> int:
@@ -73,10 +73,10 @@ class Sweep:
         for training in self._missing():
             self.begun[training.spec.signature] = engine.add(self._job(training))
         labels = {job.path: self._label(job.training) for job in self.begun.values()}
-        with Watch(self.console, labels) as watch:
+        with ProgressDisplay(self.console, labels) as watch:
             engine.wait(lambda current: self._watch(watch, current))
 
-    def _watch(self, watch: Watch, current: Sequence[Job]) -> None:
+    def _watch(self, watch: ProgressDisplay, current: Sequence[Job]) -> None:
         """Shows the progress; tracks each training that has ended, and deletes checkpoints as they lose."""
         watch(current)
         finished = sum(1 for job in self.begun.values() if job.outcome)
@@ -112,7 +112,7 @@ class Sweep:
 
     def _label(self, training: Training) -> str:
         axes = [axis for axis in self.grid.axes if axis not in SAMPLING]
-        return label(dict(training.runs[0].params), axes) or training.spec.subject.name
+        return label(dict(training.cells[0].params), axes) or training.spec.subject.name
 
     def _collect(self) -> Results:
         return collect(
@@ -137,7 +137,7 @@ class Sweep:
             training = next(t for t in self.plan.trainings if t.spec.signature == row.training)
             job = jobs.add(self.work, training, export=Export(row.step, scheduler, use_ema, to))
             engine.add(job)
-            with Watch(self.console, {job.path: "sweet spot"}) as watch:
+            with ProgressDisplay(self.console, {job.path: "sweet spot"}) as watch:
                 engine.wait(watch)
         self.exported = time.monotonic() - start
         return replace(results, export=to if is_complete(to) else None)

@@ -1,7 +1,7 @@
 """What determines a training, as values. Imports nothing heavy: the plan is made without torch.
 
 A spec's `signature` names its result on disk, so equal specs are never computed twice. A field that does not
-change the result (a path, a label) is declared with `label()` and stays out of the signature.
+change the result (a path, a label) is declared with `not_identity()` and stays out of the signature.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from typing import Any
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def label(**kwargs: Any) -> Any:
+def not_identity(**kwargs: Any) -> Any:
     """A dataclass field that takes no part in the signature, nor in equality."""
     return field(metadata={"identity": False}, compare=False, **kwargs)
 
@@ -55,8 +55,8 @@ class ModelSpec:
     family: str = "stable_diffusion"
     resolution: int = 64  # pixels, of the square instance images
     lr_scale: float = 1.0  # effective lr = lr * lr_scale
-    repo: str = label(default="")  # where to load from: a diffusers folder or a hub id
-    name: str = label(default="")
+    repo: str = not_identity(default="")  # where to load from: a diffusers folder or a hub id
+    name: str = not_identity(default="")
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,9 @@ class SubjectSpec:
     identifier: str = "sks"
     instance_prompt: str = ""  # what the instance images are trained with
     class_prompt: str = ""  # what the class images are sampled and trained with
-    kind: str = label(default="object")  # object | face | live
-    images: str = label(default="")  # folder
-    name: str = label(default="")
+    kind: str = not_identity(default="object")  # object | face | live
+    images: str = not_identity(default="")  # folder
+    name: str = not_identity(default="")
 
 
 TRAINERS = ("dreambooth", "dreambooth_lora", "textual_inversion", "ti_dreambooth")
@@ -101,7 +101,7 @@ class PriorSpec:
     sample: SampleSpec = SampleSpec("ddim")
     seed: int = 0
     folder_fingerprint: str = ""  # of the user's own class images; empty: the model makes them
-    folder: str = label(default="")
+    folder: str = not_identity(default="")
 
 
 @dataclass(frozen=True)

@@ -22,10 +22,10 @@ from sweeper import forecast
 from sweeper.blog.catalogue import EXPERIMENTS
 from sweeper.blog.experiments import Experiment, compose_all
 from sweeper.blog.page import write_blog
-from sweeper.main import Settings, one_line
 from sweeper.plan.compile import compile_plan, cost
 from sweeper.plan.grid import check_arguments
 from sweeper.report.progress import print_plan
+from sweeper.settings import Settings, one_line
 from sweeper.store import Store
 
 PROJECT = Path(__file__).resolve().parents[2]

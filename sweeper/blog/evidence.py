@@ -17,7 +17,7 @@ from evaluation.fidelity import arrays_of, common_scale, normalised, stacked
 from evaluation.spec import show
 from evaluation.sweetspot import refusal
 from evaluation.vetoes import VETOES
-from sweeper.plan.compile import Plan
+from sweeper.plan.types import Plan
 from sweeper.store import Store
 from trainers.files import read_json
 
@@ -175,7 +175,7 @@ def read(plan: Plan, store: Store) -> Evidence:
         for point in training.points:
             card = store.scores(training.spec, point)
             if card:
-                runs = [r for r in training.runs if (r.sample, r.evaluation) == (point.sample, point.evaluation)]
+                runs = [r for r in training.cells if (r.sample, r.evaluation) == (point.sample, point.evaluation)]
                 params = {**dict(runs[0].params), "steps": point.step, "kind": training.spec.subject.kind}
                 cells.append(
                     Cell(

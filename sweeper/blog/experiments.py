@@ -8,9 +8,11 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from sweeper.main import Settings, settings_of, sweep_name
-from sweeper.plan.compile import Plan, compile_plan
+from sweeper.main import sweep_name
+from sweeper.plan.compile import compile_plan
 from sweeper.plan.grid import CONF, Grid, expand, parse
+from sweeper.plan.types import Plan
+from sweeper.settings import Settings, settings_of
 from sweeper.store import Store
 from trainers.errors import SpecError
 

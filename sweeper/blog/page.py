@@ -13,8 +13,8 @@ from sweeper.blog.catalogue import CLAIMS, EXPERIMENTS, Claim
 from sweeper.blog.claims import Finding, judge
 from sweeper.blog.evidence import MEASURES, Cell, Condition, Evidence, read
 from sweeper.blog.experiments import Experiment, source
+from sweeper.report.files import plain
 from sweeper.report.page import TEMPLATES, script_json, template
-from sweeper.report.terminal import plain
 from sweeper.report.thumbnails import picture
 from sweeper.store import Store
 from trainers.files import write_bytes, write_json

@@ -3,7 +3,7 @@
 NAME.json           the training to run; workers take them in the order of their names
 NAME.status.json    what is being done, for the progress display
 NAME.verdict.json   of a guided job: up to which step its scores were judged, and why to stop there, if so
-NAME.losers.json    with keep=best or a number: the steps whose checkpoints have lost, for the worker to delete
+NAME.discarded.json    with keep=best or a number: the steps whose checkpoints have lost, for the worker to delete
 NAME.result.json    how it ended; written last
 closed              no more will come
 """
@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from sweeper.plan.compile import Training
 from sweeper.plan.config import decode
+from sweeper.plan.types import Training
 from sweeper.store import Store, claim, is_claimed
 from trainers.files import read_json, write_json
 
@@ -71,8 +71,8 @@ class Job:
         return self.path.with_suffix(".verdict.json")
 
     @property
-    def _losers(self) -> Path:
-        return self.path.with_suffix(".losers.json")
+    def _discarded(self) -> Path:
+        return self.path.with_suffix(".discarded.json")
 
     @property
     def _result(self) -> Path:
@@ -107,11 +107,11 @@ class Job:
 
     def discard(self, steps: Iterable[int]) -> None:
         """Lets whoever holds the training delete its checkpoints at `steps`."""
-        write_json(self._losers, sorted(steps))
+        write_json(self._discarded, sorted(steps))
 
     @property
-    def losers(self) -> list[int]:
-        return read_json(self._losers) if self._losers.exists() else []
+    def discarded(self) -> list[int]:
+        return read_json(self._discarded) if self._discarded.exists() else []
 
     @property
     def status(self) -> Status | None:

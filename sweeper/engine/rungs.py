@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from evaluation.spec import EvalSpec
 from evaluation.sweetspot import Candidate, SweetSpot, find
-from sweeper.plan.compile import Point, Training
+from sweeper.plan.types import Point, Training
 from sweeper.store import Store
 from trainers.files import read_json
 

@@ -16,7 +16,7 @@ from evaluation.spec import EvalSpec
 from sweeper.engine.jobs import Export, Reporter
 from sweeper.engine.rungs import scored_steps
 from sweeper.forecast import images_per_step
-from sweeper.plan.compile import Point, Training
+from sweeper.plan.types import Point, Training
 from sweeper.store import Store, claim
 from trainers.checkpoint import Checkpoint
 from trainers.families import family_of
@@ -43,9 +43,9 @@ class Execution:
         report: Reporter,
         process: PartialState,
         stop: Callable[[int], str] = lambda step: "",
-        losers: Callable[[], list[int]] = list,
+        discarded: Callable[[], list[int]] = list,
     ) -> None:
-        self.training, self.spec, self.stop, self.losers = training, training.spec, stop, losers
+        self.training, self.spec, self.stop, self.discarded = training, training.spec, stop, discarded
         self.store, self.report, self.process = store, report, process
         self.baselines: dict[Path, Baselines] = {}
         self.trained = self.denoised = 0  # optimizer steps; images x inference steps
@@ -53,8 +53,8 @@ class Execution:
     def run(self) -> None:
         """Does what is missing of the training's checkpoints, samples and scores.
 
-        After each checkpoint, `losers()` are the steps of those to delete, and `stop(step)` says why to raise Stopped
-        there, or nothing.
+        After each checkpoint, `discarded()` gives the steps of those to delete, and `stop(step)` says why to raise
+        Stopped there, or nothing.
         """
         self._check_memory()
         self._load()
@@ -69,7 +69,7 @@ class Execution:
                 if self.process.is_main_process:
                     for point in (p for p in missing if p.step == checkpoint.step):
                         self._evaluate(checkpoint, point)
-                    for step in self.losers():
+                    for step in self.discarded():
                         remove_folder(self.store.checkpoint(self.spec, step))
                 self.process.wait_for_everyone()
                 self._ask(checkpoint.step, steps)

@@ -37,7 +37,7 @@ def run_job(job: Job, store: Store, process) -> None:
     log = logging.FileHandler(job.log)
     logging.getLogger().addHandler(log)
     try:
-        execution = Execution(job.training, store, report, process, stopper(job, store, report), lambda: job.losers)
+        execution = Execution(job.training, store, report, process, stopper(job, store, report), lambda: job.discarded)
         execution.export(job.export) if job.export else execution.run()
         outcome = Outcome(COMPLETE, rates=execution.rates())
     except Stopped as stopped:

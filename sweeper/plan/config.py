@@ -1,128 +1,31 @@
-"""The only reader of Hydra's configuration: the plain config of a cell becomes a `RunSpec`, or one clear line."""
+"""The only reader of Hydra's configuration: the plain config of a cell becomes a `Cell`, or one clear line."""
 
-import math
 import pickle
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from functools import lru_cache
 from types import UnionType
 from typing import Any
 
-from evaluation.spec import EvalSpec, class_words, show, subject_words
+from evaluation.spec import EvalSpec, class_words, subject_words
+from sweeper.plan.axes import AXES, KINDS, LAYERS, PRIOR, PROMPTS, RESOLUTION, SCALE, TEXT, Axis, checked, one_of, whole
 from sweeper.plan.models import check_captions, find_path, model_at
+from sweeper.plan.types import Cell
 from trainers.errors import SpecError
 from trainers.families import FAMILIES
 from trainers.images import fingerprint as images_fingerprint
 from trainers.images import own_class_images
 from trainers.spec import (
     ENDLESS_SCHEDULES,
-    SCHEDULERS,
     ModelSpec,
     PriorSpec,
     SampleSpec,
     SubjectSpec,
     TrainerSpec,
     TrainSpec,
-    label,
 )
 from trainers.validate import validate
-
-PRECISIONS = ("no", "fp16", "bf16")
-
-
-@dataclass(frozen=True)
-class RunSpec:
-    """One cell: one checkpoint under one way of sampling and judging it."""
-
-    train: TrainSpec
-    step: int
-    sample: SampleSpec
-    evaluation: EvalSpec
-    eval_every: int = label(default=0)
-    params: tuple[tuple[str, Any], ...] = label(default=())  # as typed and shown
-    use_ema: bool = True  # the average of the weights, where the training keeps one
-
-
-@dataclass(frozen=True)
-class Axis:
-    kind: type
-    allowed: str
-    holds: Callable[[Any], bool] = lambda _: True
-
-
-def _whole(low: int) -> Axis:
-    return Axis(int, f"a whole number, {low} or more", lambda v: v >= low)
-
-
-def _one_of(names: tuple[str, ...]) -> Axis:
-    return Axis(str, "one of " + ", ".join(names), lambda v: v in names)
-
-
-_SWITCH = Axis(bool, "true or false")
-KINDS = {  # of what is given no narrower range
-    bool: _SWITCH,
-    int: Axis(int, "a whole number"),
-    float: Axis(float, "a finite number"),
-    str: Axis(str, "text"),
-}
-_TEXT = Axis(str, "text that is not empty", lambda v: bool(v.strip()))
-_SCALE = Axis(float, "a finite number above 0", lambda v: v > 0)
-_RESOLUTION = Axis(int, "a multiple of 8, 8 or more", lambda v: v >= 8 and v % 8 == 0)
-_PROMPTS = Axis(list, "a list of one or more prompts, such as ['a photo of {} on the beach']", bool)
-_LAYERS = Axis(
-    list,
-    "a list of one or more names of layers, such as [to_q,to_k]",
-    lambda v: bool(v) and all(isinstance(name, str) and name for name in v),
-)
-AXES = {
-    "lr": Axis(float, "a number above 0 and below 1, such as 2e-6", lambda v: 0 < v < 1),
-    "steps": Axis(int, "a whole number, 1 or more and at most 1,000,000", lambda v: 1 <= v <= 1_000_000),
-    "prior_preservation": _SWITCH,
-    "train_text_encoder": _SWITCH,
-    "seed": _whole(0),
-    "batch_size": _whole(1),
-    "gradient_accumulation_steps": _whole(1),
-    "mixed_precision": _one_of(PRECISIONS),
-    "use_8bit_adam": _SWITCH,
-    "gradient_checkpointing": _SWITCH,
-    "eval_every": _whole(0),
-    "scheduler": _one_of(SCHEDULERS),
-    "inference_steps": _whole(1),
-    "guidance_scale": Axis(float, "a number, 1 or more", lambda v: 1 <= v < 1000),
-    "use_ema": _SWITCH,
-}
-PRIOR = {
-    "num_class_images": _whole(1),
-    "weight": Axis(float, "a number, 0 or more", lambda v: 0 <= v < 1000),
-    "scheduler": AXES["scheduler"],
-    "inference_steps": AXES["inference_steps"],
-    "guidance_scale": AXES["guidance_scale"],
-    "seed": AXES["seed"],
-}
-
-
-def coerce(kind: type, value: Any) -> Any:
-    """`value` as `kind`, where that loses nothing (400.0 is 400, 1 is 1.0); raises ValueError otherwise."""
-    if kind in (int, float):
-        number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-        if number and kind(value) == value:
-            return kind(value)
-    elif isinstance(value, kind):
-        return value
-    raise ValueError
-
-
-def checked(name: str, value: Any, axis: Axis) -> Any:
-    if name.endswith("mixed_precision") and value is False:
-        value = "no"  # YAML reads a bare no as false
-    try:
-        value = coerce(axis.kind, value)
-        if axis.holds(value):
-            return value
-    except (ValueError, OverflowError):
-        pass
-    raise SpecError(f"{name}={show(value)}: must be {axis.allowed}.")
 
 
 @lru_cache(maxsize=100_000, typed=True)
@@ -137,7 +40,7 @@ def _axis(name: str, value: Any) -> Any:
 
 def _text(name: str, value: Any, default: str | None = None) -> str:
     """With a default, null and nothing are that."""
-    return default if default is not None and value in (None, "") else checked(name, value, _TEXT)
+    return default if default is not None and value in (None, "") else checked(name, value, TEXT)
 
 
 def _word(name: str, value: Any) -> str:
@@ -151,9 +54,9 @@ def _model(section: Mapping[str, Any]) -> ModelSpec:
     repo, revision = model_at("model.repo", repo, revision, ("model_index.json",))
     return ModelSpec(
         revision=revision,
-        family=checked("model.family", section["family"], _one_of(tuple(FAMILIES))),
-        resolution=checked("model.resolution", section["resolution"], _RESOLUTION),
-        lr_scale=checked("model.lr_scale", section["lr_scale"], _SCALE),
+        family=checked("model.family", section["family"], one_of(tuple(FAMILIES))),
+        resolution=checked("model.resolution", section["resolution"], RESOLUTION),
+        lr_scale=checked("model.lr_scale", section["lr_scale"], SCALE),
         repo=repo,
         name=_text("model.name", section["name"]),
     )
@@ -176,7 +79,7 @@ def _subject(section: Mapping[str, Any]) -> SubjectSpec:
         class_noun=noun,
         identifier=identifier,
         **prompts,
-        kind=checked("subject.kind", section["kind"], _one_of(("object", "live", "face"))),
+        kind=checked("subject.kind", section["kind"], one_of(("object", "live", "face"))),
         images=str(folder.resolve()),
         name=folder.resolve().name,
     )
@@ -203,7 +106,7 @@ def _trainer(section: Mapping[str, Any]) -> TrainerSpec:
         if value is None and type(None) in kinds:
             values[name] = None
         elif typing.get_origin(hints[name]) is tuple:
-            values[name] = tuple(checked(f"trainer.{name}", value, _LAYERS))
+            values[name] = tuple(checked(f"trainer.{name}", value, LAYERS))
         else:
             values[name] = checked(f"trainer.{name}", value, KINDS[kinds[0]])
     return TrainerSpec(**values)
@@ -215,7 +118,7 @@ def _prompts(section: Mapping[str, Any], kind: str) -> tuple[str, ...]:
         kinds = Axis(dict, f"a list of prompts by kind of subject, here {kind}", lambda v: kind in v)
         prompts = checked("evaluation.prompts_by_kind", section["prompts_by_kind"], kinds)[kind]
         name = f"evaluation.prompts_by_kind.{kind}"
-    checked(name, prompts, _PROMPTS)
+    checked(name, prompts, PROMPTS)
     for prompt in prompts:
         if not isinstance(prompt, str) or prompt.count("{}") != 1:
             raise SpecError(f"{name}: {prompt!r} needs exactly one {{}}, where the subject's words go.")
@@ -229,7 +132,7 @@ def _evaluation(section: Mapping[str, Any], kind: str) -> EvalSpec:
         at, revision = model_at(f"evaluation.{role}", repo, "main", ("config.json", "model_index.json"))
         encoders |= {role: revision, f"{role}_name": repo, f"{role}_repo": at}
     counts = {
-        name: checked(f"evaluation.{name}", section[name], _whole(low))
+        name: checked(f"evaluation.{name}", section[name], whole(low))
         for name, low in (("images_per_prompt", 1), ("class_images", 2), ("seed", 0))
     }
     return EvalSpec(
@@ -247,7 +150,7 @@ def _cached(build: Callable[..., Any], section: Any, *args: str) -> Any:
     return _section(build, pickle.dumps(section), *args)
 
 
-def run_spec(config: Mapping[str, Any], params: Mapping[str, Any]) -> RunSpec:
+def read_cell(config: Mapping[str, Any], params: Mapping[str, Any]) -> Cell:
     """The cell that a resolved plain config asks for; `params` adds what else was typed. Raises SpecError."""
     axes = {name: _axis(name, config[name]) for name in AXES}
     subject = _cached(_subject, config["subject"])
@@ -263,7 +166,7 @@ def run_spec(config: Mapping[str, Any], params: Mapping[str, Any]) -> RunSpec:
         **{f.name: axes[f.name] for f in fields(TrainSpec) if f.name in axes},
     )
     validate(train)
-    return RunSpec(
+    return Cell(
         train=train,
         step=axes["steps"],
         sample=SampleSpec(axes["scheduler"], axes["inference_steps"], axes["guidance_scale"]),

@@ -15,8 +15,10 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from evaluation.spec import show
+from sweeper.plan.axes import AXES
 from sweeper.plan.compile import distinct
-from sweeper.plan.config import AXES, RunSpec, run_spec
+from sweeper.plan.config import read_cell
+from sweeper.plan.types import Cell
 from trainers.errors import SpecError
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -36,7 +38,7 @@ WHOLE = {  # what one sweep has, and a mistake in which would show only once it 
 
 @dataclass(frozen=True)
 class Grid:
-    cells: tuple[RunSpec, ...]
+    cells: tuple[Cell, ...]
     axes: dict[str, tuple[Any, ...]]  # those that vary, in the order typed
 
 
@@ -128,7 +130,7 @@ def expand(overrides: Sequence[Override], compose: Callable[[list[str]], DictCon
     fixed = [o.input_line for o in overrides if not o.is_sweep_override()]
     composed = [o for o in swept if o.is_add() or o.is_delete() or o.key_or_group in GROUPS]
     plain = [o for o in swept if o not in composed]
-    cells: list[RunSpec] = []
+    cells: list[Cell] = []
     for texts in itertools.product(*(list(o.sweep_string_iterator()) for o in composed)):
         chosen = [f"{o.get_key_element()}={text}" for o, text in zip(composed, texts, strict=True)]
         firsts = [f"{o.get_key_element()}={next(iter(o.sweep_string_iterator()))}" for o in plain]
@@ -152,7 +154,7 @@ def _check_size(swept: Sequence[Override]) -> None:
             raise SpecError(f"{override.input_line}: makes more than {MOST:,} cells; sweep over fewer values.")
 
 
-def _cells(config: DictConfig, overrides: Sequence[Override], plain: Sequence[Override]) -> Iterator[RunSpec]:
+def _cells(config: DictConfig, overrides: Sequence[Override], plain: Sequence[Override]) -> Iterator[Cell]:
     keys = [str(o.key_or_group) for o in plain]
     raw = OmegaConf.to_container(config, resolve=False)
     raw.pop("hydra", None)
@@ -164,7 +166,7 @@ def _cells(config: DictConfig, overrides: Sequence[Override], plain: Sequence[Ov
             _set(cell, key, value)
         if depends:
             cell = OmegaConf.to_container(OmegaConf.create(cell), resolve=True)
-        yield cell_spec(cell, [str(o.key_or_group) for o in overrides])
+        yield typed_cell(cell, [str(o.key_or_group) for o in overrides])
 
 
 def _set(config: dict[str, Any], key: str, value: Any) -> None:
@@ -174,19 +176,19 @@ def _set(config: dict[str, Any], key: str, value: Any) -> None:
     config[last] = getattr(value, "text", value)  # a quoted string of the grammar
 
 
-def cell_spec(config: dict[str, Any], typed: Sequence[str]) -> RunSpec:
+def typed_cell(config: dict[str, Any], typed: Sequence[str]) -> Cell:
     """The cell of a resolved plain config; its parameters are the axes, the groups and whatever else was typed."""
     if config["subject"]["images"] and "subject.images" in typed and "subject.class_noun" not in typed:
         raise SpecError("subject.images needs subject.class_noun=WORD too: what is on the photographs, such as dog.")
     params = {key: _get(config, key) for key in typed if "." in key and not key.startswith(("hydra", "tracking"))}
-    run = run_spec(config, params)
+    run = read_cell(config, params)
     names = {
         "model": run.train.model.name,
         "subject": run.train.subject.name,
         "trainer": run.train.trainer.name,
         "evaluation": run.evaluation.name,
     }
-    return RunSpec(**{**vars(run), "params": (*run.params, *names.items())})
+    return Cell(**{**vars(run), "params": (*run.params, *names.items())})
 
 
 def _get(config: Any, key: str) -> Any:
@@ -195,7 +197,7 @@ def _get(config: Any, key: str) -> Any:
     return config
 
 
-def _varying(cells: Sequence[RunSpec], swept: Sequence[Override]) -> dict[str, tuple[Any, ...]]:
+def _varying(cells: Sequence[Cell], swept: Sequence[Override]) -> dict[str, tuple[Any, ...]]:
     axes, params = {}, [dict(cell.params) for cell in cells]
     for override in swept:
         key = str(override.key_or_group)

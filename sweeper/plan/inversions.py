@@ -10,7 +10,7 @@ from trainers.spec import TrainSpec
 from trainers.stages import inversion_stage
 
 if TYPE_CHECKING:
-    from sweeper.plan.compile import Left
+    from sweeper.plan.types import Remaining
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ def inversion_steps(spec: TrainSpec) -> int:
     return spec.trainer.inversion_steps if spec.trainer.name == "ti_dreambooth" else 0
 
 
-def inversions(left: Iterable["Left"], cache: Path) -> dict[str, Inversion]:
+def inversions(left: Iterable["Remaining"], cache: Path) -> dict[str, Inversion]:
     """By signature: those that the trainings start from. What is not begun or goes on needs the word, what is trained
     does not."""
     found: dict[str, Inversion] = {}

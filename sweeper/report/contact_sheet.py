@@ -26,7 +26,7 @@ PAPER, INK, SOFT, HOLE, FAULT, ACCENT = "#ffffff", "#1c1c1e", "#6e6e73", "#f2f2f
 
 
 @dataclass(frozen=True)
-class Cell:
+class Tile:
     """One evaluated checkpoint; both folders hold `{prompt:02d}-{image:02d}.png`."""
 
     params: dict[str, Any]
@@ -75,7 +75,7 @@ def arrange(axes: dict[str, Sequence[Any]], prompts: int) -> Layout:
     return Layout(tuple(columns), tuple(rows), tuple(pages), max(1, min(prompts, COLUMNS // wide)))
 
 
-def paginate(cells: Sequence[Cell], axes: dict[str, Sequence[Any]], layout: Layout, chosen: int | None) -> list[Page]:
+def paginate(cells: Sequence[Tile], axes: dict[str, Sequence[Any]], layout: Layout, chosen: int | None) -> list[Page]:
     """The pages that have cells, the one with the chosen cell first."""
 
     def keys(names: tuple[str, ...]) -> list[tuple]:
@@ -102,7 +102,7 @@ def paginate(cells: Sequence[Cell], axes: dict[str, Sequence[Any]], layout: Layo
 
 def draw(
     path: Path,
-    cells: Sequence[Cell],
+    cells: Sequence[Tile],
     axes: dict[str, Sequence[Any]],
     *,
     title: str,
@@ -161,7 +161,7 @@ def _lines(text: str, font: Any, room: float, most: int) -> list[str]:
 class _Sheet:
     """Places and paints one page."""
 
-    def __init__(self, page: Page, layout: Layout, cells: Sequence[Cell], prompts: Sequence[str]):
+    def __init__(self, page: Page, layout: Layout, cells: Sequence[Tile], prompts: Sequence[str]):
         self.page, self.layout, self.cells, self.prompts = page, layout, cells, prompts
         self.tile = self._tile()
         self.label_widths = [self._label_width(level) for level in range(len(layout.rows))]
@@ -259,7 +259,7 @@ class _Sheet:
                     self.pen.line((MARGIN, y - 2, self.image.width - MARGIN, y - 2), fill="#d8d8dc")
             x += self.label_widths[level]
 
-    def _cell(self, place: tuple[int, int], cell: Cell | None, prompt: int, chosen: bool) -> None:
+    def _cell(self, place: tuple[int, int], cell: Tile | None, prompt: int, chosen: bool) -> None:
         x, y = place
         if cell is None or cell.fault:
             self.pen.rectangle((x, y, x + self.tile - 1, y + self.tile - 1), fill=FAULT if cell else HOLE)

@@ -14,9 +14,11 @@ from plotly.offline import get_plotlyjs
 
 from evaluation.spec import show
 from sweeper.report.effects import effects
+from sweeper.report.files import plain
 from sweeper.report.progress import hours
-from sweeper.report.terminal import SCORES, metric_names, plain, ranked, raster, sentence, shares, varying
+from sweeper.report.terminal import shares
 from sweeper.report.thumbnails import picture, strips, tile_names
+from sweeper.results.ordering import SCORES, metric_names, ranked, raster, sentence, varying
 from sweeper.results.types import COMPLETE, Results, Row
 from trainers.files import write_bytes
 

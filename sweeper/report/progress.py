@@ -19,7 +19,7 @@ from rich.progress import (
 from rich.text import Text
 
 from sweeper.engine.jobs import Job, Status
-from sweeper.plan.compile import Cost
+from sweeper.plan.types import Cost
 
 
 def hours(seconds: float) -> str:
@@ -59,7 +59,7 @@ class _Rate(ProgressColumn):
         return Text(f"{task.speed:.1f} {unit}/s" if task.speed and unit else "", style="dim")
 
 
-class Watch:
+class ProgressDisplay:
     """Shows each job's work, and the sweep's; on no terminal, a line when a training begins or ends."""
 
     def __init__(self, console: Console, labels: dict[Path, str], count: int | None = None) -> None:
@@ -79,7 +79,7 @@ class Watch:
             transient=True,
         )
 
-    def __enter__(self) -> "Watch":
+    def __enter__(self) -> "ProgressDisplay":
         self.progress.start()
         if self.count > 1:
             self.whole = self.progress.add_task("sweep, percent", total=100)

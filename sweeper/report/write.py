@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from sweeper.report import contact_sheet
-from sweeper.report.contact_sheet import Cell
+from sweeper.report.contact_sheet import Tile
+from sweeper.report.files import write_csv, write_results_json
 from sweeper.report.page import gather, render
-from sweeper.report.terminal import print_table, raster, write_csv, write_results_json
+from sweeper.report.terminal import print_table
+from sweeper.results.ordering import raster
 from sweeper.results.types import COMPLETE, Results
 
 __all__ = ["print_table", "write"]
@@ -58,9 +60,9 @@ def _some_steps(results: Results) -> tuple[int, ...]:
     return tuple(sorted(kept | {others[(2 * i + 1) * len(others) // (2 * room)] for i in range(room)}))
 
 
-def _cell(results: Results, index: int, place: dict[str, Any]) -> Cell:
+def _cell(results: Results, index: int, place: dict[str, Any]) -> Tile:
     row = results.rows[index]
     score = [f"{row.metrics['score']:.2f}"] if "score" in row.metrics else []
     caption = " · ".join(score + ["veto"] * bool(row.vetoes))
     fault = "" if row.state == COMPLETE else f"{row.state} {row.reason}"
-    return Cell(place, row.samples, results.untuned_of(row), caption, fault)
+    return Tile(place, row.samples, results.untuned_of(row), caption, fault)

@@ -11,8 +11,8 @@ import numpy as np
 from evaluation.spec import fill, show, subject_words
 from evaluation.sweetspot import Candidate, SweetSpot, find
 from sweeper.engine.jobs import Job, Outcome
-from sweeper.plan.compile import Plan, Point, Training
 from sweeper.plan.grid import Grid, label
+from sweeper.plan.types import Plan, Point, Training
 from sweeper.results.types import COMPLETE, WAITING, Results, Row, TrainingResult
 from sweeper.store import Store
 from trainers.files import is_complete, read_json
@@ -23,8 +23,8 @@ SAMPLING = ("steps", "scheduler", "inference_steps", "guidance_scale", "use_ema"
 
 
 def _row(training: Training, store: Store, point: Point, scores: Any, outcome: Outcome | None, log: Path | None) -> Row:
-    run, spec = training.run_at(point), training.spec
-    nearest = run or next(r for r in training.runs if Point.of(r, point.step) == point)
+    run, spec = training.cell_at(point), training.spec
+    nearest = run or next(r for r in training.cells if Point.of(r, point.step) == point)
     state, reason = COMPLETE, note_of(store, spec)
     if scores is None:
         state, reason = (outcome.state, outcome.reason) if outcome else (WAITING, "")
@@ -59,7 +59,7 @@ def result_of(training: Training, store: Store, outcome: Outcome | None, log: Pa
     done = not store.missing(training)
     return TrainingResult(
         signature=training.spec.signature,
-        params={k: v for k, v in training.runs[0].params if k not in SAMPLING},
+        params={k: v for k, v in training.cells[0].params if k not in SAMPLING},
         state=COMPLETE if done else outcome.state if outcome else WAITING,
         loss=tuple(enumerate(loss[: training.last_step], start=1)),
         reason=note_of(store, training.spec) if done else outcome.reason if outcome else "",
@@ -78,11 +78,11 @@ def collect(grid: Grid, compiled: Plan, store: Store, begun: Mapping[str, Job], 
         trainings.append(result_of(training, store, outcome, log))
         for point in training.points:
             scores = store.scores(training.spec, point)
-            if scores or training.run_at(point):
+            if scores or training.cell_at(point):
                 rows.append(_row(training, store, point, scores, outcome, log))
                 points.append((training, point))
     first = compiled.trainings[0]
-    subject, evaluation = first.spec.subject, first.runs[0].evaluation
+    subject, evaluation = first.spec.subject, first.cells[0].evaluation
     words = subject_words(subject.identifier, subject.class_noun)
     return Results(
         axes=grid.axes,

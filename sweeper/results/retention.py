@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from sweeper.engine.jobs import Job
 from sweeper.forecast import checkpoints_kept
-from sweeper.plan.compile import Plan
+from sweeper.plan.types import Plan
 from sweeper.results.types import PRUNED, Results
 from sweeper.store import Store, claim
 from trainers.files import remove_folder, remove_states

@@ -20,15 +20,16 @@ from sweeper.engine import jobs
 from sweeper.engine.jobs import COMPLETE, FAIL, PRUNED, Job
 from sweeper.engine.local import LocalEngine
 from sweeper.engine.rungs import Rung, judged, rungs, scored_steps
-from sweeper.main import Settings, check_writable, one_line, settings_of, unquoted
-from sweeper.names import SEARCH, check_kept, keep
-from sweeper.plan.compile import Left, Plan, Training, compile_plan, cost
+from sweeper.names import SEARCH, check_name, reserve_name, unquoted
+from sweeper.plan.compile import compile_plan, cost
 from sweeper.plan.grid import Grid, label, parse
 from sweeper.plan.inversions import inversion_steps
-from sweeper.report.progress import Watch, hours
+from sweeper.plan.types import Plan, Remaining, Training
+from sweeper.report.progress import ProgressDisplay, hours
 from sweeper.results.types import Results
 from sweeper.search.space import FREE, Space, search_space
 from sweeper.search.study import JOURNAL, How, Study, read_how, trials_at_most
+from sweeper.settings import Settings, check_writable, one_line, settings_of
 from sweeper.store import Store, claim
 from sweeper.sweep import Sweep
 from sweeper.tracking.mlflow import Tracker
@@ -55,11 +56,11 @@ class Search(Sweep):
     def _train(self, engine: LocalEngine) -> None:
         self.live: list[Live] = []
         self.trainings: dict[int, Training] = {}  # by number of the trial
-        self.lefts: dict[str, Left] = {}
+        self.lefts: dict[str, Remaining] = {}
         self.labels: dict[Path, str] = {}
         self.study.workers = len(engine.leased)
         self.study.refused = self._refused()
-        with Watch(self.console, self.labels, self.study.size - len(self.study.finished)) as watch:
+        with ProgressDisplay(self.console, self.labels, self.study.size - len(self.study.finished)) as watch:
 
             def tick(current: Sequence[Job]) -> None:
                 self._watch(watch, current)
@@ -78,7 +79,7 @@ class Search(Sweep):
             if trial.state.name == FAIL and "training" in trial.user_attrs:
                 training = self.trainings[trial.number] = self.space.training(trial.params)
                 if scored_steps(training, self.store):
-                    _, spot = judged(training, self.store, training.runs[0].evaluation)
+                    _, spot = judged(training, self.store, training.cells[0].evaluation)
                     if spot.verdict == "refused":
                         return spot.reason
         return ""
@@ -112,7 +113,7 @@ class Search(Sweep):
         outcome = live.job.outcome if live.job else None
         steps = scored_steps(live.training, self.store)
         if steps and steps[-1:] != tuple(rung.step for rung in live.rungs[-1:]):
-            points, spot = judged(live.training, self.store, live.training.runs[0].evaluation)
+            points, spot = judged(live.training, self.store, live.training.cells[0].evaluation)
             if spot.verdict == "refused":
                 self.study.refused = spot.reason
             live.rungs = rungs(points, spot)
@@ -136,7 +137,7 @@ class Search(Sweep):
         self.study.tell(live.trial, state, live.rungs, **about)
 
     def _label(self, training: Training) -> str:
-        return label(dict(training.runs[0].params), [axis.key for axis in self.space.axes])
+        return label(dict(training.cells[0].params), [axis.key for axis in self.space.axes])
 
     def _collect(self) -> Results:
         self._compile()
@@ -150,9 +151,9 @@ class Search(Sweep):
                     self.trainings[trial.number] = self.space.training(trial.params)
         if not self.trainings:
             raise SpecError(f"no trial could run: {self.study.trials[-1].user_attrs.get('reason')}")
-        cells = tuple(dict.fromkeys(run for _, training in sorted(self.trainings.items()) for run in training.runs))
+        cells = tuple(dict.fromkeys(run for _, training in sorted(self.trainings.items()) for run in training.cells))
         self.grid, self.plan = Grid(cells, self.space.varying(cells)), compile_plan(cells)
-        done = (self.lefts.get(t.spec.signature, Left(t, (), t.last_step)) for t in self.plan.trainings)
+        done = (self.lefts.get(t.spec.signature, Remaining(t, (), t.last_step)) for t in self.plan.trainings)
         self.cost = cost(list(done), self.store)
         notes = (trial.user_attrs for trial in self.study.sampled)
         self.earlier = {n["training"]: Job(Path(n["log"]).with_suffix(".json")) for n in notes if "log" in n}
@@ -187,7 +188,7 @@ def run_search(
 
 def identity(space: Space, how: How, settings: Settings) -> str:
     """The hash of all that changes what is tried, so that the same command goes on with the same search."""
-    cells = sorted(signature(c.train, c.step, c.sample, c.evaluation, c.eval_every) for c in space.dearest.runs)
+    cells = sorted(signature(c.train, c.step, c.sample, c.evaluation, c.eval_every) for c in space.dearest.cells)
     lasting = asdict(replace(how, trials=0, storage=None))
     return signature(cells, list(map(str, space.axes)), lasting, settings.early_stop)
 
@@ -206,7 +207,7 @@ def search(space: Space, how: How, settings: Settings) -> int:
     folder = settings.output_dir / (settings.name or search_name(space, how, content))
     if not settings.plan_only:
         check_writable(settings.output_dir)
-    check_kept(folder, SEARCH, [content])
+    check_name(folder, SEARCH, [content])
     if settings.plan_only:
         print_search(console, space, how, 0, store, settings)
         return 0
@@ -215,17 +216,19 @@ def search(space: Space, how: How, settings: Settings) -> int:
         if not alone:
             raise SpecError(f"{folder.name}: another process is at this search; wait for it, or give name=ANOTHER.")
         study = Study(how, space, training.steps, folder, content)
-        keep(folder, SEARCH, [content])
+        reserve_name(folder, SEARCH, [content])
         print_search(console, space, how, len(study.finished), store, settings)
         console.print(f"  {'folder':<17} {folder}\n", soft_wrap=True, markup=False)
-        grid, plan, bill = Grid((), {}), Plan(()), cost([], store)  # nothing yet
-        return Search(grid, plan, bill, store, folder, settings, console, start, space=space, study=study).run()
+        grid, plan, expected_cost = Grid((), {}), Plan(()), cost([], store)  # nothing yet
+        return Search(
+            grid, plan, expected_cost, store, folder, settings, console, start, space=space, study=study
+        ).run()
 
 
 def print_search(console: Console, space: Space, how: How, done: int, store: Store, settings: Settings) -> None:
-    """The bill before it is spent, as if every trial were as dear as the dearest."""
+    """The expected_cost before it is spent, as if every trial were as dear as the dearest."""
     trials, training = trials_at_most(how, space), space.dearest
-    left = [Left(training, training.points, 0)] * max(0, trials - done)
+    left = [Remaining(training, training.points, 0)] * max(0, trials - done)
     if not space.one_inversion:  # a seed of its own stands for whatever sets the trials apart
         specs = (replace(training.spec, seed=training.spec.seed + i) for i in range(len(left)))
         left = [replace(each, training=replace(training, spec=spec)) for each, spec in zip(left, specs, strict=True)]

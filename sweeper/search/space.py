@@ -13,10 +13,11 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 from evaluation.spec import show
 from sweeper.forecast import images_per_step
-from sweeper.plan.compile import Training, compile_plan
-from sweeper.plan.config import AXES, PRIOR, RunSpec, coerce
+from sweeper.plan.axes import AXES, PRIOR, coerce
+from sweeper.plan.compile import compile_plan
 from sweeper.plan.grid import expand
 from sweeper.plan.inversions import inversion_steps
+from sweeper.plan.types import Cell, Training
 from trainers.errors import SpecError
 from trainers.spec import TrainerSpec
 from trainers.stages import inversion_stage
@@ -109,14 +110,14 @@ class Space:
         several = {axis.key for axis in (*self.axes, *self.free)}
         return [_key(override) for override in self.overrides if _key(override) in several]
 
-    def varying(self, cells: Sequence[RunSpec]) -> dict[str, tuple[Any, ...]]:
+    def varying(self, cells: Sequence[Cell]) -> dict[str, tuple[Any, ...]]:
         """The values of each key that varies among `cells`: those of an interval in order, others as they come."""
         ranges = {axis.key for axis in self.axes if isinstance(axis, Interval)}
         found = {key: dict.fromkeys(dict(cell.params)[key] for cell in cells) for key in self.keys}
         ordered = {key: tuple(sorted(values) if key in ranges else values) for key, values in found.items()}
         return {key: values for key, values in ordered.items() if len(values) > 1}
 
-    def cells(self, texts: dict[str, str]) -> tuple[RunSpec, ...]:
+    def cells(self, texts: dict[str, str]) -> tuple[Cell, ...]:
         """The cells where the sampled axes have the values typed as `texts`. Raises SpecError."""
         lines = [
             f"{o.get_key_element()}={texts[k]}" if (k := _key(o)) in texts else o.input_line for o in self.overrides
@@ -205,7 +206,7 @@ def _kind(key: str) -> type | None:
     return axis.kind if axis else None
 
 
-def _tried(space: Space) -> list[RunSpec]:
+def _tried(space: Space) -> list[Cell]:
     """Cells with each axis at each of its ends and values, the others at their first, so that what is wrong with any of
     them is said before anything runs."""
     first = {axis.key: axis.ends[0] for axis in space.axes}
@@ -215,7 +216,7 @@ def _tried(space: Space) -> list[RunSpec]:
     return found
 
 
-def _costs_training(key: str, cells: Iterable[RunSpec], axes: Iterable[Interval | Choice]) -> bool:
+def _costs_training(key: str, cells: Iterable[Cell], axes: Iterable[Interval | Choice]) -> bool:
     """Whether cells that differ in `key` only are different trainings, as with a schedule that knows its horizon."""
     others = [axis.key for axis in axes if axis.key != key]
     trainings: dict[tuple, set] = {}

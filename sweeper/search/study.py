@@ -27,7 +27,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from sweeper.engine.rungs import Rung
-from sweeper.plan.config import Axis, checked
+from sweeper.plan.axes import Axis, checked
 from sweeper.search.space import Space
 from trainers.errors import SpecError
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from evaluation.spec import show
 from sweeper.report.contact_sheet import SAMPLING
-from sweeper.report.terminal import differs, sentence, varying
+from sweeper.results.ordering import differs, sentence, varying
 from sweeper.results.types import COMPLETE, WAITING, Results, Row, TrainingResult
 from sweeper.tracking.view import IMAGE_KEY, view_state
 from trainers.spec import signature

@@ -6,7 +6,7 @@ import json
 import zlib
 from typing import Any
 
-from sweeper.report.terminal import SCORES, metric_names, varying
+from sweeper.results.ordering import SCORES, metric_names, varying
 from sweeper.results.types import Results
 
 IMAGE_KEY = "samples"

@@ -1,7 +1,7 @@
 import pytest
 
 from evaluation.spec import EvalSpec
-from sweeper.plan.config import RunSpec
+from sweeper.plan.types import Cell
 from tests.sweeper.tiny_sweep import GRID, make_models, sweep
 from trainers.spec import ModelSpec, PriorSpec, SampleSpec, SubjectSpec, TrainSpec
 
@@ -21,7 +21,7 @@ def make_cell():
             horizon=horizon,
         )
         evaluation = EvalSpec(prompts=("{} on the beach", "{} at night"), images_per_prompt=3, class_images=4)
-        return RunSpec(train, step, SampleSpec(scheduler), evaluation, eval_every)
+        return Cell(train, step, SampleSpec(scheduler), evaluation, eval_every)
 
     return make
 

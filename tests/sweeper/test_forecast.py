@@ -9,7 +9,8 @@ import pytest
 from sweeper import forecast
 from sweeper.forecast import MINIATURE as RATE
 from sweeper.forecast import STATE, checkpoint_bytes, disk, remember, seconds
-from sweeper.plan.compile import Left, compile_plan
+from sweeper.plan.compile import compile_plan
+from sweeper.plan.types import Remaining
 from sweeper.store import Store
 from tests.sweeper.tiny_sweep import trainings
 from trainers.files import MANIFEST, write_json
@@ -49,7 +50,7 @@ def written(spec, folder):
 def left(make_cell):
     """Two trainings with three checkpoints each, the second of twice the steps."""
     cells = [make_cell(lr=lr, step=n * step) for n, lr in ((1, 1e-6), (2, 2e-6)) for step in (100, 200, 300)]
-    return [Left(training, training.points, 0) for training in compile_plan(cells).trainings]
+    return [Remaining(training, training.points, 0) for training in compile_plan(cells).trainings]
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ import pytest
 
 from sweeper import main
 from sweeper import sweep as sweep_module
-from sweeper.names import SEARCH, keep
+from sweeper.names import SEARCH, reserve_name
 from sweeper.plan.grid import Grid
 from trainers.errors import SpecError
 
@@ -41,7 +41,7 @@ def test_a_name_is_for_one_sweep_and_for_what_includes_it(sweep):
 
 
 def test_a_grid_does_not_take_the_folder_of_a_search(sweep, tmp_path):
-    keep(tmp_path / "same", SEARCH, ["identity"])
+    reserve_name(tmp_path / "same", SEARCH, ["identity"])
     for plan_only in (True, False):
         with pytest.raises(SpecError, match="name=same: another search is kept there; take another name"):
             sweep(1e-6, plan_only=plan_only)

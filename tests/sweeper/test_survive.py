@@ -125,7 +125,7 @@ def test_what_a_killed_process_left_half_written_is_deleted(models, tmp_path):
     assert not any(half.exists() for half in halves)
 
 
-class Watch(threading.Thread):
+class ProgressDisplay(threading.Thread):
     """Notes every version of every result in a store."""
 
     def __init__(self, store: Path) -> None:
@@ -148,7 +148,7 @@ class Watch(threading.Thread):
 
 
 def test_two_sweeps_at_once_share_their_work_and_do_nothing_twice(finished, models, tmp_path):
-    watch = Watch(tmp_path / "store")
+    watch = ProgressDisplay(tmp_path / "store")
     watch.start()
     common = ("-m", *GRID[2:], *models, f"output_dir={tmp_path}")
     both = [start(*common, f"lr={lrs}", f"name={name}") for name, lrs in (("a", "1e-4,2e-4"), ("b", "4e-4,2e-4"))]

@@ -35,7 +35,7 @@ def test_both_are_judged_on_one_training(models, tmp_path):
 
 def test_without_an_average_there_is_one_cell(models):
     (training,) = trainings(*models, "lr=1e-3", "use_ema=true,false")
-    assert len(set(training.runs)) == 1
+    assert len(set(training.cells)) == 1
     assert all(point.use_ema for point in training.points)
 
 

@@ -12,8 +12,9 @@ from hydra import compose, initialize_config_dir
 from transformers import CLIPConfig, CLIPModel, ViTConfig, ViTModel
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from sweeper.plan.compile import Training, compile_plan
+from sweeper.plan.compile import compile_plan
 from sweeper.plan.grid import CONF, expand, parse
+from sweeper.plan.types import Training
 from tests.trainers import tiny
 
 PROJECT = Path(__file__).parents[2]

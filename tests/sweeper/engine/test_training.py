@@ -58,7 +58,7 @@ def test_every_point_is_trained_sampled_and_scored(undisturbed):
 
 def test_a_checkpoint_that_has_lost_is_deleted_and_the_training_goes_on_without_it(undisturbed, training, tmp_path):
     execution = begin(training, tmp_path)
-    execution.losers = lambda: [2]
+    execution.discarded = lambda: [2]
     execution.stop = lambda step: "killed here"
     with pytest.raises(Stopped):
         execution.run()

@@ -6,7 +6,8 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweeper.plan.compile import Left, compile_plan, cost
+from sweeper.plan.compile import compile_plan, cost
+from sweeper.plan.types import Remaining
 from sweeper.store import Store
 from trainers.files import MANIFEST, write_json
 from trainers.spec import TrainerSpec, signature
@@ -51,8 +52,8 @@ def test_every_cell_is_served_exactly_once(make_cell, settings):
     assert len(plan.cells) == len(set(plan.cells))
     assert set(plan.cells) == set(cells)
     for training in plan.trainings:
-        for run in training.runs:
-            served = [p for p in training.points if training.run_at(p) == run]
+        for run in training.cells:
+            served = [p for p in training.points if training.cell_at(p) == run]
             assert [(p.step, p.sample) for p in served] == [(run.step, run.sample)]
 
 
@@ -64,7 +65,7 @@ def test_order_does_not_matter(make_cell, settings, order):
 
     def content(plan):
         return {
-            t.spec.signature: ({(p.step, p.signature) for p in t.points}, {(r, r.step) for r in t.runs})
+            t.spec.signature: ({(p.step, p.signature) for p in t.points}, {(r, r.step) for r in t.cells})
             for t in plan.trainings
         }
 
@@ -139,7 +140,7 @@ def test_a_number_is_itself_however_it_is_written(make_cell):
 def test_checkpoints_on_the_way_are_evaluated_but_not_asked_for(make_cell):
     (training,) = compile_plan([make_cell(step=250, eval_every=100)]).trainings
     assert training.steps == (100, 200, 250)
-    assert [training.run_at(p) is not None for p in training.points] == [False, False, True]
+    assert [training.cell_at(p) is not None for p in training.points] == [False, False, True]
 
 
 def test_a_signature_is_the_hash_of_what_matters(make_cell):
@@ -154,7 +155,7 @@ def test_a_signature_is_the_hash_of_what_matters(make_cell):
 def test_what_is_scored_is_not_left(make_cell, tmp_path):
     (training,) = compile_plan([make_cell(step=250, eval_every=100)]).trainings
     store = Store(tmp_path)
-    assert store.left(training) == Left(training, training.points, 0)
+    assert store.left(training) == Remaining(training, training.points, 0)
     first = store.evaluation(training.spec, training.points[0]) / "scores.json"
     first.parent.mkdir(parents=True)
     first.write_text("{}")

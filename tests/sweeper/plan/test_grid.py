@@ -7,8 +7,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from evaluation.spec import show
+from sweeper.plan.axes import AXES
 from sweeper.plan.compile import compile_plan, cost
-from sweeper.plan.config import AXES
 from sweeper.plan.grid import CONF, check_arguments, expand, parse
 from sweeper.store import Store
 from tests.trainers import tiny

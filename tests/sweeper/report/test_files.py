@@ -12,7 +12,9 @@ from evaluation.spec import show
 from evaluation.sweetspot import SweetSpot
 from sweeper.report import write
 from sweeper.report.contact_sheet import arrange
-from sweeper.report.terminal import print_table, ranked, raster, shares, took, write_csv, write_results_json
+from sweeper.report.files import write_csv, write_results_json
+from sweeper.report.terminal import print_table, shares, took
+from sweeper.results.ordering import ranked, raster
 from sweeper.results.types import COMPLETE, FAIL
 from tests.sweeper.report.synthetic import AXES, make_results
 

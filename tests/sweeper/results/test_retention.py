@@ -81,9 +81,9 @@ def test_what_has_lost_in_a_training_at_work_is_for_its_worker_to_delete(make_ce
     (working,) = plan.trainings
     trained(store, working, (100, 200, 300))
     job = jobs.add(tmp_path, working)
-    assert job.losers == []
+    assert job.discarded == []
     prune(plan, store, {(working.spec.signature, 200)}, set(), {working.spec.signature: job})
-    assert job.losers == [100, 300]  # never what is not scored yet
+    assert job.discarded == [100, 300]  # never what is not scored yet
     assert kept_steps(store, working) == [100, 200, 300, 400]
 
 

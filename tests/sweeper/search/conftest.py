@@ -1,10 +1,10 @@
 import optuna
 import pytest
 from hydra import initialize_config_dir
-from tests.sweeper.search import fake
 
 from sweeper.plan.grid import CONF
 from sweeper.search.study import JOURNAL
+from tests.sweeper.search import fake
 
 
 @pytest.fixture(scope="session")

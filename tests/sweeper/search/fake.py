@@ -11,11 +11,11 @@ from sweeper import sweep
 from sweeper.engine import jobs
 from sweeper.engine.jobs import COMPLETE, FAIL, PRUNED, Outcome
 from sweeper.engine.rungs import overfit, scored_steps
-from sweeper.main import Settings
 from sweeper.plan.grid import parse
 from sweeper.search.run import search
 from sweeper.search.space import search_space
 from sweeper.search.study import How
+from sweeper.settings import Settings
 from sweeper.store import Store
 from tests.evaluation import synthetic
 from trainers.files import MANIFEST, write_json

@@ -2,11 +2,11 @@ import numpy as np
 import optuna
 import pytest
 from optuna.trial import TrialState
-from tests.sweeper.search import fake
 
-from sweeper.names import GRID, keep
+from sweeper.names import GRID, reserve_name
 from sweeper.search.study import JOURNAL, PRUNERS, SAMPLERS, read_how
 from sweeper.store import claim
+from tests.sweeper.search import fake
 from tests.sweeper.search.fake import Cluster
 from trainers.errors import SpecError
 
@@ -267,7 +267,7 @@ def test_the_folder_is_shown_as_it_is(search, tmp_path, capsys):
 
 
 def test_a_search_does_not_take_the_folder_of_a_grid(search, tmp_path):
-    keep(tmp_path / "out" / "search", GRID, ["a cell"])
+    reserve_name(tmp_path / "out" / "search", GRID, ["a cell"])
     with pytest.raises(SpecError, match="name=search: another sweep is kept there; take another name"):
         search("lr=interval(1e-7,1e-5)")
     assert not (tmp_path / "out" / "search" / JOURNAL).exists()

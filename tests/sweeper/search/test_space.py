@@ -38,7 +38,7 @@ def test_what_costs_no_training_is_in_every_trial(space):
     assert list(found.distributions) == ["lr"]
     training = found.training({"lr": 1.23456e-6})
     assert training.spec.lr == 1.23e-6
-    assert {(run.step, run.sample.scheduler, run.sample.guidance_scale) for run in training.runs} == {
+    assert {(run.step, run.sample.scheduler, run.sample.guidance_scale) for run in training.cells} == {
         (step, scheduler, scale) for step in (200, 400) for scheduler in ("ddim", "pndm") for scale in (2, 7.5)
     }
 

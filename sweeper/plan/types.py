@@ -1,0 +1,124 @@
+"""A cell, the training that serves it, and the plan of them all, as values."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+from evaluation.spec import EvalSpec
+from trainers.spec import SampleSpec, TrainSpec, not_identity, signature
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell: one checkpoint under one way of sampling and judging it."""
+
+    train: TrainSpec
+    step: int
+    sample: SampleSpec
+    evaluation: EvalSpec
+    eval_every: int = not_identity(default=0)
+    params: tuple[tuple[str, Any], ...] = not_identity(default=())  # as typed and shown
+    use_ema: bool = True  # the average of the weights, where the training keeps one
+
+
+@dataclass(frozen=True)
+class Point:
+    """One checkpoint to sample and score in one way."""
+
+    step: int
+    sample: SampleSpec
+    evaluation: EvalSpec
+    use_ema: bool = True
+
+    @classmethod
+    def of(cls, run: Cell, step: int | None = None) -> "Point":
+        """What the cell asks for, or the same at another step."""
+        return cls(run.step if step is None else step, run.sample, run.evaluation, run.use_ema)
+
+    @cached_property
+    def signature(self) -> str:
+        return signature(self.sample, self.evaluation, *(() if self.use_ema else ("no average",)))
+
+    @property
+    def images(self) -> int:
+        return len(self.evaluation.prompts) * self.evaluation.images_per_prompt + self.evaluation.class_images
+
+
+@dataclass(frozen=True)
+class Training:
+    """One fine-tuning and the cells it serves, by step."""
+
+    spec: TrainSpec
+    cells: tuple[Cell, ...]  # equal ones differ in what is evaluated on the way
+
+    @cached_property
+    def points(self) -> tuple[Point, ...]:
+        """All that is evaluated, by step: the asked cells, and every `eval_every` steps on the way."""
+        points = {Point.of(run): None for run in self.cells}
+        ways = {(Point.of(run, 0), run.eval_every): run for run in self.cells if run.eval_every}
+        for (_, every), run in ways.items():
+            points |= dict.fromkeys(Point.of(run, step) for step in range(every, self.last_step, every))
+        return tuple(sorted(points, key=lambda point: point.step))
+
+    @cached_property
+    def last_step(self) -> int:
+        return max(run.step for run in self.cells)
+
+    @cached_property
+    def steps(self) -> tuple[int, ...]:
+        return tuple(sorted({point.step for point in self.points}))
+
+    def cell_at(self, point: Point) -> Cell | None:
+        """The cell that asked for this point, if one did."""
+        return next((run for run in self.cells if Point.of(run) == point), None)
+
+
+@dataclass(frozen=True)
+class Remaining:
+    """What a training still takes."""
+
+    training: Training
+    missing: tuple[Point, ...]  # to sample and score
+    trained: int  # steps
+
+    @property
+    def untrained(self) -> int:
+        """Steps until the last checkpoint that is missing."""
+        last = max((point.step for point in self.missing), default=0)
+        return last - min(self.trained, last)
+
+
+class Done(Protocol):
+    """What a store knows of finished work."""
+
+    @property
+    def cache(self) -> Path: ...
+    def left(self, training: Training) -> Remaining: ...
+    def has_baselines(self, spec: TrainSpec, point: Point) -> bool: ...
+    def has_class_images(self, spec: TrainSpec) -> bool: ...
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a plan takes before it is spent. Steps are optimizer steps, those of textual inversions included; images
+    include class images and baselines."""
+
+    cells: int
+    trainings: int
+    training_steps: int
+    training_steps_unshared: int  # one training per cell
+    images: int
+    checkpoints: int
+    done_trainings: int
+    done_training_steps: int
+    done_images: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    trainings: tuple[Training, ...]
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        return tuple(run for training in self.trainings for run in dict.fromkeys(training.cells))

@@ -1,0 +1,60 @@
+"""In which order rows, metrics and axes are shown, the same on every page."""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from evaluation.spec import show
+from sweeper.results.types import COMPLETE, Results, Row
+
+SCORES = ("score", "s", "t")  # shown before every other metric
+
+
+def ranked(results: Results) -> list[int]:
+    """Positions of all rows: the sweet spot, then by score, the vetoed after the others, the unfinished last."""
+
+    def place(i: int) -> tuple:
+        row = results.rows[i]
+        score = row.metrics.get("score", math.nan)
+        return i != results.best, row.state != COMPLETE, bool(row.vetoes), -score if score == score else math.inf, i
+
+    return sorted(range(len(results.rows)), key=place)
+
+
+def metric_names(rows: Iterable[Row]) -> list[str]:
+    """Every metric of any row, the scores first, then in the order of appearance."""
+    names = dict.fromkeys(name for row in rows for name in row.metrics)
+    return [n for n in SCORES if n in names] + [n for n in names if n not in SCORES]
+
+
+def varying(results: Results) -> dict[str, tuple[Any, ...]]:
+    """The axes of the pages: those that vary, with the steps evaluated on the way; at least the steps."""
+    steps = tuple(sorted({row.step for row in results.rows}))
+    axes = {name: values for name, values in results.axes.items() if name != "steps"}
+    return axes | ({"steps": steps} if len(steps) > 1 or not axes else {})
+
+
+def differs(row: Row, names: Iterable[str]) -> str:
+    """A row in the words of what varies: `lr=2e-6 steps=400`."""
+    return " ".join(f"{name}={show(row.params.get(name))}" for name in names)
+
+
+def raster(results: Results) -> tuple[dict[str, tuple[Any, ...]], list[dict[str, Any]]]:
+    """The axes to lay cells out along, and each row's place on them.
+
+    Where the rows fill less than half of the grid of the axes (a random search), the axes are `run` and `steps`.
+    """
+    axes = varying(results)
+    places = [row.params for row in results.rows]
+    if len(results.rows) * 2 < math.prod(map(len, axes.values())):
+        names = [name for name in axes if name != "steps"]
+        places = [{"run": differs(row, names), "steps": row.step} for row in results.rows]
+        runs = tuple(dict.fromkeys(places[i]["run"] for i in ranked(results)))
+        axes = {"run": runs} | {name: values for name, values in axes.items() if name == "steps"}
+    return axes, places
+
+
+def sentence(results: Results) -> str:
+    """The answer, with what to try next."""
+    spot = results.sweet_spot
+    return " ".join(part.strip() for part in (spot.reason, spot.suggestion) if part)

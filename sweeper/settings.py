@@ -1,0 +1,83 @@
+"""How a sweep runs, and the one line that a user's mistake gets."""
+
+import contextlib
+import signal
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from sweeper.plan.axes import Axis, checked
+from sweeper.store import NO_SPACE, is_full
+from trainers.errors import SpecError
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a sweep runs; nothing here changes a result."""
+
+    output_dir: Path
+    name: str | None
+    plan_only: bool
+    gpus_per_trial: int
+    cpu_trials: int
+    keep: str
+    early_stop: str | None
+    tracking_uri: str | None
+    experiment: str
+    engine: str
+
+
+def settings_of(config: DictConfig, folder: str, engine: str) -> Settings:
+    count = Axis(int, "a whole number, 1 or more", lambda v: v >= 1)
+    keep = config.keep if isinstance(config.keep, int) else str(config.keep)
+    if not (keep in ("all", "best") or (isinstance(keep, int) and keep >= 1)):
+        raise SpecError(f"keep={keep}: must be all, best, or a number of checkpoints, 1 or more.")
+    if config.early_stop not in (None, "overfit"):
+        raise SpecError(f"early_stop={config.early_stop}: must be overfit or null.")
+    return Settings(
+        output_dir=Path(folder).expanduser().absolute(),
+        name=config.name,
+        plan_only=checked("plan_only", config.plan_only, Axis(bool, "true or false")),
+        gpus_per_trial=checked("gpus_per_trial", config.gpus_per_trial, count),
+        cpu_trials=checked("cpu_trials", config.cpu_trials, count),
+        keep=str(keep),
+        early_stop=config.early_stop,
+        tracking_uri=config.tracking.uri,
+        experiment=config.tracking.experiment,
+        engine=engine,
+    )
+
+
+@contextlib.contextmanager
+def one_line():
+    """A user's mistake ends the program with its one line; stopping it leaves what was computed."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        yield
+    except (SpecError, HydraException, OmegaConfBaseException) as error:
+        sys.exit(f"sweep.py: {' '.join(str(error).split())}")
+    except KeyboardInterrupt:
+        sys.stderr.write("\nsweep.py: stopped; the same command goes on from here.\n")
+        sys.exit(130)
+    except Exception as error:
+        if not is_full(error):
+            raise
+        sys.exit(f"sweep.py: {NO_SPACE}")
+
+
+def check_writable(folder: Path) -> None:
+    """Makes the output folder. Raises SpecError where nothing can be written into it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        if is_full(error):
+            raise
+        why = "not a folder" if isinstance(error, FileExistsError) else error.strerror
+        raise SpecError(f"output_dir={folder}: cannot be written ({why}); give another.") from error
