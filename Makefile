@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 MODEL ?= miniature
 
-.PHONY: setup sweep blog test test-all lint miniature
+.PHONY: setup sweep blog test test-faults test-options test-all lint miniature
 
 setup: .venv/.installed
 
@@ -20,14 +20,22 @@ blog: setup
 	$(BIN)/python -m sweeper.blog $(if $(PHOTOS),--photos "$(PHOTOS)") model=$(MODEL) $(ARGS)
 
 # The tests' models are tiny: a second thread only waits.
-test test-all: export OMP_NUM_THREADS = 1
-test test-all: export HF_HUB_OFFLINE = 1
+TESTS := test test-faults test-options test-all
+$(TESTS): export OMP_NUM_THREADS = 1
+$(TESTS): export HF_HUB_OFFLINE = 1
+PYTEST = $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
 test: setup
-	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder -m 'not slow'
+	$(PYTEST) -m 'not slow and not faults and not options'
+
+test-faults: setup
+	$(PYTEST) -m faults
+
+test-options: setup
+	$(PYTEST) -m options
 
 test-all: setup
-	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
+	$(PYTEST)
 
 lint: setup
 	$(BIN)/ruff check .

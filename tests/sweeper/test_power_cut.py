@@ -71,6 +71,7 @@ MOMENTS = (
 )
 
 
+@pytest.mark.faults
 def test_a_sweep_goes_on_after_power_cuts(finished, models, disk):
     arguments = (*GRID, *models, f"output_dir={disk.folder}", "name=cut")
     for moment in MOMENTS:

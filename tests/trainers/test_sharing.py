@@ -1,4 +1,4 @@
-"""The licence to share, for every trainer with every option: a checkpoint is bit for bit that of a training of exactly
+"""What makes sharing true, for every trainer with every option: a checkpoint is bit for bit that of a training of exactly
 its length, and a training that is extended that of one that was not. `test_resume.py` kills and disturbs one."""
 
 import itertools
@@ -59,7 +59,13 @@ def spec_of(make_spec, trainer, option):
     return make_spec(**fields)
 
 
-@pytest.mark.parametrize(("trainer", "option"), itertools.product(TRAINERS, OPTIONS))
+def cases():
+    """Every trainer with every option; beside the plain ones they are a suite of their own, `make test-options`."""
+    for trainer, option in itertools.product(TRAINERS, OPTIONS):
+        yield pytest.param(trainer, option, marks=() if option == "plain" else pytest.mark.options)
+
+
+@pytest.mark.parametrize(("trainer", "option"), cases())
 def test_a_checkpoint_is_that_of_a_training_of_its_length(trainer, option, make_spec, class_folder, tmp_path):
     spec = spec_of(make_spec, trainer, option)
 
