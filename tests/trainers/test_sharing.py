@@ -1,5 +1,7 @@
-"""What makes sharing true, for every trainer with every option: a checkpoint is bit for bit that of a training of exactly
-its length, and a training that is extended that of one that was not. `test_resume.py` kills and disturbs one."""
+"""What makes sharing true, for every trainer with every option: a checkpoint is bit for bit that of a training of
+exactly its length, and a training that is extended that of one that was not.
+
+`test_resume.py` kills and disturbs one."""
 
 import itertools
 
