@@ -7,7 +7,6 @@ Any folder or hub repository in transformers' format serves: openai/clip-vit-bas
 import os
 from collections.abc import Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -17,19 +16,10 @@ from transformers.image_processing_base import ImageProcessingMixin
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.utils import logging
 
+from evaluation.metrics import Images
 from trainers.errors import SpecError
 
 BATCH = 32  # images encoded at once
-
-
-@dataclass(frozen=True)
-class Images:
-    """Images and their features. The leading shape ... is [prompt, image] of samples, [photograph] of photographs."""
-
-    pixels: np.ndarray  # uint8 [..., H, W, 3]
-    clip: np.ndarray  # float32 [..., D], unit length
-    dino: np.ndarray  # float32 [..., D], unit length: the class token of the last hidden state
-    patches: np.ndarray  # float32 [..., T, D], unit length: DINO's patch tokens, by place
 
 
 def encode(pixels: np.ndarray, clip: "ClipEncoder", dino: "DinoEncoder") -> Images:

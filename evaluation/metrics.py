@@ -2,6 +2,7 @@
 
 Every function takes (samples, reference) and gives an array [prompt, image]; NaN where it is not defined. Values
 of different backbones do not compare. Similarities are cosines, at most 1 and 1 for identical images.
+Imports nothing heavy.
 """
 
 from collections.abc import Callable
@@ -9,7 +10,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evaluation.features import Images
+
+@dataclass(frozen=True)
+class Images:
+    """Images and their features. The leading shape ... is [prompt, image] of samples, [photograph] of photographs."""
+
+    pixels: np.ndarray  # uint8 [..., H, W, 3]
+    clip: np.ndarray  # float32 [..., D], unit length
+    dino: np.ndarray  # float32 [..., D], unit length: the class token of the last hidden state
+    patches: np.ndarray  # float32 [..., T, D], unit length: DINO's patch tokens, by place
 
 
 @dataclass(frozen=True)
@@ -97,21 +106,57 @@ def validation_loss(samples: Samples, reference: Reference) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Metric:
+    """A measure, with the words for a person. `version` goes up with every change of what `measure` returns: scores of
+    an older version are measured again from the stored samples."""
+
     measure: Callable[[Samples, Reference], np.ndarray]
     backbone: str  # clip | dino | pixels | unet
     higher_is_better: bool
+    title: str
+    description: str  # one sentence
+    unit: str
+    version: int = 1
+
+    @property
+    def needs_weights(self) -> bool:
+        """Whether the samples are not enough to measure it."""
+        return self.backbone == "unet"
 
 
 METRICS = {
-    "dino": Metric(dino, "dino", True),
-    "clip_i": Metric(clip_i, "clip", True),
-    "clip_t": Metric(clip_t, "clip", True),
-    "pres": Metric(pres, "dino", False),
-    "div": Metric(div, "dino", True),
-    "copying": Metric(copying, "clip", False),
-    "noise": Metric(noise, "pixels", False),
-    "validation_loss": Metric(validation_loss, "unet", False),
-}
+    "dino": Metric(
+        dino, "dino", True, "subject likeness (DINO)",
+        "How much the images resemble the photographs of the subject, in DINO features.", "cosine",
+    ),
+    "clip_i": Metric(
+        clip_i, "clip", True, "subject likeness (CLIP)",
+        "How much the images resemble the photographs of the subject, in CLIP image features.", "cosine",
+    ),
+    "clip_t": Metric(
+        clip_t, "clip", True, "prompt likeness (CLIP)",
+        "How well the images show what the prompt says, in CLIP features.", "cosine",
+    ),
+    "pres": Metric(
+        pres, "dino", False, "class drift",
+        "How much images of the plain class, without the identifier, resemble the subject's photographs.", "cosine",
+    ),
+    "div": Metric(
+        div, "dino", True, "diversity",
+        "How much the images of one prompt differ from each other; 0 means that all are the same.", "1 - cosine",
+    ),
+    "copying": Metric(
+        copying, "clip", False, "copying",
+        "How much the images resemble the nearest photograph, background included.", "cosine",
+    ),
+    "noise": Metric(
+        noise, "pixels", False, "noise",
+        "The standard deviation of the pixel noise in the images.", "grey levels of 255",
+    ),
+    "validation_loss": Metric(
+        validation_loss, "unet", False, "denoising loss",
+        "The error of denoising the photographs, with the same noise and timesteps for every checkpoint.", "mean square",
+    ),
+}  # fmt: skip
 
 
 def score(samples: Samples, reference: Reference) -> dict[str, np.ndarray]:

@@ -10,9 +10,11 @@ from torchmetrics.functional.multimodal import clip_score
 from transformers import AutoModel, CLIPImageProcessor, CLIPModel, CLIPProcessor, ViTImageProcessor
 
 from evaluation.baselines import centre, photograph_values, read_photographs
-from evaluation.features import ClipEncoder, DinoEncoder, Images, encode
-from evaluation.metrics import METRICS, Reference, Samples, noise_level, score
+from evaluation.features import ClipEncoder, DinoEncoder, encode
+from evaluation.metrics import METRICS, Images, Reference, Samples, noise_level, score
 from evaluation.validation import TIMESTEPS, denoising_losses
+from evaluation.vetoes import VETOES
+from evaluation.words import VETOED
 from tests.evaluation.conftest import SIDE
 from trainers.errors import SpecError
 from trainers.families import family_of
@@ -202,3 +204,24 @@ def test_clip_processors_agree_on_squares(clip, clip_folder):
     theirs = CLIPImageProcessor.from_pretrained(clip_folder)(list(images), return_tensors="pt")["pixel_values"]
     ours = clip.processor(list(images), input_data_format="channels_last", return_tensors="pt")["pixel_values"]
     assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_every_metric_has_words_for_a_person(name):
+    metric = METRICS[name]
+    assert isinstance(metric.higher_is_better, bool)
+    assert metric.title
+    assert metric.title[0].islower() or metric.title.split()[0].isupper()
+    assert metric.description[0].isupper()
+    assert metric.description.endswith(".")
+    assert metric.unit
+    assert metric.version >= 1
+    assert metric.backbone in ("clip", "dino", "pixels", "unet")
+
+
+def test_every_veto_has_words_and_advice():
+    for name, veto in VETOES.items():
+        assert name in METRICS
+        assert "0.50 [0.40, 0.60]" in veto.words.format(0.5, 0.4, 0.6)
+        assert veto.advice
+        assert VETOED[name]
