@@ -154,7 +154,7 @@ METRICS = {
     ),
     "validation_loss": Metric(
         validation_loss, "unet", False, "denoising loss",
-        "The error of denoising the photographs, with the same noise and timesteps for every checkpoint.", "mean square",
+        "The error of denoising the photographs, with the same noise and timesteps each time.", "mean square",
     ),
 }  # fmt: skip
 
