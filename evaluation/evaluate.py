@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from evaluation.baselines import photograph_values, read_photographs
+from evaluation.denoising import denoising_losses
 from evaluation.features import ClipEncoder, DinoEncoder, clip_encoder, dino_encoder, encode
 from evaluation.metrics import METRICS, Reference, Samples, score
 from evaluation.sample import Progress, no_progress, read_images, sample_images
 from evaluation.spec import EvalSpec, class_words, fill, subject_words
-from evaluation.validation import denoising_losses
 from trainers.files import read_json, write_json
 from trainers.spec import SampleSpec, SubjectSpec, signature
 
@@ -44,8 +44,8 @@ def prepare(
     clip, dino = encoders(evaluation, str(device))
     photographs = encode(read_photographs(subject.images, components.model.resolution), clip, dino)
     reference = Reference(photographs, clip.text([fill(prompt, words) for prompt in evaluation.prompts]))
-    sitting = Sitting(components, subject, sample, evaluation, folder, str(device), batch_size, progress)
-    untuned = sitting.scorecard(words, reference)["values"]
+    scoring = Scoring(components, subject, sample, evaluation, folder, str(device), batch_size, progress)
+    untuned = scoring.scorecard(words, reference)["values"]
     return Baselines(reference, {"untuned": untuned, "photographs": plain(photograph_values(reference))}, folder)
 
 
@@ -66,12 +66,12 @@ def evaluate(
     metrics: name -> mean over images. values: name -> [prompt][image]. backbones: name -> encoder. images: name ->
     how many were averaged. seconds: sample, score. Samples lie in `folder`, those of the class prompt in its `class/`.
     """
-    sitting = Sitting(components, subject, sample, evaluation, folder, str(device), batch_size, progress)
-    return sitting.scorecard(subject_words(subject.identifier, subject.class_noun), baselines.reference)
+    scoring = Scoring(components, subject, sample, evaluation, folder, str(device), batch_size, progress)
+    return scoring.scorecard(subject_words(subject.identifier, subject.class_noun), baselines.reference)
 
 
 @dataclass(frozen=True)
-class Sitting:
+class Scoring:
     """One model to be sampled and scored."""
 
     components: Any

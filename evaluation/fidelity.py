@@ -140,7 +140,7 @@ class Points:
 
 
 @dataclass(frozen=True)
-class Table:
+class Measurements:
     """Scorecards and baselines as arrays. Units are the prompts, or the images where there is one prompt."""
 
     dino: np.ndarray  # [C, U]
@@ -171,13 +171,13 @@ class Table:
         return normalised(dino, clip_t, self.scale)
 
 
-def read_table(scorecards: Sequence[dict | None], baselines: Sequence[dict | None]) -> Table:
+def read_measurements(scorecards: Sequence[dict | None], baselines: Sequence[dict | None]) -> Measurements:
     known = {id(b): arrays_of(b) for b in baselines if b is not None}
     anyone = next(b for b in baselines if b is not None)
     own = [known[id(b)] if b is not None else known[id(anyone)] for b in baselines]
     prompts, images = np.shape(anyone["untuned"]["dino"])
     values = {name: stacked([c and c["values"][name] for c in scorecards]) for name in ("dino", "clip_t", *VETOES)}
-    return Table(
+    return Measurements(
         dino=average(values["dino"]),
         clip_t=average(values["clip_t"]),
         vetoed={name: values[name] for name in VETOES},

@@ -27,7 +27,7 @@ class Samples:
 
     prompts: Images  # [P, K, ...]
     of_class: Images  # [1, images, ...]
-    losses: np.ndarray  # [photograph, timestep] denoising losses, see evaluation/validation.py
+    losses: np.ndarray  # [photograph, timestep] denoising losses, see evaluation/denoising.py
 
 
 @dataclass(frozen=True)

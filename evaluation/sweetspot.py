@@ -19,8 +19,8 @@ import numpy as np
 
 from evaluation import words
 from evaluation.bootstrap import interval, lower
-from evaluation.fidelity import Fidelity, Points, Scale, Table, read_table
-from evaluation.vetoes import VETOES, faults, spared
+from evaluation.fidelity import Fidelity, Measurements, Points, Scale, read_measurements
+from evaluation.vetoes import VETOES, faults, vetoes_in_force
 
 EDGE = 2 / 3  # share of the draws whose best point lies at the end of an axis, from which on the grid ends too early
 LITTLE = 0.1  # of the score, that does not matter
@@ -72,18 +72,22 @@ def find(
     """
     if all(card is None for card in scorecards):
         return SweetSpot(False, "refused", "No checkpoint has been evaluated.")
-    table = read_table(scorecards, baselines)
-    if reason := refusal(table.scale):
+    measurements = read_measurements(scorecards, baselines)
+    if reason := refusal(measurements.scale):
         return SweetSpot(False, "refused", reason, suggestion=words.REFUSED)
     points = Points.of(candidates)
-    whole = table.fidelity(points)
-    found = faults({name: points.take(v) for name, v in table.vetoed.items()}, [table.own[i] for i in points.first])
-    held = spared(found, whole.score)
+    whole = measurements.fidelity(points)
+    found = faults(
+        {name: points.take(v) for name, v in measurements.vetoed.items()}, [measurements.own[i] for i in points.first]
+    )
+    held = vetoes_in_force(found, whole.score)
     onset = {curve: overfit_onset(points.steps[on], whole.take(on)) for curve, on in points.curves.items()}
-    shown = shown_per_candidate(table, len(candidates)) | {
+    shown = shown_per_candidate(measurements, len(candidates)) | {
         "onset": onset,
         "vetoes": points.spread([tuple(v.values()) for v in held], ()),
-        "conditional_on": words.conditional_on(table.prompts, table.images, len(points.seeds), table.photographs),
+        "conditional_on": words.conditional_on(
+            measurements.prompts, measurements.images, len(points.seeds), measurements.photographs
+        ),
     }
     allowed = np.array([not v for v in held]) & np.isfinite(whole.score)
     pareto = pareto_set(whole, allowed)
@@ -91,8 +95,8 @@ def find(
     if none := why_none(whole, allowed, held, points):
         return SweetSpot(False, "none", none[0], suggestion=none[1], **shown)
     best, region = choose(whole, allowed)
-    verdict, suggestion = judge(whole, allowed, points, onset)
-    reported = honest(table, points, allowed)
+    verdict, suggestion = decide_verdict(whole, allowed, points, onset)
+    reported = honest(measurements, points, allowed)
     candidate = points.one_of(best, shown["score"])
     reason = words.reason(
         verdict,
@@ -121,23 +125,23 @@ def choose(fidelity: Fidelity, allowed: np.ndarray) -> tuple[int, np.ndarray]:
     return int(region[0]), region
 
 
-def honest(table: Table, points: Points, allowed: np.ndarray) -> Fidelity:
+def honest(measurements: Measurements, points: Points, allowed: np.ndarray) -> Fidelity:
     """Fidelity of what is chosen, on prompts that had no part in choosing it: chosen on one half of the prompts and
     measured on the other, both ways. The best of many looks better than it is on the prompts that made it the best."""
-    point_of_unit = np.empty(table.units, dtype=int)
-    for on, off in halves(table.units):
-        point_of_unit[off] = choose(table.fidelity(points, on), allowed)[0]
-    return table.mixed(points, point_of_unit)
+    point_of_unit = np.empty(measurements.units, dtype=int)
+    for on, off in split_prompts(measurements.units):
+        point_of_unit[off] = choose(measurements.fidelity(points, on), allowed)[0]
+    return measurements.mixed(points, point_of_unit)
 
 
-def halves(units: int) -> list[tuple[np.ndarray, np.ndarray]]:
+def split_prompts(units: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """Every other prompt and the rest, both ways; all and all where there are under four."""
     everything = np.arange(units)
     one, other = everything[::2], everything[1::2]
     return [(one, other), (other, one)] if units >= 4 else [(everything, everything)]
 
 
-def judge(fidelity: Fidelity, allowed: np.ndarray, points: Points, onset: dict) -> tuple[str, str]:
+def decide_verdict(fidelity: Fidelity, allowed: np.ndarray, points: Points, onset: dict) -> tuple[str, str]:
     """The verdict and what to try next."""
     if len(points.keys) == 1:
         return "single", words.SINGLE
@@ -239,9 +243,9 @@ def knee(fidelity: Fidelity, pareto: np.ndarray) -> int | None:
     return int(pareto[np.argmax((s - s.min()) / np.ptp(s) + (t - t.min()) / np.ptp(t))])
 
 
-def shown_per_candidate(table: Table, count: int) -> dict[str, Any]:
+def shown_per_candidate(measurements: Measurements, count: int) -> dict[str, Any]:
     """s, t and score of every candidate by itself, over all prompts, with intervals."""
-    alone = table.fidelity(Points.separate(count))
+    alone = measurements.fidelity(Points.separate(count))
     names = ("s", "t", "score")
     bounds = {n: tuple(map(tuple, interval(getattr(alone, f"{n}_draws")).tolist())) for n in names}
     return {n: tuple(getattr(alone, n).tolist()) for n in names} | {"intervals": bounds}

@@ -1,7 +1,7 @@
 """What rules a checkpoint out however well it scores: copying, noise, a drifted class, collapse.
 
 A veto needs evidence: the lower end of the interval of an excess must be above its margin. Class drift is special:
-without prior preservation the class nearly always drifts as the subject is learned (see `spared`).
+without prior preservation the class nearly always drifts as the subject is learned (see `vetoes_in_force`).
 """
 
 from collections.abc import Callable
@@ -95,7 +95,7 @@ def faults(values: dict[str, np.ndarray], baselines: list[dict]) -> list[dict[st
     return found
 
 
-def spared(found: list[dict[str, Fault]], score: np.ndarray) -> list[dict[str, str]]:
+def vetoes_in_force(found: list[dict[str, Fault]], score: np.ndarray) -> list[dict[str, str]]:
     """The vetoes of each point, in words; drift only where a point that keeps the class scores nearly as well."""
     sure = [{name: fault.words for name, fault in faults.items() if fault.sure} for faults in found]
     hard = [{name: words for name, words in vetoes.items() if name != "pres"} for vetoes in sure]

@@ -94,12 +94,14 @@ def collect(grid: Grid, compiled: Plan, store: Store, begun: Mapping[str, Job], 
         model=first.spec.model.name,
         subject=subject.name,
         timings={},
-        **judge(rows, points, store, tuple(grid.axes)),
+        **with_scores(rows, points, store, tuple(grid.axes)),
         **about,
     )
 
 
-def judge(rows: list[Row], points: list[tuple[Training, Point]], store: Store, axes: tuple[str, ...]) -> dict[str, Any]:
+def with_scores(
+    rows: list[Row], points: list[tuple[Training, Point]], store: Store, axes: tuple[str, ...]
+) -> dict[str, Any]:
     """The rows with s, t, score and vetoes, and the sweet spot. What was judged by other images or another encoder does
     not compare, so each model, subject and evaluation has a sweet spot, and the best of them is the answer."""
     groups: dict[Any, list[int]] = {}
@@ -110,7 +112,7 @@ def judge(rows: list[Row], points: list[tuple[Training, Point]], store: Store, a
     for members in groups.values():
         spot, values = _find([rows[i] for i in members], [points[i] for i in members], store, axes, read)
         for place, i in enumerate(members):
-            rows[i] = _judged(rows[i], spot, place)
+            rows[i] = _with_scores(rows[i], spot, place)
         answers.append((spot, members, values))
     spot, members, values = max(answers, key=lambda a: a[0].score[a[0].best] if a[0].found else -1.0)
     return {
@@ -161,7 +163,7 @@ def _means(baselines: dict[str, Any]) -> dict[str, float]:
     }
 
 
-def _judged(row: Row, spot: SweetSpot, place: int) -> Row:
+def _with_scores(row: Row, spot: SweetSpot, place: int) -> Row:
     if row.state != COMPLETE or not spot.score:
         return row
     metrics = {name: getattr(spot, name)[place] for name in ("s", "t", "score")}

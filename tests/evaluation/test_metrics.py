@@ -10,9 +10,9 @@ from torchmetrics.functional.multimodal import clip_score
 from transformers import AutoModel, CLIPImageProcessor, CLIPModel, CLIPProcessor, ViTImageProcessor
 
 from evaluation.baselines import centre, photograph_values, read_photographs
+from evaluation.denoising import TIMESTEPS, denoising_losses
 from evaluation.features import ClipEncoder, DinoEncoder, encode
 from evaluation.metrics import METRICS, Images, Reference, Samples, noise_level, score
-from evaluation.validation import TIMESTEPS, denoising_losses
 from evaluation.vetoes import VETOES
 from evaluation.words import VETOED
 from tests.evaluation.conftest import SIDE
