@@ -15,7 +15,8 @@ from sweeper.engine import jobs
 from sweeper.engine.jobs import Export, Job
 from sweeper.engine.local import LocalEngine, leases
 from sweeper.engine.rungs import scored_steps
-from sweeper.plan.grid import Grid, label
+from sweeper.plan.axes import describe
+from sweeper.plan.grid import Grid
 from sweeper.plan.types import Cost, Plan, Training
 from sweeper.report import terminal, write
 from sweeper.report.progress import ProgressDisplay
@@ -112,7 +113,7 @@ class Sweep:
 
     def _label(self, training: Training) -> str:
         axes = [axis for axis in self.grid.axes if axis not in SAMPLING]
-        return label(dict(training.cells[0].params), axes) or training.spec.subject.name
+        return describe(dict(training.cells[0].params), axes) or training.spec.subject.name
 
     def _collect(self) -> Results:
         return collect(

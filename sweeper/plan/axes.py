@@ -1,7 +1,7 @@
 """The axes: what each may be."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,3 +107,8 @@ def checked(name: str, value: Any, axis: Axis) -> Any:
     except (ValueError, OverflowError):
         pass
     raise SpecError(f"{name}={show(value)}: must be {axis.allowed}.")
+
+
+def describe(params: Mapping[str, Any], names: Iterable[str]) -> str:
+    """The parameters of these names, as typed: "lr=2e-6 steps=400". A name without a value is left out."""
+    return " ".join(f"{name}={show(params[name])}" for name in names if name in params)

@@ -205,8 +205,3 @@ def _varying(cells: Sequence[Cell], swept: Sequence[Override]) -> dict[str, tupl
         if len(values) > 1:
             axes[key] = values
     return axes
-
-
-def label(params: dict[str, Any], axes: Sequence[str]) -> str:
-    """What tells a cell from the others: "lr=2e-6 steps=400"."""
-    return " ".join(f"{name}={show(params[name])}" for name in axes if name in params)

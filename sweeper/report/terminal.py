@@ -11,8 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from evaluation.spec import show
+from sweeper.plan.axes import describe
 from sweeper.report.progress import hours
-from sweeper.results.ordering import SCORES, differs, metric_names, ranked, sentence, varying
+from sweeper.results.ordering import SCORES, metric_names, ranked, sentence, varying
 from sweeper.results.types import COMPLETE, Results, Row
 
 SHOWN = 20  # rows in the terminal
@@ -47,7 +48,7 @@ def print_table(results: Results, console: Console) -> None:
         )
     axes = varying(results)
     for row in stopped[:SHOWN]:
-        words = f"{differs(row, axes)}: {row.reason or 'no reason given'}"
+        words = f"{describe(row.params, axes)}: {row.reason or 'no reason given'}"
         console.print(Text.assemble((f"{row.state} ", "red"), words))
     if len(stopped) > SHOWN:
         console.print(f"… and {len(stopped) - SHOWN:,} more without a result", style="dim")

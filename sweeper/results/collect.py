@@ -11,7 +11,8 @@ import numpy as np
 from evaluation.spec import fill, show, subject_words
 from evaluation.sweetspot import Candidate, SweetSpot, find
 from sweeper.engine.jobs import Job, Outcome
-from sweeper.plan.grid import Grid, label
+from sweeper.plan.axes import describe
+from sweeper.plan.grid import Grid
 from sweeper.plan.types import Plan, Point, Training
 from sweeper.results.types import COMPLETE, WAITING, Results, Row, TrainingResult
 from sweeper.store import Store
@@ -149,7 +150,7 @@ def _find(
 
 
 def _words(row: Row, axes: tuple[str, ...]) -> str:
-    settings = label(row.params, [axis for axis in axes if axis != "steps"]) or f"lr={show(row.params['lr'])}"
+    settings = describe(row.params, [axis for axis in axes if axis != "steps"]) or f"lr={show(row.params['lr'])}"
     return f"{settings} at step {row.step}"
 
 

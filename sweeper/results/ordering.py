@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from evaluation.spec import show
+from sweeper.plan.axes import describe
 from sweeper.results.types import COMPLETE, Results, Row
 
 SCORES = ("score", "s", "t")  # shown before every other metric
@@ -34,11 +34,6 @@ def varying(results: Results) -> dict[str, tuple[Any, ...]]:
     return axes | ({"steps": steps} if len(steps) > 1 or not axes else {})
 
 
-def differs(row: Row, names: Iterable[str]) -> str:
-    """A row in the words of what varies: `lr=2e-6 steps=400`."""
-    return " ".join(f"{name}={show(row.params.get(name))}" for name in names)
-
-
 def raster(results: Results) -> tuple[dict[str, tuple[Any, ...]], list[dict[str, Any]]]:
     """The axes to lay cells out along, and each row's place on them.
 
@@ -48,7 +43,7 @@ def raster(results: Results) -> tuple[dict[str, tuple[Any, ...]], list[dict[str,
     places = [row.params for row in results.rows]
     if len(results.rows) * 2 < math.prod(map(len, axes.values())):
         names = [name for name in axes if name != "steps"]
-        places = [{"run": differs(row, names), "steps": row.step} for row in results.rows]
+        places = [{"run": describe(row.params, names), "steps": row.step} for row in results.rows]
         runs = tuple(dict.fromkeys(places[i]["run"] for i in ranked(results)))
         axes = {"run": runs} | {name: values for name, values in axes.items() if name == "steps"}
     return axes, places

@@ -21,8 +21,9 @@ from sweeper.engine.jobs import COMPLETE, FAIL, PRUNED, Job
 from sweeper.engine.local import LocalEngine
 from sweeper.engine.rungs import Rung, judged, rungs, scored_steps
 from sweeper.names import SEARCH, check_name, reserve_name, unquoted
+from sweeper.plan.axes import describe
 from sweeper.plan.compile import compile_plan, cost
-from sweeper.plan.grid import Grid, label, parse
+from sweeper.plan.grid import Grid, parse
 from sweeper.plan.inversions import inversion_steps
 from sweeper.plan.types import Plan, Remaining, Training
 from sweeper.report.progress import ProgressDisplay, hours
@@ -137,7 +138,7 @@ class Search(Sweep):
         self.study.tell(live.trial, state, live.rungs, **about)
 
     def _label(self, training: Training) -> str:
-        return label(dict(training.cells[0].params), [axis.key for axis in self.space.axes])
+        return describe(dict(training.cells[0].params), [axis.key for axis in self.space.axes])
 
     def _collect(self) -> Results:
         self._compile()

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.spec import show
+from sweeper.plan.axes import describe
 from sweeper.report.contact_sheet import SAMPLING
-from sweeper.results.ordering import differs, sentence, varying
+from sweeper.results.ordering import sentence, varying
 from sweeper.results.types import COMPLETE, WAITING, Results, Row, TrainingResult
 from sweeper.tracking.view import IMAGE_KEY, view_state
 from trainers.spec import signature
@@ -49,7 +50,7 @@ def _sweep(results: Results) -> dict[str, Any]:
     # Tags, as MLflow's parameters cannot change: a search tries new values as it goes.
     tags |= {f"axis {_safe(name)}": _listed(values) for name, values in results.axes.items()}
     if best:
-        tags["sweet_spot"] = differs(best, varying(results))
+        tags["sweet_spot"] = describe(best.params, varying(results))
     numbers = {f"plan/{name}": value for name, value in results.plan.items()}
     numbers |= {f"seconds/{name}": value for name, value in results.timings.items()}
     return {
