@@ -1,7 +1,8 @@
 """What determines a training, as values. Imports nothing heavy: the plan is made without torch.
 
 A spec's `signature` names its result on disk, so equal specs are never computed twice. A field that does not
-change the result (a path, a label) is declared with `not_identity()` and stays out of the signature.
+change the result (a path, a label) is declared with `not_identity()` and stays out of the signature. A field that is
+added to a spec is declared with `added(default=...)`, so that the signatures of finished work stay what they are.
 """
 
 import hashlib
@@ -16,6 +17,12 @@ _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=Fal
 def not_identity(**kwargs: Any) -> Any:
     """A dataclass field that takes no part in the signature, nor in equality."""
     return field(metadata={"identity": False}, compare=False, **kwargs)
+
+
+def added(*, default: Any) -> Any:
+    """A dataclass field that recorded signatures do not know. It enters the canonical JSON only where it differs from
+    its default, so adding it renames no finished work."""
+    return field(metadata={"added": True}, default=default)
 
 
 def canonical(value: Any) -> Any:
@@ -33,13 +40,15 @@ def _text(value: Any) -> str:
 
 @lru_cache(maxsize=100_000)  # the specs of a plan share their parts
 def _text_of(spec: Any) -> str:
-    parts = (f'"{name}":{_text(getattr(spec, name))}' for name in _identity(type(spec)))
-    return "{" + ",".join(parts) + "}"
+    texts = ((name, _text(getattr(spec, name)), default) for name, default in _identity(type(spec)))
+    return "{" + ",".join(f'"{name}":{text}' for name, text, default in texts if text != default) + "}"
 
 
 @lru_cache
-def _identity(kind: type) -> tuple[str, ...]:
-    return tuple(sorted(f.name for f in fields(kind) if f.metadata.get("identity", True)))
+def _identity(kind: type) -> tuple[tuple[str, str | None], ...]:
+    """(name, text of the value that is left out) of the fields that determine the result, sorted."""
+    determining = sorted((f for f in fields(kind) if f.metadata.get("identity", True)), key=lambda f: f.name)
+    return tuple((f.name, _text(f.default) if f.metadata.get("added") else None) for f in determining)
 
 
 def signature(*values: Any) -> str:
