@@ -60,10 +60,10 @@ class Curve:
 
 def spec_of(curve: Curve, pipeline: Path, lr_scale: float) -> TrainSpec:
     noun, images = IDENTITIES[curve.subject]["noun"], FOLDER / curve.subject
-    model = ModelSpec(revision="miniature", repo=str(pipeline), lr_scale=lr_scale)
+    model = ModelSpec(revision="miniature", repo=str(pipeline))
     words = {"instance_prompt": f"a photo of sks {noun}", "class_prompt": f"a photo of a {noun}"}
     subject = SubjectSpec(fingerprint(images), noun, images=str(images), **words)
-    return TrainSpec(model, subject, seed=curve.seed, batch_size=2, **RECIPES[curve.recipe])
+    return TrainSpec(model, subject, seed=curve.seed, batch_size=2, lr_scale=lr_scale, **RECIPES[curve.recipe])
 
 
 def quick() -> EvalSpec:

@@ -59,12 +59,13 @@ def spec_of(run, lr_scale):
     """The training as the project's own spec. Batch 4 for objects and 2 for the face, as in the post."""
     noun = IDENTITIES[run.subject]["noun"]
     return TrainSpec(
-        model=ModelSpec(revision="miniature", repo=str(export.WEIGHTS / "pipeline"), lr_scale=lr_scale),
+        model=ModelSpec(revision="miniature", repo=str(export.WEIGHTS / "pipeline")),
         subject=SubjectSpec(fingerprint=run.subject, class_noun=noun, images=str(FOLDER / run.subject)),
         prior=PriorSpec(100, sample=SampleSpec("ddim", judge.STEPS, judge.GUIDANCE)) if run.prior else None,
         lr=run.lr,
         batch_size=2 if noun == "face" else 4,
         mixed_precision="bf16",
+        lr_scale=lr_scale,
     )
 
 

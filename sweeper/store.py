@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from sweeper.plan.compile import class_images_of
 from sweeper.plan.types import Point, Remaining, Training
 from trainers.files import is_complete, read_json, saved_step
-from trainers.spec import TrainSpec, signature
+from trainers.spec import TrainSpec, model_as_before, signature
 
 NO_SPACE = "no space left on device: free some, then the same command goes on from here; keep=best takes less"
 
@@ -55,7 +55,10 @@ class Store:
         return self.root / "class_images" / signature(class_images_of(spec))
 
     def baselines(self, spec: TrainSpec, point: Point) -> Path:
-        return self.root / "baselines" / signature(spec.model, spec.subject, point.sample, point.evaluation)
+        made_for = (spec.subject, point.sample, point.evaluation)
+        # Up to revision 6044e38 the name depended on `lr_scale`, on which the baselines do not.
+        before = self.root / "baselines" / signature(model_as_before(spec), *made_for)
+        return before if before.is_dir() else self.root / "baselines" / signature(spec.model, *made_for)
 
     def baseline_values(self, spec: TrainSpec, point: Point) -> Path:
         return self.baselines(spec, point) / "values.json"

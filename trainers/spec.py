@@ -33,6 +33,8 @@ def canonical(value: Any) -> Any:
 def _text(value: Any) -> str:
     if is_dataclass(value):
         return _text_of(value)
+    if isinstance(value, dict):
+        return "{" + ",".join(f'"{name}":{_text(value[name])}' for name in sorted(value)) + "}"
     if isinstance(value, (tuple, list)):
         return f"[{','.join(map(_text, value))}]"
     return _ENCODER.encode(value)
@@ -40,8 +42,20 @@ def _text(value: Any) -> str:
 
 @lru_cache(maxsize=100_000)  # the specs of a plan share their parts
 def _text_of(spec: Any) -> str:
-    texts = ((name, _text(getattr(spec, name)), default) for name, default in _identity(type(spec)))
-    return "{" + ",".join(f'"{name}":{text}' for name, text, default in texts if text != default) + "}"
+    return _text(_determining(spec))
+
+
+def _determining(spec: Any) -> dict[str, Any]:
+    """The fields of a dataclass that determine the result, as its canonical JSON holds them."""
+    given = ((name, getattr(spec, name), default) for name, default in _identity(type(spec)))
+    values = {name: value for name, value, default in given if default is None or _text(value) != default}
+    # Up to revision 6044e38 `lr_scale` was a field of ModelSpec. In the JSON of a training it stays where it stood, and
+    # a model alone has a 1 there, so that trainings, class images and baselines on disk keep their names.
+    if isinstance(spec, ModelSpec):
+        values["lr_scale"] = 1.0
+    if isinstance(spec, TrainSpec):
+        values["model"] = _determining(spec.model) | {"lr_scale": values.pop("lr_scale")}
+    return values
 
 
 @lru_cache
@@ -56,6 +70,11 @@ def signature(*values: Any) -> str:
     return hashlib.sha256(_text(values).encode()).hexdigest()[:16]
 
 
+def model_as_before(spec: "TrainSpec") -> dict[str, Any]:
+    """The canonical model of a training as revision 6044e38 had it everywhere: with the training's `lr_scale`."""
+    return dict(canonical(spec)["model"])
+
+
 @dataclass(frozen=True)
 class ModelSpec:
     """An untuned pipeline. `revision` is the content hash of a local folder, or `repo@revision` of a hub model."""
@@ -63,7 +82,6 @@ class ModelSpec:
     revision: str
     family: str = "stable_diffusion"
     resolution: int = 64  # pixels, of the square instance images
-    lr_scale: float = 1.0  # effective lr = lr * lr_scale
     repo: str = not_identity(default="")  # where to load from: a diffusers folder or a hub id
     name: str = not_identity(default="")
 
@@ -128,7 +146,7 @@ class TrainerSpec:
     lr_warmup_steps: int = 0  # optimizer steps
     lr_cycles: int = 1  # of cosine_with_restarts
     lr_power: float = 1.0  # of polynomial
-    text_encoder_lr: float | None = None  # None: as lr; multiplied by the model's lr_scale likewise
+    text_encoder_lr: float | None = None  # None: as lr; multiplied by lr_scale likewise
     text_encoder_stop_step: int | None = None  # the text encoder learns in the steps up to this one; None: in all
     ema_decay: float = 0.0  # 0: no moving average; with one, a checkpoint holds both weights
     min_snr_gamma: float | None = None  # 5 in the paper; None: every timestep weighs the same
@@ -170,6 +188,7 @@ class TrainSpec:
     use_8bit_adam: bool = False
     gradient_checkpointing: bool = False
     horizon: int | None = None  # optimizer steps, only where the schedule needs the end
+    lr_scale: float = 1.0  # effective lr = lr * lr_scale; the family has a default for each trainer
 
     @property
     def effective_lr(self) -> float:
@@ -183,7 +202,7 @@ class TrainSpec:
     @property
     def _lr_scale(self) -> float:
         """Prodigy finds the step size itself; its lr is a factor to that, 1 for every model."""
-        return 1.0 if self.trainer.optimizer == "prodigy" else self.model.lr_scale
+        return 1.0 if self.trainer.optimizer == "prodigy" else self.lr_scale
 
     @cached_property
     def signature(self) -> str:

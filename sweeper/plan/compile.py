@@ -50,9 +50,9 @@ def _images(left: Iterable[Remaining], done: Done) -> Iterator[tuple[int, bool]]
 
 
 def class_images_of(spec: TrainSpec) -> tuple[ModelSpec, str, PriorSpec]:
-    """What determines the class images of a training: not the weight of their loss, nor the scale of learning rates."""
+    """What determines the class images of a training: the weight of their loss does not."""
     assert spec.prior
-    return replace(spec.model, lr_scale=1.0), spec.subject.class_prompt, replace(spec.prior, weight=1.0)
+    return spec.model, spec.subject.class_prompt, replace(spec.prior, weight=1.0)
 
 
 def distinct(cells: Iterable[Cell]) -> tuple[Cell, ...]:

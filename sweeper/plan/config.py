@@ -14,6 +14,7 @@ from sweeper.plan.models import check_captions, find_path, model_at
 from sweeper.plan.types import Cell
 from trainers.errors import SpecError
 from trainers.families import FAMILIES
+from trainers.families.defaults import DEFAULTS
 from trainers.images import fingerprint as images_fingerprint
 from trainers.images import own_class_images
 from trainers.spec import (
@@ -56,10 +57,17 @@ def _model(section: Mapping[str, Any]) -> ModelSpec:
         revision=revision,
         family=checked("model.family", section["family"], one_of(tuple(FAMILIES))),
         resolution=checked("model.resolution", section["resolution"], RESOLUTION),
-        lr_scale=checked("model.lr_scale", section["lr_scale"], SCALE),
         repo=repo,
         name=_text("model.name", section["name"]),
     )
+
+
+def _lr_scale(section: Mapping[str, Any], trainer: str) -> float:
+    """What is typed as model.lr_scale; null is the family's default for the trainer."""
+    typed = section["lr_scale"]
+    if typed is None:
+        return DEFAULTS[section["family"]].for_trainer(trainer).lr_scale
+    return float(checked("model.lr_scale", typed, SCALE))
 
 
 def _subject(section: Mapping[str, Any]) -> SubjectSpec:
@@ -163,6 +171,7 @@ def read_cell(config: Mapping[str, Any], params: Mapping[str, Any]) -> Cell:
         trainer=trainer,
         prior=_cached(_prior, config["prior"]) if axes["prior_preservation"] else None,
         horizon=None if trainer.lr_schedule in ENDLESS_SCHEDULES else axes["steps"],
+        lr_scale=_lr_scale(config["model"], trainer.name),
         **{f.name: axes[f.name] for f in fields(TrainSpec) if f.name in axes},
     )
     validate(train)

@@ -14,12 +14,13 @@ from trainers.spec import (
     TrainSpec,
     added,
     canonical,
+    model_as_before,
     signature,
 )
 from trainers.stages import inversion_stage
 
 MODEL = ModelSpec("0123456789abcdef")
-SCALED = ModelSpec("runwayml/stable-diffusion-v1-5@main", "stable_diffusion", 512, 150.0, "somewhere", "sd15")
+SCALED = ModelSpec("runwayml/stable-diffusion-v1-5@main", "stable_diffusion", 512, "somewhere", "sd15")
 SUBJECT = SubjectSpec(
     "fedcba9876543210", "cat toy", "sks", "a photo of sks cat toy", "a photo of a cat toy", "live", "folder", "name"
 )
@@ -46,6 +47,7 @@ FULL = TrainSpec(
     mixed_precision="bf16",
     gradient_checkpointing=True,
     horizon=800,
+    lr_scale=150.0,
 )
 LORA = TrainerSpec("dreambooth_lora", lora_rank=16, lora_alpha=8.0, lora_targets=("to_q",), optimizer="prodigy")
 WORD = TrainerSpec("textual_inversion", vectors=4, initial_word="toy", templates="style")
@@ -55,6 +57,7 @@ FIRST_A_WORD = TrainSpec(
     TrainerSpec("ti_dreambooth", inversion_steps=500, captions=False),
     replace(PRIOR, folder_fingerprint="aa55", folder="somewhere"),
     lr=1e-6,
+    lr_scale=150.0,
 )
 
 
@@ -62,7 +65,7 @@ FIRST_A_WORD = TrainSpec(
     ("spec", "recorded"),
     [
         (MODEL, "8b2d71b9bec98c02"),
-        (SCALED, "510d58c58d42b2d3"),
+        (model_as_before(FULL), "510d58c58d42b2d3"),
         (SUBJECT, "fb7356ada0f79920"),
         (SampleSpec(), "fb7ebfd85b4925d5"),
         (EULER, "cc09cf8c92643ae0"),

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from trainers.errors import SpecError
+from trainers.families.defaults import DEFAULTS
 from trainers.optimizers import make_schedule
 from trainers.spec import LR_SCHEDULES, ModelSpec, PriorSpec, SubjectSpec, TrainerSpec, TrainSpec
 from trainers.validate import complaints, validate
@@ -88,7 +89,7 @@ def test_schedules_follow_their_formulas():
 def test_effective_rates():
     def scaled(**fields):
         given = spec(**fields)
-        return TrainSpec(ModelSpec("r", lr_scale=40.0), given.subject, given.trainer, lr=1e-6)
+        return TrainSpec(ModelSpec("r"), given.subject, given.trainer, lr=1e-6, lr_scale=40.0)
 
     assert scaled().effective_lr == scaled().effective_text_encoder_lr == pytest.approx(4e-5)
     assert scaled(trainer={"text_encoder_lr": 1e-7}).effective_text_encoder_lr == pytest.approx(4e-6)
@@ -101,5 +102,7 @@ def test_default_rate_of_an_inversion_is_the_models_own():
 
     with initialize_config_dir(str(Path(__file__).parents[2] / "conf"), version_base="1.3"):
         given = {m: compose("sweep", ["trainer=ti_dreambooth", f"model={m}"]) for m in ("miniature", "sd15")}
-    rates = {name: config.trainer.inversion_lr * config.model.lr_scale for name, config in given.items()}
+    default = DEFAULTS["stable_diffusion"].trainers["ti_dreambooth"].lr_scale
+    scales = {name: default if (s := config.model.lr_scale) is None else s for name, config in given.items()}
+    rates = {name: config.trainer.inversion_lr * scales[name] for name, config in given.items()}
     assert rates == {"miniature": pytest.approx(2e-3, rel=0.1), "sd15": 5e-4}

@@ -51,7 +51,7 @@ def test_textual_inversion_is_the_one_of_the_post(experiments):
     (cell,) = experiments["textual_inversion"].grid.cells
     trainer = cell.train.trainer
     assert (trainer.name, trainer.inversion_steps, cell.step, cell.train.lr) == ("ti_dreambooth", 2000, 500, 1e-6)
-    assert trainer.inversion_lr * cell.train.model.lr_scale == pytest.approx(2e-3, rel=0.1)
+    assert trainer.inversion_lr * cell.train.lr_scale == pytest.approx(2e-3, rel=0.1)
 
 
 def test_trainings_are_shared(experiments):
