@@ -5,9 +5,9 @@
 
 Both are checked out aside and run the same four short commands on the miniature: a sweep, a search with a pruner, two
 trainers with prior preservation, two with a learned word. Their metrics, choices, checkpoints and images are compared.
-What the newer one tells beyond the older is named and no difference; what it tells no more, or otherwise, is one. The
-exit code is 0 where all is equal, 1 where something is not. A revision takes two to five minutes, on one core; what it
-gave is kept in --work, so that it is run once.
+What the second tells beyond the first is named and no difference; what it tells no more, or otherwise, is one. The exit
+code is 0 where all is equal, 1 where something is not. A revision takes three minutes of one core; what it gave is kept
+in --work, so that it runs once.
 """
 
 import argparse
@@ -98,7 +98,9 @@ def circumstances() -> str:
 def record_of(name: str, code: Path, work: Path) -> dict[str, Kinds]:
     """What each part gave, by kind; run where it is not kept."""
     kept = work / f"{name}-{circumstances()}.json"
-    if not kept.exists():
+    if kept.exists():
+        print(f"{name[:12]} was run before: {kept}")
+    else:
         work.mkdir(parents=True, exist_ok=True)
         out = Path(tempfile.mkdtemp(prefix=f"{name[:12]}-", dir=work))
         record: dict[str, Kinds] = {}

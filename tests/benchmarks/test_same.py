@@ -176,3 +176,22 @@ def test_an_unknown_revision_is_one_line():
     assert ran.returncode == 2
     assert ran.stderr.startswith("same: no-such-revision: no such revision")
     assert len(ran.stderr.splitlines()) == 1
+
+
+def test_a_revision_runs_with_its_own_files_alone(tmp_path, capsys):
+    code = tmp_path / "code"
+    code.mkdir()
+    (code / "sweep.py").write_text(
+        "import os, sys\n"
+        "found = {path for path in sys.path if os.path.exists(os.path.join(path, 'sweep.py'))}\n"
+        "sys.exit(found != {os.getcwd()})\n"
+    )
+    same.run("abc", code, "part", ["lr=1e-6"], tmp_path)
+    assert capsys.readouterr().out.startswith("abc part: ")
+
+
+def test_a_command_that_fails_ends_in_one_line_that_names_its_log(tmp_path):
+    (tmp_path / "sweep.py").write_text("import sys; sys.exit('no such model')")
+    with pytest.raises(SystemExit, match=r"same: abc: part ended with code 1; see .*part.log"):
+        same.run("abc", tmp_path, "part", ["lr=1e-6"], tmp_path)
+    assert (tmp_path / "part.log").read_text() == "no such model\n"
