@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,8 @@ FOLDERS = (  # of the store, that are named by what they hold
     "class_images/*",
     "baselines/*",
 )
-IGNORED = {"command", "log", "timings", "seconds"}  # keys under which two runs of one revision differ
+# Keys under which two runs of one revision differ, and one that holds but a name for what determined the samples.
+IGNORED = {"command", "log", "timings", "seconds", "made_for"}
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ def read_part(folder: Path, name: str) -> Kinds:
     choice = results.pop("sweet_spot")
     weights = [*store.glob("trainings/**/*.safetensors"), *folder.glob(f"{name}/export/**/*.safetensors")]
     scores = [*store.glob("trainings/*/evaluations/*/scores.json"), *store.glob("baselines/*/*s.json")]
-    return {
+    found = {
         "signatures": signatures(store),
         "losses": numbers(store, store.glob("trainings/*/loss.json")),
         "tensors": {f"{file.relative_to(folder)} {key}": v for file in sorted(weights) for key, v in tensors(file)},
@@ -44,6 +46,29 @@ def read_part(folder: Path, name: str) -> Kinds:
         "results": dict(flat(results)),
         "choice": dict(flat(choice)),
     }
+    aliases = baselines(store)
+    return {kind: renamed(values, aliases) for kind, values in found.items()}
+
+
+def baselines(store: Path) -> dict[str, str]:
+    """A name made from its images for each folder of baselines: what determines its own name may change."""
+    names: dict[str, str] = {}
+    for folder in store.glob("baselines/*"):
+        images = [sha256(png.read_bytes()) for png in sorted(folder.glob("**/*.png"))]
+        names[folder.name] = f"images-{sha256(' '.join(images).encode())}"
+    return names
+
+
+def renamed(values: Values, names: dict[str, str]) -> Values:
+    """The values with other names for some folders, in paths and in what they say."""
+    if not names:
+        return values
+    pattern = re.compile("|".join(names))
+
+    def changed(text: str) -> str:
+        return pattern.sub(lambda match: names[match[0]], text)
+
+    return {changed(path): changed(value) for path, value in values.items()}
 
 
 def signatures(store: Path) -> Values:

@@ -92,19 +92,21 @@ def test_tensors_are_compared_by_content(tmp_path, change, differs):
     assert [line.split(":")[0] for line in found.differences] == ([differs] if differs else [])
 
 
-def output(folder, png=b"PNG", score=0.1):
+def output(folder, png=b"PNG", score=0.1, baselines="0123456789abcdef", untuned=b"untuned"):
     """What a sweep of the name `part` leaves, as far as it is read."""
     training = folder / "store/trainings/abc"
     results = {**RESULTS, "checkpoint": str(training / "checkpoints/000040")}
+    results["untuned"] = str(folder / f"store/baselines/{baselines}")
     files = {
         folder / "part/results.json": json.dumps(results).encode(),
         training / "loss.json": b'{"loss": [0.5]}',
         training / "evaluations/000040-def/scores.json": json.dumps({"dino": score, "seconds": {"a": 1}}).encode(),
         training / "evaluations/000040-def/class/00-00.png": png,
-        folder / "store/baselines/ghi/values.json": b"{}",
+        folder / f"store/baselines/{baselines}/values.json": b'{"made_for": "' + baselines.encode() + b'"}',
+        folder / f"store/baselines/{baselines}/00-00.png": untuned,
     }
     for path, content in files.items():
-        path.parent.mkdir(parents=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
     (training / "checkpoints/000040").mkdir(parents=True)
     save_file({"a": torch.ones(2)}, training / "checkpoints/000040/unet.safetensors")
@@ -116,12 +118,20 @@ def test_everything_of_a_sweep_is_read_wherever_it_ran(tmp_path):
     assert tuple(old) == KINDS
     assert all(old.values())
     assert old == new
-    assert list(old["signatures"]) == [
-        "baselines/ghi",
+    first, *others = old["signatures"]
+    assert first.startswith("baselines/images-")
+    assert others == [
         "trainings/abc",
         "trainings/abc/checkpoints/000040",
         "trainings/abc/evaluations/000040-def",
     ]
+
+
+def test_baselines_are_known_by_their_images_whatever_their_folder_is_called(tmp_path):
+    old, named = output(tmp_path / "old"), output(tmp_path / "named", baselines="fedcba9876543210")
+    assert [compare(kind, old[kind], named[kind]).differences for kind in KINDS] == [[]] * len(KINDS)
+    other = output(tmp_path / "other", untuned=b"other")
+    assert compare("signatures", old["signatures"], other["signatures"]).differences
 
 
 def test_the_table_names_what_differs(tmp_path, capsys):
