@@ -69,11 +69,13 @@ def gpus() -> int:
     return len(visible.split(",")) if visible else len(list(Path("/dev").glob("nvidia[0-9]*")))
 
 
-def time_and_disk(left: Sequence[Remaining], store: Store, settings: "Settings") -> tuple[float | None, int]:
+def time_and_disk(
+    left: Sequence[Remaining], store: Store, settings: "Settings", own_inversions: bool = False
+) -> tuple[float | None, int]:
     """`seconds` and `disk` of the work on this machine."""
     devices = max(1, gpus() // settings.gpus_per_trial)
     at_once = devices if gpus() else settings.cpu_trials
-    return seconds(left, store, devices), disk(left, settings.keep, at_once)
+    return seconds(left, store, devices, own_inversions), disk(left, settings.keep, at_once)
 
 
 def checkpoints_kept(keep: str, final: bool) -> int:
@@ -105,8 +107,11 @@ def disk(left: Sequence[Remaining], keep: str, at_once: int) -> int:
     return whole + samples
 
 
-def seconds(left: Sequence[Remaining], store: Store, devices: int) -> float | None:
-    """Until the work that is left is done; None where this machine has not trained such a model yet."""
+def seconds(left: Sequence[Remaining], store: Store, devices: int, own_inversions: bool = False) -> float | None:
+    """Until the work that is left is done; None where this machine has not trained such a model yet.
+
+    own_inversions: each training starts from a textual inversion of its own, even where those in `left` are equal.
+    """
     rates = read_json(store.rates) if store.rates.exists() else {}
     longest = total = start = 0.0
     first, counted = inversions(left, store.cache), set()
@@ -117,11 +122,15 @@ def seconds(left: Sequence[Remaining], store: Store, devices: int) -> float | No
             if rate is None:
                 return None
             taken, start = _seconds(each, rate), rate["start"]
-            longest, total = max(longest, taken), total + taken
+            longest = max(longest, taken)
+            total += taken
             if each.untrained and inversion_steps(each.training.spec):  # one trains the word, all wait for it
                 inversion = first[inversion_stage(each.training.spec).signature]
-                waited = inversion.left * images_per_step(inversion.spec) * rate["step"]
-                longest, total = max(longest, waited + taken), total + waited * (inversion.spec not in counted)
+                steps = inversion.steps if own_inversions else inversion.left
+                waited = steps * images_per_step(inversion.spec) * rate["step"]
+                longest = max(longest, waited + taken)
+                if own_inversions or inversion.spec not in counted:
+                    total += waited
                 counted.add(inversion.spec)
     return max(longest, total / devices) + start
 

@@ -74,6 +74,8 @@ def run(grid: Grid, settings: Settings) -> int:
     forecast.check_models(plan)
     reserve_name(folder, GRID, content)
     console.print(f"  {'folder':<17} {folder}\n", soft_wrap=True, markup=False)
-    from sweeper.sweep import Sweep
+    from sweeper.sweep import Context, Planned, exit_code, run_sweep, train_all
 
-    return Sweep(grid, plan, expected_cost, store, folder, settings, console, start).run()
+    planned = Planned(grid, plan, expected_cost)
+    context = Context(store, folder, settings, console, start)
+    return exit_code(run_sweep(context, lambda: planned, train_all))

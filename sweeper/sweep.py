@@ -1,10 +1,14 @@
-"""A sweep while it runs: launch what is missing, collect, export the sweet spot, report, track."""
+"""A sweep while it runs: it trains, watches, collects, exports the sweet spot, reports and tracks.
+
+A sweep does not decide which trainings run. A grid adds all of them at once (`train_all`); a search (sweeper/search)
+has a sweep and adds one after another. Its plan may therefore grow: `planned` is asked again for each collection.
+"""
 
 import shlex
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,141 +36,215 @@ if TYPE_CHECKING:
     from sweeper.settings import Settings
 
 
-@dataclass
-class Sweep:
-    grid: Grid
-    plan: Plan
-    cost: Cost
+@dataclass(frozen=True)
+class Context:
+    """Where and how a sweep runs."""
+
     store: Store
-    folder: Path
+    folder: Path  # of the sweep's own results
     settings: "Settings"
     console: Console
     start: float  # time.monotonic() of the typed line
-    finished: int = 0  # trainings that have been tracked
-    scored: int = 0  # checkpoints of the running trainings, when discarded were last deleted
-    exported: float = 0.0  # seconds
 
-    def run(self) -> int:
-        """Everything from the plan to the table. Returns the exit code: 1 if a cell failed."""
-        self.work = jobs.new_folder(self.folder)
-        self.begun: dict[str, Job] = {}  # by signature of the training
-        self.earlier: dict[str, Job] = {}  # of former runs of a search, which ends trainings for good
-        uri, experiment = self.settings.tracking_uri, self.settings.experiment
-        leased = leases(self.settings.gpus_per_trial, self.settings.cpu_trials)
-        with (
-            Tracker(uri, self.settings.output_dir, experiment) as tracker,
-            LocalEngine(leased, self.work, self.store.root) as engine,
-        ):
-            self.tracker = tracker
-            self._train(engine)
-            results = self._export(self._collect(), engine)
-            jobs.close(self.work)
-            results, paths = write.write(self._timed(self._prune(results, final=True)))
-            tracker.publish(results)
-            sending = time.monotonic()
-        now = time.monotonic()
-        results = replace(results, timings={**results.timings, "MLflow": now - sending, "wall": now - self.start})
-        self._remember()
-        self._show(results, paths, tracker)
-        return 1 if any(row.state == FAIL for row in results.rows) else 0
 
-    def _train(self, engine: LocalEngine) -> None:
-        for training in self._missing():
-            self.begun[training.spec.signature] = engine.add(self._job(training))
-        labels = {job.path: self._label(job.training) for job in self.begun.values()}
-        with ProgressDisplay(self.console, labels) as watch:
-            engine.wait(lambda current: self._watch(watch, current))
+@dataclass(frozen=True)
+class Planned:
+    """What a sweep consists of, as far as it is known."""
 
-    def _watch(self, watch: ProgressDisplay, current: Sequence[Job]) -> None:
-        """Shows the progress; tracks each training that has ended, and deletes checkpoints as they lose."""
-        watch(current)
-        finished = sum(1 for job in self.begun.values() if job.outcome)
-        working = [job for job in self.begun.values() if self.prunes and job.status and not job.outcome]
-        scored = sum(len(scored_steps(job.training, self.store)) for job in working)
-        if (finished, scored) == (self.finished, self.scored):
-            return
-        results = self._collect()
-        if finished > self.finished:
-            self.tracker.publish(results)
-        self.finished, self.scored = finished, scored
-        self._prune(results, final=False)
+    grid: Grid
+    plan: Plan
+    cost: Cost
+    earlier: Mapping[str, Job] = field(default_factory=dict)  # jobs of former runs that count, by training signature
+
+
+@dataclass(frozen=True)
+class Seen:
+    """How far the sweep was when its results were last collected."""
+
+    finished: int = 0  # trainings
+    scored: int = 0  # checkpoints of the running trainings
+
+
+@dataclass
+class Sweep:
+    """The trainings of one run, from the first to the report. Made by `run_sweep`, driven by its `train`."""
+
+    context: Context
+    planned: Callable[[], Planned]
+    engine: LocalEngine
+    tracker: Tracker
+    work: Path  # the folder of this run's jobs
+    begun: dict[str, Job] = field(default_factory=dict)  # jobs of this run, by signature of their training
+    titles: dict[Path, str] = field(default_factory=dict)  # what the progress display calls each job, by its path
+    seen: Seen = Seen()
+    export_seconds: float = 0.0
 
     @property
-    def prunes(self) -> bool:
-        return self.settings.keep != "all"
+    def capacity(self) -> int:
+        """Trainings at once."""
+        return len(self.engine.leased)
 
-    def _prune(self, results: Results, final: bool) -> Results:
-        if not self.prunes:
+    def add(self, training: Training, title: str, guided: bool = False) -> Job:
+        """Starts a training as soon as a worker is free. guided: it waits for a decision after each checkpoint."""
+        job = jobs.add(self.work, training, early_stop=self.context.settings.early_stop, guided=guided)
+        self.titles[job.path] = title
+        self.begun[training.spec.signature] = self.engine.add(job)
+        return job
+
+    def wait(self, go_on: Callable[[], bool], expected: int) -> None:
+        """Shows the progress and tracks what ends, until no job runs and `go_on` says that no other follows.
+
+        go_on: called many times a second; may add trainings. expected: how many trainings there will be.
+        """
+        more = True
+        with ProgressDisplay(self.context.console, self.titles, expected) as display:
+
+            def watch(current: Sequence[Job]) -> None:
+                nonlocal more
+                display(current)
+                self._track()
+                more = go_on()
+
+            while more:
+                self.engine.wait(watch)
+
+    def finish(self) -> tuple[Results, dict[str, Path]]:
+        """Exports the sweet spot, writes and tracks everything. Returns the results and the files, by name."""
+        planned = self.planned()
+        results = self._export(self._collect(planned), planned.plan)
+        jobs.close(self.work)
+        results = self._delete_losers(results, planned.plan, final=True)
+        results, paths = write.write(replace(results, timings=self._timings()))
+        self.tracker.publish(results)
+        return results, paths
+
+    def remember_rates(self) -> None:
+        """Keeps the speed measured here for the forecast of the next plan."""
+        sharing = 1 if forecast.gpus() else min(self.context.settings.cpu_trials, len(self.begun))
+        for training in self.planned().plan.trainings:
+            job = self.begun.get(training.spec.signature)
+            outcome = job.outcome if job else None
+            if outcome and outcome.rates:
+                forecast.remember(self.context.store, training.spec.model, sharing, **outcome.rates)
+
+    def _track(self) -> None:
+        """Sends each training that has ended to the tracker, and deletes checkpoints that can no longer win."""
+        finished = sum(1 for job in self.begun.values() if job.outcome)
+        scored = self._scored_while_running() if self._deletes else 0
+        if Seen(finished, scored) == self.seen:
+            return
+        planned = self.planned()
+        results = self._collect(planned)
+        if finished > self.seen.finished:
+            self.tracker.publish(results)
+        self.seen = Seen(finished, scored)
+        self._delete_losers(results, planned.plan, final=False)
+
+    def _scored_while_running(self) -> int:
+        running = [job for job in self.begun.values() if job.status and not job.outcome]
+        return sum(len(scored_steps(job.training, self.context.store)) for job in running)
+
+    @property
+    def _deletes(self) -> bool:
+        return self.context.settings.keep != "all"
+
+    def _delete_losers(self, results: Results, plan: Plan, final: bool) -> Results:
+        """The results without the checkpoints that are deleted, where the user keeps the best ones only."""
+        if not self._deletes:
             return results
-        prune(self.plan, self.store, winners(results, self.settings.keep, final), stopped(results), self.begun)
-        gone = [row.checkpoint is not None and not is_complete(row.checkpoint) for row in results.rows]
-        rows = (replace(row, checkpoint=None) if g else row for row, g in zip(results.rows, gone, strict=True))
+        best = winners(results, self.context.settings.keep, final)
+        prune(plan, self.context.store, best, stopped(results), self.begun)
+        rows = []
+        for row in results.rows:
+            deleted = row.checkpoint is not None and not is_complete(row.checkpoint)
+            rows.append(replace(row, checkpoint=None) if deleted else row)
         return replace(results, rows=tuple(rows))
 
-    def _job(self, training: Training) -> Job:
-        return jobs.add(self.work, training, early_stop=self.settings.early_stop)
-
-    def _missing(self) -> list[Training]:
-        """What is left to do, the longest first, so that no device waits for one at the end."""
-        left = [training for training in self.plan.trainings if self.store.missing(training)]
-        return sorted(left, key=lambda t: -t.last_step * forecast.images_per_step(t.spec))
-
-    def _label(self, training: Training) -> str:
-        axes = [axis for axis in self.grid.axes if axis not in SAMPLING]
-        return describe(dict(training.cells[0].params), axes) or training.spec.subject.name
-
-    def _collect(self) -> Results:
+    def _collect(self, planned: Planned) -> Results:
         return collect(
-            self.grid,
-            self.plan,
-            self.store,
-            {**self.earlier, **self.begun},
-            name=self.folder.name,
-            folder=self.folder,
+            planned.grid,
+            planned.plan,
+            self.context.store,
+            {**planned.earlier, **self.begun},
+            name=self.context.folder.name,
+            folder=self.context.folder,
             command=shlex.join(["python", *sys.argv]),
-            plan=asdict(self.cost),
+            plan=asdict(planned.cost),
         )
 
-    def _export(self, results: Results, engine: LocalEngine) -> Results:
+    def _export(self, results: Results, plan: Plan) -> Results:
         """The sweet spot as a diffusers folder, written by a worker, which has the model at hand."""
         if results.best is None:
             return results
-        start, row = time.monotonic(), results.rows[results.best]
+        start = time.monotonic()
+        row = results.rows[results.best]
         scheduler, use_ema = row.params["scheduler"], row.params["use_ema"]
-        to = self.folder / "export" / f"{row.training}-{row.step:06d}-{scheduler}{'' if use_ema else '-no-ema'}"
-        if not is_complete(to):
-            training = next(t for t in self.plan.trainings if t.spec.signature == row.training)
-            job = jobs.add(self.work, training, export=Export(row.step, scheduler, use_ema, to))
-            engine.add(job)
-            with ProgressDisplay(self.console, {job.path: "sweet spot"}) as watch:
-                engine.wait(watch)
-        self.exported = time.monotonic() - start
-        return replace(results, export=to if is_complete(to) else None)
+        name = f"{row.training}-{row.step:06d}-{scheduler}{'' if use_ema else '-no-ema'}"
+        target = self.context.folder / "export" / name
+        if not is_complete(target):
+            training = next(t for t in plan.trainings if t.spec.signature == row.training)
+            job = self.engine.add(jobs.add(self.work, training, export=Export(row.step, scheduler, use_ema, target)))
+            with ProgressDisplay(self.context.console, {job.path: "sweet spot"}) as display:
+                self.engine.wait(display)
+        self.export_seconds = time.monotonic() - start
+        return replace(results, export=target if is_complete(target) else None)
 
-    def _timed(self, results: Results) -> Results:
-        seconds = {"wall": time.monotonic() - self.start, "export": self.exported}
-        for outcome in (job.outcome for job in self.begun.values()):
+    def _timings(self) -> dict[str, float]:
+        """Seconds of each kind of work, over all jobs of this run, and of the whole ("wall")."""
+        seconds = {"wall": time.monotonic() - self.context.start, "export": self.export_seconds}
+        for job in self.begun.values():
+            outcome = job.outcome
             for kind, value in outcome.seconds.items() if outcome else ():
                 if kind != "total":
                     seconds[kind] = seconds.get(kind, 0.0) + value
-        return replace(results, timings=seconds)
+        return seconds
 
-    def _remember(self) -> None:
-        """Keeps this sweep's rates for the next plan's estimate."""
-        sharing = 1 if forecast.gpus() else min(self.settings.cpu_trials, len(self.begun))
-        for training in self.plan.trainings:
-            job = self.begun.get(training.spec.signature)
-            if job and job.outcome and job.outcome.rates:
-                forecast.remember(self.store, training.spec.model, sharing, **job.outcome.rates)
 
-    def _show(self, results: Results, paths: dict[str, Path], tracker: Tracker) -> None:
-        terminal.print_table(results, self.console)
-        self.console.print()
-        for name, path in {**paths, "checkpoint": results.export}.items():
-            if path:
-                self.console.print(f"{name:<18} {path}", soft_wrap=True, markup=False)
-        self.console.print(f"{'MLflow':<18} {tracker.command}", soft_wrap=True, markup=False)
-        self.console.print(f"{'':<18} {tracker.link(results.name)}", soft_wrap=True, markup=False)
-        if tracker.status:
-            self.console.print(f"{'':<18} {tracker.status}", soft_wrap=True, markup=False)
-        self.console.print(f"{'took':<18} {took(results.timings)}", soft_wrap=True, markup=False)
+def run_sweep(context: Context, planned: Callable[[], Planned], train: Callable[[Sweep], None]) -> Results:
+    """Everything from the plan to the answer on the terminal. `train` adds the trainings and waits for them."""
+    settings = context.settings
+    work = jobs.new_folder(context.folder)
+    leased = leases(settings.gpus_per_trial, settings.cpu_trials)
+    with (
+        Tracker(settings.tracking_uri, settings.output_dir, settings.experiment) as tracker,
+        LocalEngine(leased, work, context.store.root) as engine,
+    ):
+        sweep = Sweep(context, planned, engine, tracker, work)
+        train(sweep)
+        results, paths = sweep.finish()
+        sending = time.monotonic()
+    now = time.monotonic()
+    results = replace(results, timings={**results.timings, "MLflow": now - sending, "wall": now - context.start})
+    sweep.remember_rates()
+    show(results, paths, tracker, context.console)
+    return results
+
+
+def train_all(sweep: Sweep) -> None:
+    """All that is missing of a grid, the longest training first, so that no device waits for one at the end."""
+    planned = sweep.planned()
+    missing = [training for training in planned.plan.trainings if sweep.context.store.missing(training)]
+    axes = [axis for axis in planned.grid.axes if axis not in SAMPLING]
+    for training in sorted(missing, key=lambda t: -t.last_step * forecast.images_per_step(t.spec)):
+        sweep.add(training, describe(dict(training.cells[0].params), axes) or training.spec.subject.name)
+    sweep.wait(lambda: False, expected=len(missing))
+
+
+def exit_code(results: Results) -> int:
+    """1 if a cell failed."""
+    return 1 if any(row.state == FAIL for row in results.rows) else 0
+
+
+def show(results: Results, paths: Mapping[str, Path], tracker: Tracker, console: Console) -> None:
+    """The table, the answer, and where everything is."""
+    terminal.print_table(results, console)
+    console.print()
+    lines = [(name, str(path)) for name, path in paths.items()]
+    if results.export:
+        lines.append(("checkpoint", str(results.export)))
+    lines += [("MLflow", tracker.command), ("", tracker.link(results.name))]
+    if tracker.status:
+        lines.append(("", tracker.status))
+    lines.append(("took", took(results.timings)))
+    for name, text in lines:
+        console.print(f"{name:<18} {text}", soft_wrap=True, markup=False)

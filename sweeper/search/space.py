@@ -77,7 +77,21 @@ class Choice:
         return f"{self.key}={{{','.join(self.texts.values())}}}"
 
 
-Compose = Callable[[list[str]], DictConfig]
+@dataclass(frozen=True)
+class Arguments:
+    """What was typed after -m, and how it becomes cells."""
+
+    overrides: tuple[Override, ...]
+    compose: Callable[[list[str]], DictConfig]
+    parse: Callable[[Sequence[str]], list[Override]]
+
+    def cells(self, texts: dict[str, str]) -> tuple[Cell, ...]:
+        """The cells where the axes have the values typed as `texts`. Raises SpecError."""
+        lines = []
+        for override in self.overrides:
+            text = texts.get(_key(override))
+            lines.append(override.input_line if text is None else f"{override.get_key_element()}={text}")
+        return expand(self.parse(lines), self.compose).cells
 
 
 @dataclass(frozen=True)
@@ -86,11 +100,9 @@ class Space:
 
     axes: tuple[Interval | Choice, ...]
     free: tuple[Choice, ...]  # lists that every trial serves whole
-    dearest: Training | None  # of those tried at the ends of the axes
-    overrides: tuple[Override, ...]  # as typed
-    compose: Compose
-    parse: Callable[[list[str]], list[Override]]
-    one_inversion: bool = True  # whether all that were tried start from the same one, if from any
+    dearest: Training  # the most expensive of those at the ends of the axes
+    arguments: Arguments
+    one_inversion: bool  # whether all trainings start from the same textual inversion, if from any
 
     @property
     def distributions(self) -> dict[str, BaseDistribution]:
@@ -108,7 +120,7 @@ class Space:
     def keys(self) -> list[str]:
         """Of everything that has several values, in the order typed."""
         several = {axis.key for axis in (*self.axes, *self.free)}
-        return [_key(override) for override in self.overrides if _key(override) in several]
+        return [_key(override) for override in self.arguments.overrides if _key(override) in several]
 
     def varying(self, cells: Sequence[Cell]) -> dict[str, tuple[Any, ...]]:
         """The values of each key that varies among `cells`: those of an interval in order, others as they come."""
@@ -117,29 +129,28 @@ class Space:
         ordered = {key: tuple(sorted(values) if key in ranges else values) for key, values in found.items()}
         return {key: values for key, values in ordered.items() if len(values) > 1}
 
-    def cells(self, texts: dict[str, str]) -> tuple[Cell, ...]:
-        """The cells where the sampled axes have the values typed as `texts`. Raises SpecError."""
-        lines = [
-            f"{o.get_key_element()}={texts[k]}" if (k := _key(o)) in texts else o.input_line for o in self.overrides
-        ]
-        return expand(self.parse(lines), self.compose).cells
-
     def training(self, params: dict[str, Any]) -> Training:
         """Of a trial: one fine-tuning that serves all its cells. Raises SpecError where there is no such training."""
-        trainings = compile_plan(self.cells({axis.key: axis.text(params[axis.key]) for axis in self.axes})).trainings
+        texts = {axis.key: axis.text(params[axis.key]) for axis in self.axes}
+        trainings = compile_plan(self.arguments.cells(texts)).trainings
         if len(trainings) > 1:
             raise SpecError(f"{' x '.join(map(str, self.free))}: each value is a training of its own here; give one.")
         return trainings[0]
 
 
-def search_space(overrides: Sequence[Override], compose: Compose, parse: Callable) -> Space:
+def search_space(
+    overrides: Sequence[Override],
+    compose: Callable[[list[str]], DictConfig],
+    parse: Callable[[Sequence[str]], list[Override]],
+) -> Space:
     """Sorts what was typed, and tries every axis at its ends. Raises SpecError."""
     swept = [override for override in overrides if override.is_sweep_override()]
     for override in swept:
         _check(override)
     axes = [_axis(override) for override in swept if _key(override) not in FREE]
     free = [_choice(override) for override in swept if _key(override) in FREE]
-    cells = _tried(Space(tuple(axes), tuple(free), None, tuple(overrides), compose, parse))
+    arguments = Arguments(tuple(overrides), compose, parse)
+    cells = _at_the_ends(arguments, axes)
     costly = [choice for choice in free if _costs_training(choice.key, cells, [*axes, *free])]
     axes += costly
     if not axes:
@@ -149,9 +160,13 @@ def search_space(overrides: Sequence[Override], compose: Compose, parse: Callabl
         )
     rest = tuple(choice for choice in free if choice not in costly)
     trainings = compile_plan(cells).trainings
-    dearest = max(trainings, key=lambda t: (t.last_step + inversion_steps(t.spec)) * images_per_step(t.spec))
     stages = {inversion_stage(t.spec).signature for t in trainings if inversion_steps(t.spec)}
-    return Space(tuple(axes), rest, dearest, tuple(overrides), compose, parse, len(stages) <= 1)
+    return Space(tuple(axes), rest, max(trainings, key=_expense), arguments, one_inversion=len(stages) <= 1)
+
+
+def _expense(training: Training) -> int:
+    """Images that pass through the networks."""
+    return (training.last_step + inversion_steps(training.spec)) * images_per_step(training.spec)
 
 
 def _key(override: Override) -> str:
@@ -172,13 +187,15 @@ def _axis(override: Override) -> Interval | Choice:
 
 
 def _choice(override: Override) -> Choice:
-    texts = list(override.sweep_string_iterator())
-    values = [getattr(value, "text", value) for value in override.sweep_iterator()]
-    known = {}
-    for value, text in zip(values, texts, strict=True):
-        known |= (
-            {value: show(value) if not isinstance(value, str) else text} if isinstance(value, PLAIN) else {text: text}
-        )
+    known: dict[Any, str] = {}
+    for value, typed in zip(override.sweep_iterator(), override.sweep_string_iterator(), strict=True):
+        value = getattr(value, "text", value)  # of a quoted string
+        if isinstance(value, str):
+            known[value] = typed
+        elif isinstance(value, PLAIN):
+            known[value] = show(value)
+        else:
+            known[typed] = typed
     return Choice(_key(override), known)
 
 
@@ -206,13 +223,15 @@ def _kind(key: str) -> type | None:
     return axis.kind if axis else None
 
 
-def _tried(space: Space) -> list[Cell]:
+def _at_the_ends(arguments: Arguments, axes: Sequence[Interval | Choice]) -> list[Cell]:
     """Cells with each axis at each of its ends and values, the others at their first, so that what is wrong with any of
     them is said before anything runs."""
-    first = {axis.key: axis.ends[0] for axis in space.axes}
-    found = [] if space.axes else list(space.cells({}))
-    for axis in space.axes:
-        found += space.cells(first | {axis.key: ",".join(axis.ends)})
+    if not axes:
+        return list(arguments.cells({}))
+    first = {axis.key: axis.ends[0] for axis in axes}
+    found: list[Cell] = []
+    for axis in axes:
+        found += arguments.cells(first | {axis.key: ",".join(axis.ends)})
     return found
 
 

@@ -10,6 +10,7 @@ refuses to prune there, so the same pruner looks at a second study, in memory, o
 Each trial has a sampler of its own, seeded by its number: a search that was killed goes on as it would have without.
 """
 
+import math
 import random
 import warnings
 from collections.abc import Mapping, Sequence
@@ -39,7 +40,7 @@ warnings.filterwarnings("ignore", category=ExperimentalWarning)  # WilcoxonPrune
 
 
 @dataclass(frozen=True)
-class How:
+class SearchSettings:
     """The settings under hydra.sweeper."""
 
     sampler: str
@@ -50,38 +51,45 @@ class How:
     storage: str | None
 
 
-def read_how(settings: Mapping[str, Any], space: Space) -> How:
+def read_search_settings(typed: Mapping[str, Any], space: Space) -> SearchSettings:
     """Raises SpecError."""
     for name, allowed in (("sampler", SAMPLERS), ("pruner", PRUNERS), ("objective", OBJECTIVES)):
         known = Axis(str, f"one of {', '.join(allowed)}", allowed.__contains__)
-        checked(f"hydra.sweeper.{name}", settings[name], known)
+        checked(f"hydra.sweeper.{name}", typed[name], known)
     for name, low in (("trials", 1), ("seed", 0)):
-        checked(f"hydra.sweeper.{name}", settings[name], Axis(int, f"a whole number, {low} or more", low.__le__))
-    if settings["sampler"] == "grid" and space.combinations is None:
+        checked(f"hydra.sweeper.{name}", typed[name], Axis(int, f"a whole number, {low} or more", low.__le__))
+    if typed["sampler"] == "grid" and space.combinations is None:
         raise SpecError("hydra.sweeper.sampler=grid tries every combination: give lists instead of intervals.")
-    return How(**settings)
+    return SearchSettings(**typed)
 
 
-def trials_at_most(how: How, space: Space) -> int:
-    return min(how.trials, len(space.combinations)) if how.sampler == "grid" else how.trials
+def trials_at_most(settings: SearchSettings, space: Space) -> int:
+    if settings.sampler == "grid" and space.combinations is not None:
+        return min(settings.trials, len(space.combinations))
+    return settings.trials
 
 
 class Study:
-    """Ask and tell, kept in `folder` or in the database `how.storage`. Raises SpecError if it cannot be opened.
+    """Ask and tell, kept in `folder` or in the database `settings.storage`. Raises SpecError if it cannot be opened.
 
-    workers: trials at once. steps: at which trials report.
+    steps: those at which trials report.
     """
 
-    def __init__(self, how: How, space: Space, steps: Sequence[int], folder: Path, identity: str) -> None:
-        self.how, self.space, self.workers = how, space, 1
-        self.pruner = make_pruner(how.pruner, steps)
-        self.study = _open(how, folder, identity, self.pruner)
+    def __init__(
+        self, settings: SearchSettings, space: Space, steps: Sequence[int], folder: Path, identity: str
+    ) -> None:
+        self.settings = settings
+        self.space = space
+        self.address = settings.storage or str(folder / JOURNAL)  # as optuna-dashboard takes it
+        pruner = make_pruner(settings.pruner, steps)
+        self.study = _open(settings, folder, identity, pruner)
         self.left_running = [trial for trial in self.sampled if trial.state == TrialState.RUNNING]
         for trial in self.trials:
             if trial.state == TrialState.RUNNING and trial not in self.left_running:
                 self.study.tell(trial.number, state=TrialState.FAIL)
-        self.scores = self._mirrored() if OBJECTIVES[how.objective] > 1 else {}
-        self.refused = ""  # why no trial can be judged
+        self.scores = ScoreStudy(self.study.study_name, pruner) if OBJECTIVES[settings.objective] > 1 else None
+        if self.scores:
+            self.scores.repeat(self.trials)
 
     @property
     def trials(self) -> list[FrozenTrial]:
@@ -89,7 +97,7 @@ class Study:
 
     @property
     def size(self) -> int:
-        return trials_at_most(self.how, self.space)
+        return trials_at_most(self.settings, self.space)
 
     @property
     def sampled(self) -> list[FrozenTrial]:
@@ -100,102 +108,127 @@ class Study:
     def finished(self) -> list[FrozenTrial]:
         return [trial for trial in self.trials if trial.state.is_finished()]
 
-    def ask(self) -> Trial | None:
-        """The next trial: first those that a killed run left running; None where there are no more."""
-        if self.refused:
-            return None
+    def ask(self, workers: int) -> Trial | None:
+        """The next trial: first those that a killed run left running; None where there are no more.
+
+        workers: trials at once.
+        """
         if self.left_running:
             return Trial(self.study, self.left_running.pop(0)._trial_id)
         trials = self.trials
         if len(trials) >= self.size or self._all_tried(trials):
             return None
-        self.study.sampler = self._sampler(len(trials))
+        self.study.sampler = self._sampler(len(trials), workers)
         trial = self.study.ask(self.space.distributions)
-        if OBJECTIVES[self.how.objective] > 1:
-            self.scores[trial.number] = self._second.ask()
+        if self.scores:
+            self.scores.ask(trial.number)
         return trial
 
     def report(self, trial: Trial, found: Sequence[Rung]) -> str:
         """Reports the checkpoints so far; why to prune the trial at the last of them, or nothing."""
-        if decided := trial.user_attrs.get("reason"):  # before a kill
-            return decided
-        scored = self.scores.get(trial.number, trial)
+        decided = trial.user_attrs.get("reason")
+        if decided:  # before a kill
+            return str(decided)
+        scored = self.scores.trials[trial.number] if self.scores else trial
         known = _frozen(scored).intermediate_values
-        for rung, best in zip(found, accumulate((rung.score for rung in found), max), strict=True):
-            if rung.step not in known:
-                scored.report(best, rung.step)
-                if scored.should_prune():
-                    reason = f"{self.how.pruner} at step {rung.step}: its best score so far, {best:.3f}, is behind"
-                    trial.set_user_attr("reason", reason)
-                    return reason
+        best = -math.inf
+        for rung in found:
+            best = max(best, rung.score)
+            if rung.step in known:
+                continue
+            scored.report(best, rung.step)
+            if scored.should_prune():
+                reason = f"{self.settings.pruner} at step {rung.step}: its best score so far, {best:.3f}, is behind"
+                trial.set_user_attr("reason", reason)
+                return reason
         return ""
 
     def tell(self, trial: Trial, state: str, found: Sequence[Rung], **about: str) -> None:
         """state: COMPLETE, PRUNED or FAIL; about: what else the dashboard shows."""
+        for name, text in about.items():
+            trial.set_user_attr(name, text)
         best = max(found, key=lambda rung: rung.score, default=None)
-        notes = about | ({**asdict(best), "checkpoints": [asdict(rung) for rung in found]} if best else {})
-        for name, value in notes.items():
-            trial.set_user_attr(name, value)
+        if best:
+            for name, number in asdict(best).items():
+                trial.set_user_attr(name, number)
+            trial.set_user_attr("checkpoints", [asdict(rung) for rung in found])
         told = TrialState[state]
-        done = told == TrialState.COMPLETE
-        if second := self.scores.get(trial.number):
-            trial.set_user_attr("pruner", _frozen(second).system_attrs)
-            self._second.tell(second, best.score if done else None, told)
-            self.study.tell(trial, (best.s, best.t) if done else None, told)
+        value = best if told == TrialState.COMPLETE else None
+        if self.scores:
+            trial.set_user_attr("pruner", self.scores.tell(trial.number, value.score if value else None, told))
+            self.study.tell(trial, (value.s, value.t) if value else None, told)
         else:
-            self.study.tell(trial, best.score if done else None, told)
+            self.study.tell(trial, value.score if value else None, told)
 
     def _all_tried(self, trials: Sequence[FrozenTrial]) -> bool:
         points = self.space.combinations
         return points is not None and len({tuple(sorted(t.params.items())) for t in trials}) >= len(points)
 
-    def _sampler(self, number: int) -> samplers.BaseSampler:
-        seed = int(np.random.SeedSequence([self.how.seed, number]).generate_state(1)[0])
-        if self.how.sampler == "grid":
-            points = random.Random(self.how.seed).sample(self.space.combinations, len(self.space.combinations))
-            return samplers.PartialFixedSampler(points[number], samplers.RandomSampler(seed))
-        return make_sampler(self.how.sampler, seed, self.workers, self.how.trials)
+    def _sampler(self, number: int, workers: int) -> samplers.BaseSampler:
+        seed = int(np.random.SeedSequence([self.settings.seed, number]).generate_state(1)[0])
+        if self.settings.sampler == "grid":
+            assert self.space.combinations is not None  # see read_search_settings
+            shuffled = random.Random(self.settings.seed).sample(self.space.combinations, len(self.space.combinations))
+            return samplers.PartialFixedSampler(shuffled[number], samplers.RandomSampler(seed))
+        return make_sampler(self.settings.sampler, seed, workers, self.settings.trials)
 
-    def _mirrored(self) -> dict[int, Trial]:
-        """Starts the second study with what the first holds; its trials that are still running, by number."""
-        self._second = optuna.create_study(study_name=self.study.study_name, direction="maximize", pruner=self.pruner)
-        running = {}
-        for trial in self.trials:
+
+class ScoreStudy:
+    """A study of the scores alone, in memory, for the pruner to look at where the search has two objectives."""
+
+    def __init__(self, name: str, pruner: pruners.BasePruner) -> None:
+        self.study = optuna.create_study(study_name=name, direction="maximize", pruner=pruner)
+        self.trials: dict[int, Trial] = {}  # those that are running, by number
+
+    def repeat(self, trials: Sequence[FrozenTrial]) -> None:
+        """What the search's own study holds from former runs."""
+        for trial in trials:
             if trial.state.is_finished():
-                known = trial.user_attrs
-                steps = {rung["step"]: rung["score"] for rung in known.get("checkpoints", [])}
-                best = dict(zip(steps, accumulate(steps.values(), max), strict=True))
-                value = max(best.values()) if best and trial.state != TrialState.FAIL else None
-                self._second.add_trial(
-                    create_trial(
-                        state=trial.state, value=value, intermediate_values=best, system_attrs=known.get("pruner", {})
-                    )
-                )
+                self.study.add_trial(_of_scores(trial))
             else:
-                running[trial.number] = self._second.ask()
-        return running
+                self.ask(trial.number)
+
+    def ask(self, number: int) -> None:
+        self.trials[number] = self.study.ask()
+
+    def tell(self, number: int, score: float | None, state: TrialState) -> dict[str, Any]:
+        """What the pruner noted of the trial, to be kept with it."""
+        notes = _frozen(self.trials[number]).system_attrs
+        self.study.tell(self.trials[number], score, state)
+        return notes
+
+
+def _of_scores(trial: FrozenTrial) -> FrozenTrial:
+    """A trial with two values as one with its score: the best so far at each checkpoint, and at the end."""
+    checkpoints = trial.user_attrs.get("checkpoints", [])
+    scores = accumulate((checkpoint["score"] for checkpoint in checkpoints), max)
+    best = dict(zip((checkpoint["step"] for checkpoint in checkpoints), scores, strict=True))
+    value = max(best.values()) if best and trial.state != TrialState.FAIL else None
+    notes = trial.user_attrs.get("pruner", {})
+    return create_trial(state=trial.state, value=value, intermediate_values=best, system_attrs=notes)
 
 
 def _frozen(trial: Trial) -> FrozenTrial:
     return trial.storage.get_trial(trial._trial_id)
 
 
-def _open(how: How, folder: Path, identity: str, pruner: pruners.BasePruner) -> optuna.Study:
+def _open(settings: SearchSettings, folder: Path, identity: str, pruner: pruners.BasePruner) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    values = OBJECTIVES[settings.objective]
     try:
         study = optuna.create_study(
-            storage=how.storage or _journal(folder / JOURNAL),
+            storage=settings.storage or _journal(folder / JOURNAL),
             study_name=folder.name,
-            directions=["maximize"] * OBJECTIVES[how.objective],
-            pruner=pruner if OBJECTIVES[how.objective] == 1 else pruners.NopPruner(),
+            directions=["maximize"] * values,
+            pruner=pruner if values == 1 else pruners.NopPruner(),
             load_if_exists=True,
         )
     except Exception as error:  # of whichever database, driver or address
-        raise SpecError(f"hydra.sweeper.storage={how.storage}: {error}") from error
+        raise SpecError(f"hydra.sweeper.storage={settings.storage}: {error}") from error
     if study.user_attrs.setdefault("identity", identity) != identity:
         raise SpecError(f"name={folder.name}: another search is kept there; take another name.")
     study.set_user_attr("identity", identity)
-    if OBJECTIVES[how.objective] > 1:
+    if values > 1:
         study.set_metric_names(["s", "t"])
     return study
 
@@ -210,22 +243,24 @@ def _journal(path: Path) -> JournalStorage:
 
 
 def make_sampler(name: str, seed: int, workers: int, trials: int) -> samplers.BaseSampler:
-    """Optuna's own. TPE takes trials in flight for bad ones, so that workers do not crowd; NSGA-II has time for four
-    generations."""
-    return {
-        "tpe": lambda: samplers.TPESampler(seed=seed, constant_liar=workers > 1),
-        "nsga2": lambda: samplers.NSGAIISampler(seed=seed, population_size=max(2, trials // 4)),
-        "gp": lambda: samplers.GPSampler(seed=seed),
-        "random": lambda: samplers.RandomSampler(seed=seed),
-    }[name]()
+    """One of Optuna's."""
+    if name == "tpe":  # takes trials in flight for bad ones, so that workers do not crowd
+        return samplers.TPESampler(seed=seed, constant_liar=workers > 1)
+    if name == "nsga2":  # time for four generations
+        return samplers.NSGAIISampler(seed=seed, population_size=max(2, trials // 4))
+    if name == "gp":
+        return samplers.GPSampler(seed=seed)
+    return samplers.RandomSampler(seed=seed)
 
 
 def make_pruner(name: str, steps: Sequence[int]) -> pruners.BasePruner:
-    """Optuna's own. The resource is optimizer steps; the first rung is the first checkpoint."""
-    return {
-        "none": pruners.NopPruner,
-        "halving": lambda: pruners.SuccessiveHalvingPruner(min_resource=steps[0]),
-        "hyperband": lambda: pruners.HyperbandPruner(min_resource=steps[0], max_resource=steps[-1]),
-        "wilcoxon": pruners.WilcoxonPruner,
-        "median": pruners.MedianPruner,
-    }[name]()
+    """One of Optuna's. The resource is optimizer steps; the first rung is the first checkpoint."""
+    if name == "halving":
+        return pruners.SuccessiveHalvingPruner(min_resource=steps[0])
+    if name == "hyperband":
+        return pruners.HyperbandPruner(min_resource=steps[0], max_resource=steps[-1])
+    if name == "wilcoxon":
+        return pruners.WilcoxonPruner()
+    if name == "median":
+        return pruners.MedianPruner()
+    return pruners.NopPruner()

@@ -14,13 +14,13 @@ from sweeper.engine.rungs import overfit, scored_steps
 from sweeper.plan.grid import parse
 from sweeper.search.run import search
 from sweeper.search.space import search_space
-from sweeper.search.study import How
+from sweeper.search.study import SearchSettings
 from sweeper.settings import Settings
 from sweeper.store import Store
 from tests.evaluation import synthetic
 from trainers.files import MANIFEST, write_json
 
-HOW = {"sampler": "tpe", "pruner": "none", "objective": "score", "trials": 6, "seed": 0, "storage": None}
+SETTINGS = {"sampler": "tpe", "pruner": "none", "objective": "score", "trials": 6, "seed": 0, "storage": None}
 
 
 def dose(spec, step):
@@ -156,7 +156,7 @@ def space_of(*typed):
     return search_space(parsed(typed), config_of, parsed)
 
 
-def run_search(monkeypatch, folder, typed, cluster=None, early_stop=None, keep="all", **how):
+def run_search(monkeypatch, folder, typed, cluster=None, early_stop=None, keep="all", **asked):
     """Exit code and results of a search on a cluster that trains nothing."""
     monkeypatch.setattr(sweep, "LocalEngine", cluster or Cluster())
     monkeypatch.setattr(sweep, "leases", lambda *_: None)
@@ -166,5 +166,5 @@ def run_search(monkeypatch, folder, typed, cluster=None, early_stop=None, keep="
         output_dir=folder, name="search", plan_only=False, gpus_per_trial=1, cpu_trials=1, keep=keep,
         early_stop=early_stop, tracking_uri=None, experiment="", engine="local",
     )  # fmt: skip
-    code = search(space_of(*typed), How(**HOW | how), settings)
+    code = search(space_of(*typed), SearchSettings(**SETTINGS | asked), settings)
     return code, NoTracker.results

@@ -4,7 +4,7 @@ import pytest
 from optuna.trial import TrialState
 
 from sweeper.names import GRID, reserve_name
-from sweeper.search.study import JOURNAL, PRUNERS, SAMPLERS, read_how
+from sweeper.search.study import JOURNAL, PRUNERS, SAMPLERS, read_search_settings
 from sweeper.store import claim
 from tests.sweeper.search import fake
 from tests.sweeper.search.fake import Cluster
@@ -258,7 +258,7 @@ def test_another_search_does_not_go_on_with_this_one(search):
 )
 def test_bad_settings_are_one_clear_line(space, name, value, said):
     with pytest.raises(SpecError, match=said):
-        read_how(fake.HOW | {name: value}, space(LR))
+        read_search_settings(fake.SETTINGS | {name: value}, space(LR))
 
 
 def test_the_folder_is_shown_as_it_is(search, tmp_path, capsys):

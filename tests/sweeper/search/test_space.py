@@ -5,10 +5,12 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from rich.console import Console
 
-from sweeper.search.run import print_search
-from sweeper.search.study import How
+from sweeper import forecast
+from sweeper.plan.types import Remaining
+from sweeper.search.run import print_plan
+from sweeper.search.study import SearchSettings
 from sweeper.store import Store
-from tests.sweeper.search.fake import HOW
+from tests.sweeper.search.fake import SETTINGS
 from trainers.errors import SpecError
 
 
@@ -86,6 +88,15 @@ def test_a_bad_space_is_one_clear_line(space, typed, said):
 def test_the_plan_counts_textual_inversions(space, tmp_path, axis, one):
     """Once where no axis changes them, else for each trial."""
     found, console = space("trainer=ti_dreambooth", "trainer.inversion_steps=50", axis), Console(file=io.StringIO())
-    how, settings = How(**HOW), SimpleNamespace(gpus_per_trial=1, cpu_trials=1, keep="all")
-    print_search(console, found, how, 0, Store(tmp_path), settings)
+    asked, settings = SearchSettings(**SETTINGS), SimpleNamespace(gpus_per_trial=1, cpu_trials=1, keep="all")
+    print_plan(console, found, asked, 0, Store(tmp_path), settings)
     assert f"training steps    {6 * 400 + (1 if one else 6) * 50:,} at most" in console.file.getvalue()
+
+
+def test_the_plan_counts_the_time_of_textual_inversions(space, tmp_path):
+    """Of four trials of one training each: one inversion that all wait for, or one each."""
+    training = space("trainer=ti_dreambooth", "trainer.inversion_steps=50", "lr=interval(1e-7,1e-5)").dearest
+    remaining = [Remaining(training, training.points, 0)] * 4
+    shared, own = (forecast.seconds(remaining, Store(tmp_path), 1, own_inversions=own) for own in (False, True))
+    inversion = 50 * forecast.images_per_step(training.spec) * forecast.MINIATURE["step"]
+    assert own - shared == pytest.approx(3 * inversion)
