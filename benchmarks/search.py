@@ -22,11 +22,11 @@ import numpy as np
 from hydra import compose, initialize_config_dir
 
 from sweeper.engine.jobs import COMPLETE, PRUNED
-from sweeper.engine.rungs import Rung, judged, rungs
+from sweeper.engine.rungs import Rung, rungs, sweet_spot_so_far
 from sweeper.plan.grid import CONF, parse
 from sweeper.plan.types import Training
 from sweeper.search.space import Space, search_space
-from sweeper.search.study import How, Study
+from sweeper.search.study import SearchSettings, Study
 from sweeper.store import Store
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -48,16 +48,19 @@ def known_trainings(space: Space, store: Store) -> dict[tuple, tuple[Training, l
     found = {}
     for point in space.combinations:
         training = space.training(point)
-        found[tuple(point.values())] = training, rungs(*judged(training, store, training.cells[0].evaluation))
+        found[tuple(point.values())] = (
+            training,
+            rungs(*sweet_spot_so_far(training, store, training.cells[0].evaluation)),
+        )
     return found
 
 
-def search(space: Space, known: dict, region: set, how: How) -> tuple[int, int]:
+def search(space: Space, known: dict, region: set, settings: SearchSettings) -> tuple[int, int]:
     """Trainings and steps until a checkpoint of `region` is trained; all there are if that never happens."""
     trained: dict[str, int] = {}  # training -> last step
     with tempfile.TemporaryDirectory() as folder:
-        study = Study(how, space, space.dearest.steps, Path(folder) / "study", "benchmark")
-        while trial := study.ask():
+        study = Study(settings, space, space.dearest.steps, Path(folder) / "study", "benchmark")
+        while trial := study.ask(workers=1):
             training, found = known[tuple(trial.params[axis.key] for axis in space.axes)]
             key, state = training.spec.signature, COMPLETE
             for count, rung in enumerate(found, start=1):
@@ -95,8 +98,11 @@ def main() -> None:
     whole = len(known), sum(training.last_step for training, _ in known.values())
     print(f"grid: {whole[0]} trainings, {whole[1]:,} steps")
     for sampler, pruner in SEARCHES:
-        hows = [How(sampler, pruner, "score", 3 * len(known), seed, None) for seed in range(given.seeds)]
-        trainings, steps = np.mean([search(space, known, region, how) for how in hows], axis=0)
+        searches = [
+            search(space, known, region, SearchSettings(sampler, pruner, "score", 3 * len(known), seed, None))
+            for seed in range(given.seeds)
+        ]
+        trainings, steps = np.mean(searches, axis=0)
         print(
             f"{sampler:7} {pruner:8} {trainings:5.1f} trainings ({whole[0] / trainings:4.1f} times fewer)  "
             f"{steps:7,.0f} steps ({whole[1] / steps:4.1f} times fewer)",

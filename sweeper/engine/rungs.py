@@ -29,7 +29,7 @@ def scored_steps(training: Training, store: Store) -> tuple[int, ...]:
     return tuple(itertools.takewhile(lambda step: step not in missing, training.steps))
 
 
-def judged(training: Training, store: Store, evaluation: EvalSpec) -> tuple[list[Point], SweetSpot]:
+def sweet_spot_so_far(training: Training, store: Store, evaluation: EvalSpec) -> tuple[list[Point], SweetSpot]:
     """The points of `scored_steps` and the sweet spot among them.
 
     Whole steps only, so that s and t are on the scale of all ways of sampling from the first step on.
@@ -61,6 +61,6 @@ def overfit(training: Training, store: Store) -> str:
         return ""
     onsets: list[int | None] = []
     for evaluation in dict.fromkeys(point.evaluation for point in training.points):
-        _, spot = judged(training, store, evaluation)
+        _, spot = sweet_spot_so_far(training, store, evaluation)
         onsets += [None] if spot.verdict == "refused" else spot.onset.values()
     return "" if None in onsets else OVERFIT.format(max(onsets))

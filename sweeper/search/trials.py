@@ -7,7 +7,7 @@ from pathlib import Path
 from optuna.trial import FrozenTrial, Trial
 
 from sweeper.engine.jobs import COMPLETE, FAIL, PRUNED, Job
-from sweeper.engine.rungs import Rung, judged, rungs, scored_steps
+from sweeper.engine.rungs import Rung, rungs, scored_steps, sweet_spot_so_far
 from sweeper.plan.axes import describe
 from sweeper.plan.compile import compile_plan, cost
 from sweeper.plan.grid import Grid
@@ -86,7 +86,7 @@ class Search:
             if trial.state.name == FAIL and "training" in trial.user_attrs:
                 training = self.trainings.of(trial)
                 if scored_steps(training, self.sweep.context.store):
-                    _, spot = judged(training, self.sweep.context.store, training.cells[0].evaluation)
+                    _, spot = sweet_spot_so_far(training, self.sweep.context.store, training.cells[0].evaluation)
                     if spot.verdict == "refused":
                         return spot.reason
         return ""
@@ -123,7 +123,7 @@ class Search:
         outcome = job.outcome if job else None
         steps = scored_steps(training, self.sweep.context.store)
         if steps and (not running.rungs or running.rungs[-1].step != steps[-1]):
-            points, spot = judged(training, self.sweep.context.store, training.cells[0].evaluation)
+            points, spot = sweet_spot_so_far(training, self.sweep.context.store, training.cells[0].evaluation)
             if spot.verdict == "refused":
                 self.refusal = spot.reason
             running.rungs = rungs(points, spot)
