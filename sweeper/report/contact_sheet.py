@@ -6,7 +6,7 @@ first, the chosen cell is framed, and a cell that failed says so.
 
 import io
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import groupby, product
@@ -23,6 +23,7 @@ SAMPLING = ("scheduler", "inference_steps", "guidance_scale", "use_ema")  # axes
 COLUMNS, ROWS, PAGES = 12, 12, 12  # at most, of cells on a page and of pages
 GAP, GROUP_GAP, MARGIN = 4, 12, 24
 PAPER, INK, SOFT, HOLE, FAULT, ACCENT = "#ffffff", "#1c1c1e", "#6e6e73", "#f2f2f4", "#fbeceb", "#c2410c"
+Key = tuple[Any, ...]  # values along the axes of one side
 
 
 @dataclass(frozen=True)
@@ -51,19 +52,23 @@ class Page:
     """A raster of cells: keys are values along the layout's axes; a column key starts with the prompt's index."""
 
     heading: dict[str, Any]
-    columns: list[tuple]
-    rows: list[tuple]
-    cells: dict[tuple[tuple, tuple], int] = field(default_factory=dict)  # (row key, column key without prompt) -> index
+    columns: list[Key]
+    rows: list[Key]
+    cells: dict[tuple[Key, Key], int] = field(default_factory=dict)  # (row key, column key without prompt) -> index
 
 
-def arrange(axes: dict[str, Sequence[Any]], prompts: int) -> Layout:
+def arrange(axes: Mapping[str, Sequence[Any]], prompts: int) -> Layout:
     """Steps run to the right and the learning rate downwards; an axis joins a side while the page stays readable."""
-    columns, rows, pages = (["steps"] if "steps" in axes else []), [], []
-    wide, high = len(axes.get("steps", ())) or 1, 1
+    columns = ["steps"] if "steps" in axes else []
+    rows: list[str] = []
+    pages: list[str] = []
+    wide = len(axes.get("steps", ())) or 1
+    high = 1
     others = sorted((a for a in axes if a != "steps"), key=lambda a: a != "lr")
     for axis in others:
         size = len(axes[axis])
-        fits_rows, fits_columns = not rows or high * size <= ROWS, wide * size <= COLUMNS
+        fits_rows = not rows or high * size <= ROWS
+        fits_columns = wide * size <= COLUMNS
         if fits_columns and (axis in SAMPLING and rows or not fits_rows):
             columns.insert(0, axis)
             wide *= size
@@ -75,24 +80,29 @@ def arrange(axes: dict[str, Sequence[Any]], prompts: int) -> Layout:
     return Layout(tuple(columns), tuple(rows), tuple(pages), max(1, min(prompts, COLUMNS // wide)))
 
 
-def paginate(cells: Sequence[Tile], axes: dict[str, Sequence[Any]], layout: Layout, chosen: int | None) -> list[Page]:
+def paginate(
+    cells: Sequence[Tile], axes: Mapping[str, Sequence[Any]], layout: Layout, chosen: int | None
+) -> list[Page]:
     """The pages that have cells, the one with the chosen cell first."""
 
-    def keys(names: tuple[str, ...]) -> list[tuple]:
+    def keys(names: tuple[str, ...]) -> list[Key]:
         return list(product(*(axes[name] for name in names)))
 
-    def chunks(values: list[tuple], size: int) -> list[list[tuple]]:
+    def chunks(values: list[Key], size: int) -> list[list[Key]]:
         count = -(-len(values) // size)
         return [values[i * len(values) // count : (i + 1) * len(values) // count] for i in range(count)]
 
+    def place(cell: Tile, names: tuple[str, ...]) -> Key:
+        return tuple(cell.params.get(name) for name in names)
+
     index = {
-        tuple(tuple(c.params.get(a) for a in side) for side in (layout.pages, layout.rows, layout.columns)): i
-        for i, c in enumerate(cells)
+        (place(cell, layout.pages), place(cell, layout.rows), place(cell, layout.columns)): i
+        for i, cell in enumerate(cells)
     }
+    row_chunks = chunks(keys(layout.rows), 2 * ROWS)
+    column_chunks = chunks(keys(layout.columns), 2 * COLUMNS)
     pages = []
-    for page_key, rows, columns in product(
-        keys(layout.pages), chunks(keys(layout.rows), 2 * ROWS), chunks(keys(layout.columns), 2 * COLUMNS)
-    ):
+    for page_key, rows, columns in product(keys(layout.pages), row_chunks, column_chunks):
         found = {(r, c): index[page_key, r, c] for r in rows for c in columns if (page_key, r, c) in index}
         if found:
             across = [(p, *c) for p in range(layout.prompts) for c in columns]
@@ -103,7 +113,7 @@ def paginate(cells: Sequence[Tile], axes: dict[str, Sequence[Any]], layout: Layo
 def draw(
     path: Path,
     cells: Sequence[Tile],
-    axes: dict[str, Sequence[Any]],
+    axes: Mapping[str, Sequence[Any]],
     *,
     title: str,
     prompts: Sequence[str],
@@ -118,7 +128,7 @@ def draw(
         heading = [title] + [f"{axis} = {show(value)}" for axis, value in page.heading.items()]
         if len(pages) > 1:
             heading.append(f"page {number} of {len(pages)}" + f" ({PAGES} drawn)" * (len(pages) > PAGES))
-        image = _Sheet(page, layout, cells, prompts).paint("   ·   ".join(heading), photographs, chosen)
+        image = _Sheet(page, layout, cells, prompts, "   ·   ".join(heading)).paint(photographs, chosen)
         buffer = io.BytesIO()
         image.save(buffer, "PNG", compress_level=5)
         target = path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
@@ -132,12 +142,13 @@ def draw(
 
 def thumbnail(path: Path, size: int) -> Image.Image:
     """A square image of `size` pixels: whole pixels when enlarged, smooth when reduced."""
-    with Image.open(path) as image:
-        image = image.convert("RGB")
+    with Image.open(path) as file:
+        image = file.convert("RGB")
     side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    box = (left, top, left + side, top + side)
-    return image.resize((size, size), Image.NEAREST if side <= size else Image.LANCZOS, box=box)
+    left = (image.width - side) // 2
+    top = (image.height - side) // 2
+    method = Image.Resampling.NEAREST if side <= size else Image.Resampling.LANCZOS
+    return image.resize((size, size), method, box=(left, top, left + side, top + side))
 
 
 @lru_cache(maxsize=16)
@@ -158,11 +169,21 @@ def _lines(text: str, font: Any, room: float, most: int) -> list[str]:
     return lines
 
 
+def _runs(keys: Sequence[Key], length: int | None) -> Iterator[list[int]]:
+    """Positions of neighbours that agree in the first `length` values of their keys; None: in all."""
+    for _, group in groupby(range(len(keys)), lambda i: keys[i][:length]):
+        yield list(group)
+
+
 class _Sheet:
     """Places and paints one page."""
 
-    def __init__(self, page: Page, layout: Layout, cells: Sequence[Tile], prompts: Sequence[str]):
-        self.page, self.layout, self.cells, self.prompts = page, layout, cells, prompts
+    def __init__(self, page: Page, layout: Layout, cells: Sequence[Tile], prompts: Sequence[str], title: str) -> None:
+        self.page = page
+        self.layout = layout
+        self.cells = cells
+        self.prompts = prompts
+        self.title = title
         self.tile = self._tile()
         self.label_widths = [self._label_width(level) for level in range(len(layout.rows))]
         self.left = MARGIN + max(110, sum(self.label_widths))
@@ -172,6 +193,10 @@ class _Sheet:
         self.prompt_lines = 1 if len(layout.columns) else 2
         self.top = self.header + 4 + 22 * (self.prompt_lines + len(layout.columns))
         self.pitch = self.tile + 20
+        title_room = MARGIN * 2 + int(_font(17, True).getlength(title))
+        width = max(self.xs[-1] + self.tile + MARGIN, 640, title_room)
+        self.image = Image.new("RGB", (width, self.top + self.pitch * len(page.rows) + MARGIN), PAPER)
+        self.pen = ImageDraw.Draw(self.image)
 
     def _tile(self) -> int:
         """Pixels of a cell: the sample's own size times a whole number where it is small."""
@@ -197,11 +222,8 @@ class _Sheet:
             x += self.tile + GAP
         return xs
 
-    def paint(self, title: str, photographs: Sequence[Path], chosen: int | None) -> Image.Image:
-        width = max(self.xs[-1] + self.tile + MARGIN, 640, MARGIN * 2 + int(_font(17, True).getlength(title)))
-        self.image = Image.new("RGB", (width, self.top + self.pitch * len(self.page.rows) + MARGIN), PAPER)
-        self.pen = ImageDraw.Draw(self.image)
-        self._text(MARGIN, MARGIN, title, _font(17, True), width)
+    def paint(self, photographs: Sequence[Path], chosen: int | None) -> Image.Image:
+        self._text(MARGIN, MARGIN, self.title, _font(17, True), self.image.width)
         self._references(photographs)
         self._headers()
         for r, row in enumerate(self.page.rows):
@@ -227,8 +249,8 @@ class _Sheet:
         y += self.tile + GAP
         self._text(MARGIN, y + self.tile // 2, "untuned model", _font(13), self.left - MARGIN, SOFT, "lm")
         steps_last = bool(self.layout.columns) and self.layout.columns[-1] == "steps"
-        for _, group in groupby(range(len(self.xs)), lambda c: self.page.columns[c][: -1 if steps_last else None]):
-            column = next(group)
+        for group in _runs(self.page.columns, -1 if steps_last else None):
+            column = group[0]
             key = self.page.columns[column]
             folders = (self.cells[i].untuned for (_, c), i in self.page.cells.items() if c == key[1:])
             self._sample((self.xs[column], y), next(folders, None), key[0])
@@ -236,8 +258,7 @@ class _Sheet:
     def _headers(self) -> None:
         columns, y = self.page.columns, self.header
         for level in range(len(self.layout.columns) + 1):
-            for _, group in groupby(range(len(columns)), lambda c, n=level: columns[c][: n + 1]):
-                span = list(group)
+            for span in _runs(columns, level + 1):
                 x, end = self.xs[span[0]], self.xs[span[-1]] + self.tile
                 if level == 0:
                     words = f"“{self.prompts[columns[span[0]][0]]}”"
@@ -250,8 +271,8 @@ class _Sheet:
         x = MARGIN
         for level, name in enumerate(self.layout.rows):
             self._text(x, self.top - 20, name, _font(13), self.label_widths[level], SOFT)
-            for _, group in groupby(range(len(self.page.rows)), lambda r, n=level: self.page.rows[r][: n + 1]):
-                first = next(group)
+            for group in _runs(self.page.rows, level + 1):
+                first = group[0]
                 y = self.top + first * self.pitch
                 text = show(self.page.rows[first][level])
                 self._text(x, y + self.tile // 2, text, _font(13, True), self.label_widths[level] - 8, anchor="lm")

@@ -1,16 +1,39 @@
 """What each axis does to a metric, from the factorial grid: main effects and two-way interactions."""
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
+import numpy.typing as npt
 
 LEVELS = 12  # an axis with more values is no factor
+Floats = npt.NDArray[np.float64]
+Codes = npt.NDArray[np.int_]
 
 
-def effects(places: Sequence[dict[str, Any]], axes: dict[str, Sequence[Any]], values: np.ndarray) -> dict[str, Any]:
+class Level(TypedDict):
+    """The matched mean of one value of an axis."""
+
+    mean: float
+    low: float
+    high: float
+    blocks: int  # that it is the mean of
+
+
+class Share(TypedDict):
+    term: list[str]  # one axis, or two that interact
+    share: float  # of the variance
+
+
+class Effects(TypedDict):
+    levels: dict[str, list[Level] | None]  # by axis; None where no block has all values
+    shares: list[Share]
+    pairs: dict[str, list[list[float]]]  # by "a|b": the mean for each pair of values
+
+
+def effects(places: Sequence[Mapping[str, Any]], axes: Mapping[str, Sequence[Any]], values: Floats) -> Effects:
     """`levels`: per axis, the matched mean of each of its values; `shares`: of the variance, by term; `pairs`: means.
 
     `places` and `values` hold one entry per cell; a cell whose value is NaN is left out.
@@ -32,14 +55,14 @@ def effects(places: Sequence[dict[str, Any]], axes: dict[str, Sequence[Any]], va
     }
 
 
-def matched_means(name: str, codes: dict[str, np.ndarray], size: int, y: np.ndarray) -> list[dict[str, float]] | None:
+def matched_means(name: str, codes: dict[str, Codes], size: int, y: Floats) -> list[Level] | None:
     """The mean of `y` at each value of an axis, over the blocks of cells equal in every other axis.
 
     Only blocks with all values count, so that an unfinished cell favours none. `low` and `high` are 1.96 standard
     errors of the difference from the block's mean: how far the effect varies with the other axes.
     """
     others = [code for other, code in codes.items() if other != name]
-    blocks: dict[tuple, np.ndarray] = defaultdict(lambda: np.full(size, np.nan))
+    blocks: dict[tuple[int, ...], Floats] = defaultdict(lambda: np.full(size, np.nan))
     for i, value in enumerate(y):
         blocks[tuple(code[i] for code in others)][codes[name][i]] = value
     whole = np.array([block for block in blocks.values() if np.isfinite(block).all()])
@@ -51,13 +74,13 @@ def matched_means(name: str, codes: dict[str, np.ndarray], size: int, y: np.ndar
     return [{"mean": m, "low": m - e, "high": m + e, "blocks": len(whole)} for m, e in zip(mean, error, strict=True)]
 
 
-def variance_shares(codes: dict[str, np.ndarray], sizes: dict[str, int], y: np.ndarray) -> list[dict[str, Any]]:
+def variance_shares(codes: dict[str, Codes], sizes: dict[str, int], y: Floats) -> list[Share]:
     """The share of the variance that each axis and each pair of axes explains (sums of squares of type II)."""
     y = y - y.mean() if len(y) else y
     total = float(y @ y)
     if total <= 1e-12 * max(1, len(y)):
         return []
-    terms: dict[tuple[str, ...], np.ndarray] = {(): np.ones((len(y), 1))}
+    terms: dict[tuple[str, ...], Floats] = {(): np.ones((len(y), 1))}
     terms |= {(name,): np.eye(sizes[name])[code][:, 1:] for name, code in codes.items()}
     mains = [term for term in terms if term]
     pairs = [(a, b) for (a,), (b,) in combinations(mains, 2)]
@@ -69,15 +92,16 @@ def variance_shares(codes: dict[str, np.ndarray], sizes: dict[str, int], y: np.n
     return [{"term": list(t), "share": v / total} for t, v in sorted(shares.items(), key=lambda item: -item[1])]
 
 
-def pair_means(a: np.ndarray, b: np.ndarray, rows: int, columns: int, y: np.ndarray) -> list[list[float]]:
+def pair_means(a: Codes, b: Codes, rows: int, columns: int, y: Floats) -> list[list[float]]:
     """Mean of `y` for each pair of values; NaN where no cell finished."""
     count, total = np.zeros((rows, columns)), np.zeros((rows, columns))
     np.add.at(count, (a, b), 1)
     np.add.at(total, (a, b), y)
-    return np.divide(total, count, out=np.full((rows, columns), np.nan), where=count > 0).tolist()
+    means: list[list[float]] = np.divide(total, count, out=np.full((rows, columns), np.nan), where=count > 0).tolist()
+    return means
 
 
-def _explained(terms: dict[tuple[str, ...], np.ndarray], y: np.ndarray) -> Callable[[list[tuple[str, ...]]], float]:
+def _explained(terms: dict[tuple[str, ...], Floats], y: np.ndarray) -> Callable[[list[tuple[str, ...]]], float]:
     """A function from a choice of terms to the sum of squares that a linear model of them explains."""
     design = np.hstack(list(terms.values()))
     gram, projected = design.T @ design, design.T @ y

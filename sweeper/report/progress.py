@@ -1,8 +1,9 @@
-"""What the terminal shows while a sweep runs: the plan before, the progress during. The table is in table.py."""
+"""What the terminal shows while a sweep runs: the plan before, the progress during. The table is in terminal.py."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.filesize import decimal
@@ -32,7 +33,9 @@ def hours(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
-def print_plan(console: Console, cost: Cost, axes: dict, seconds: float | None, disk: int | None, model: str) -> None:
+def print_plan(
+    console: Console, cost: Cost, axes: Mapping[str, Sequence[Any]], seconds: float | None, disk: int | None, model: str
+) -> None:
     over = " x ".join(f"{name}{{{len(values)}}}" for name, values in axes.items()) or "one run"
     console.print(f"[bold]Plan[/]  {model}, {over}", highlight=False)
     saved = cost.training_steps_unshared / cost.training_steps
@@ -62,10 +65,13 @@ class _Rate(ProgressColumn):
 class ProgressDisplay:
     """Shows each job's work, and the sweep's; on no terminal, a line when a training begins or ends."""
 
-    def __init__(self, console: Console, labels: dict[Path, str], count: int | None = None) -> None:
-        """labels: of the jobs to show; more may come, then `count` is how many in all."""
-        self.console, self.labels, self.count = console, labels, len(labels) if count is None else count
+    def __init__(self, console: Console, titles: dict[Path, str], count: int | None = None) -> None:
+        """titles: of the jobs to show, by path; where more may come, `count` is how many in all."""
+        self.console = console
+        self.titles = titles
+        self.count = len(titles) if count is None else count
         self.quiet = not console.is_terminal
+        self.whole: TaskID | None = None  # the bar of the sweep, where it has several jobs
         self.said: dict[Path, str] = {}
         self.tasks: dict[Path, tuple[TaskID, str]] = {}  # and the phase it shows
         self.progress = Progress(
@@ -90,7 +96,7 @@ class ProgressDisplay:
 
     def __call__(self, jobs: Sequence[Job]) -> None:
         done = 0.0
-        for job in (job for job in jobs if job.path in self.labels):
+        for job in (job for job in jobs if job.path in self.titles):
             outcome, status = job.outcome, job.status
             if outcome:
                 done += 1
@@ -102,17 +108,19 @@ class ProgressDisplay:
                 self._show(job.path, status)
                 if self.quiet:
                     self._say(job.path, "started")
-        if self.count > 1:
+        if self.whole is not None:
             self.progress.update(self.whole, completed=int(100 * done / self.count))
 
     def _show(self, path: Path, status: Status) -> None:
         """A bar for what the job is doing; each kind of work has its own, as rates differ."""
-        task, phase = self.tasks.get(path, (None, ""))
-        if phase != status.phase:
+        shown = self.tasks.get(path)
+        if shown and shown[1] == status.phase:
+            task = shown[0]
+        else:
             self._remove(path)
             unit = "steps" if status.phase == "training" else "images"
-            task = self.progress.add_task(f"{self.labels[path]}  {status.phase}", total=None, unit=unit)
-            self.tasks[path] = task, status.phase
+            task = self.progress.add_task(f"{self.titles[path]}  {status.phase}", total=None, unit=unit)
+            self.tasks[path] = (task, status.phase)
         self.progress.update(task, completed=status.done, total=status.total or None)
 
     def _remove(self, path: Path) -> None:
@@ -123,5 +131,5 @@ class ProgressDisplay:
         """A line that stays, once."""
         if self.said.get(path) != words:
             self.said[path] = words
-            text = f"{time.strftime('%H:%M:%S')}  {self.labels[path]}  {words}"
+            text = f"{time.strftime('%H:%M:%S')}  {self.titles[path]}  {words}"
             self.console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -26,7 +26,8 @@ def shares(timings: dict[str, float]) -> dict[str, float]:
     kinds = {kind: seconds for kind, seconds in timings.items() if kind != "wall"}
     kinds["other"] = max(0.0, timings.get("wall", 0.0) - sum(kinds.values()))
     whole = sum(kinds.values())
-    return {kind: kinds[kind] / whole for kind in sorted(kinds, key=kinds.get, reverse=True) if kinds[kind]}
+    largest_first = sorted(kinds.items(), key=lambda item: item[1], reverse=True)
+    return {kind: seconds / whole for kind, seconds in largest_first if seconds}
 
 
 def took(timings: dict[str, float]) -> str:

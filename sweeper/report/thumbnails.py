@@ -36,7 +36,9 @@ def tile_names(folders: Sequence[Path | None], count: int) -> tuple[list[str], i
     The first image of every prompt comes before the second of any; fewer where there are many checkpoints.
     """
     folder = next((f for f in folders if f and f.is_dir()), None)
-    names = sorted((p.name for p in folder.glob("*-*.png")), key=lambda n: n.split("-")[::-1]) if folder else []
+    if folder is None:
+        return [], LARGEST
+    names = sorted((path.name for path in folder.glob("*-*.png")), key=lambda name: name.split("-")[::-1])
     if not names:
         return [], LARGEST
     with Image.open(folder / names[0]) as image:
@@ -50,18 +52,24 @@ def strips(folders: Sequence[Path | None], order: Sequence[int], names: Sequence
     found: list[str | None] = [None] * len(folders)
     wanted = [i for i in order if folders[i]]
     spent = 0
+
+    def strip_of(i: int) -> str | None:
+        return _strip(folders[i], names, size)
+
     with ThreadPoolExecutor(2) as pool:
         for start in range(0, len(wanted), 64):
             chunk = wanted[start : start + 64]
-            for i, strip in zip(chunk, pool.map(lambda i: _strip(folders[i], names, size), chunk), strict=True):
+            for i, strip in zip(chunk, pool.map(strip_of, chunk), strict=True):
                 found[i] = strip
-                spent += len(strip or "") * 3 // 4
+                spent += len(strip or "") * 3 // 4  # base64 takes four characters for three bytes
             if spent > BUDGET:
                 break
     return found
 
 
-def _strip(folder: Path, names: Sequence[str], size: int) -> str | None:
+def _strip(folder: Path | None, names: Sequence[str], size: int) -> str | None:
+    if not folder:
+        return None
     image = Image.new("RGB", (size * len(names), size), "#888888")
     there = False
     for i, name in enumerate(names):

@@ -41,7 +41,7 @@ def write_contact_sheet(path: Path, results: Results) -> Path:
         axes |= {"steps": _some_steps(results)}
     contact_sheet.draw(
         path,
-        [_cell(results, i, place) for i, place in enumerate(places)],
+        [_tile(results, i, place) for i, place in enumerate(places)],
         axes,
         title=f"{results.name}: {results.subject}, {results.model}",
         prompts=results.prompts,
@@ -60,7 +60,7 @@ def _some_steps(results: Results) -> tuple[int, ...]:
     return tuple(sorted(kept | {others[(2 * i + 1) * len(others) // (2 * room)] for i in range(room)}))
 
 
-def _cell(results: Results, index: int, place: dict[str, Any]) -> Tile:
+def _tile(results: Results, index: int, place: dict[str, Any]) -> Tile:
     row = results.rows[index]
     score = [f"{row.metrics['score']:.2f}"] if "score" in row.metrics else []
     caption = " · ".join(score + ["veto"] * bool(row.vetoes))

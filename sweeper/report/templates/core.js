@@ -1,5 +1,78 @@
 "use strict";
+
+/* What Python gives to the scripts: the TypedDicts of the same names in sweeper/report/page_data.py, page_images.py and
+ * effects.py. tests/sweeper/report/test_types.py compares the names of the properties. */
+
+/**
+ * Lists hold an entry for each row of the results; positions are positions in them.
+ * @typedef {object} PageData
+ * @property {Object<string, PageAxis>} axes those along which cells are laid out
+ * @property {Object<string, number[]>} place for each of `axes`, the position of each row's value; -1: none
+ * @property {Object<string, string[]>} varying what tells the rows apart, as typed
+ * @property {Object<string, (number|null)[]>} metrics
+ * @property {Object<string, PageMetric>} about of each of `metrics`
+ * @property {Object<string, [number|null, number|null][]>} intervals low and high, of those metrics that have them
+ * @property {string[]} state COMPLETE, PRUNED, FAIL, ...
+ * @property {boolean[]} asked false: evaluated on the way
+ * @property {string[]} reason
+ * @property {string[][]} vetoes
+ * @property {(string|null)[]} checkpoint paths; empty where there are too many
+ * @property {(number|null)[]} onset the step at which overfitting began on the row's curve
+ * @property {number[]} ranked positions, best first
+ * @property {number|null} best
+ * @property {number[]} region
+ * @property {number[]} pareto
+ * @property {number|null} knee
+ * @property {Object<string, Effects>} effects by metric
+ * @property {string[]} prompts
+ */
+/**
+ * @typedef {object} PageAxis
+ * @property {any[]} values
+ * @property {string[]} shown the same as typed
+ */
+/**
+ * @typedef {object} PageMetric
+ * @property {string} title
+ * @property {string} description
+ */
+/**
+ * @typedef {object} Effects
+ * @property {Object<string, Level[]|null>} levels by axis
+ * @property {Share[]} shares
+ * @property {Object<string, (number|null)[][]>} pairs by "a|b": the mean for each pair of values
+ */
+/**
+ * @typedef {object} Level
+ * @property {number} mean
+ * @property {number|null} low
+ * @property {number|null} high
+ * @property {number} blocks that it is the mean of
+ */
+/**
+ * @typedef {object} Share
+ * @property {string[]} term one axis, or two that interact
+ * @property {number} share of the variance
+ */
+/**
+ * A strip is one image with the tiles of a checkpoint side by side, a data URI.
+ * @typedef {object} PageImages
+ * @property {ImageTile[]} tiles of every strip, from left to right
+ * @property {number} size pixels of a tile
+ * @property {(string|null)[]} rows the strip of each row, where there is one
+ * @property {(string|null)[]} untuned the strips of the untuned model
+ * @property {number[]} untuned_of for each row, the position of its strip in `untuned`
+ */
+/**
+ * Which sample a place in a strip shows, counted from 0.
+ * @typedef {object} ImageTile
+ * @property {number} prompt
+ * @property {number} image
+ */
+
+/** @type {PageData} */
 const data = JSON.parse(document.getElementById("data").textContent);
+/** @type {PageImages} */
 const images = JSON.parse(document.getElementById("images").textContent);
 const count = data.state.length;
 const axisNames = Object.keys(data.axes);
@@ -18,6 +91,8 @@ const color = (name) => getComputedStyle(document.documentElement).getPropertyVa
 const plain = (text) => String(text).replaceAll("&", "&amp;").replaceAll("<", "&lt;"); // plotly reads some tags
 const number = (value, digits = 2) => (value === null || value === undefined ? "–" : value.toFixed(digits));
 const metric = (name, i) => (data.metrics[name] ? data.metrics[name][i] : null);
+const titleOf = (name) => data.about[name]?.title ?? name; // of a metric; an axis is called as it is typed
+const aboutOf = (name) => data.about[name]?.description ?? "";
 
 /** A row in the words of what varies. */
 function rowWords(i, without = []) {
@@ -119,7 +194,7 @@ function openCell(i) {
   const facts = Object.keys(data.metrics).filter((name) => metric(name, i) !== null).map((name) => {
     const interval = data.intervals[name]?.[i];
     const ends = interval && interval[0] !== null ? make("small", { textContent: ` ${number(interval[0])} to ${number(interval[1])}` }) : null;
-    return make("div", {}, make("dt", { textContent: name }), make("dd", {}, number(metric(name, i), 3), ends));
+    return make("div", {}, make("dt", { textContent: titleOf(name), title: aboutOf(name) }), make("dd", {}, number(metric(name, i), 3), ends));
   });
   const lines = [data.reason[i], ...data.vetoes[i].map((veto) => `Veto: ${veto}`), data.checkpoint[i]].filter(Boolean);
   const close = make("button", { type: "button", textContent: "Close" });

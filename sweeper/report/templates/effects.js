@@ -55,7 +55,7 @@
   }
 
   function controls() {
-    const metrics = Object.keys(data.effects).map((n) => [n, n]);
+    const metrics = Object.keys(data.effects).map((n) => [n, titleOf(n)]);
     const pairs = Object.keys(data.effects[name].pairs).map((key) => [key, key.split("|").join(" and ")]);
     const fields = [select("of", metrics, name, (n) => { name = n; show(); })];
     if (pairs.length > 1) fields.push(select("together", pairs, pair, (key) => { pair = key; show(); }));

@@ -32,7 +32,7 @@
     if (data.best !== null) special.push(star(data.best, "star", "sweet spot"));
     return [[line, ...dots, ...special], {
       showlegend: true, legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 }, margin: { l: 46, r: 10, t: 30, b: 44 },
-      xaxis: { title: { text: "prompt obeyed, t" } }, yaxis: { title: { text: "subject kept, s" } },
+      xaxis: { title: { text: titleOf("t") } }, yaxis: { title: { text: titleOf("s") } },
     }];
   }
 

@@ -31,7 +31,7 @@
   }
 
   function heading(name) {
-    const button = make("button", { type: "button", textContent: name });
+    const button = make("button", { type: "button", textContent: titleOf(name), title: aboutOf(name) });
     button.addEventListener("click", () => {
       sorted = { name, down: sorted.name === name ? !sorted.down : Boolean(data.metrics[name]) };
       arrange();

@@ -1,0 +1,103 @@
+"""What the scripts of report.html draw from. templates/core.js has the same types for the other side."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypedDict
+
+import numpy as np
+
+from evaluation.spec import show
+from sweeper.report.effects import Effects, effects
+from sweeper.report.titles import SCORES, description, title
+from sweeper.results.ordering import metric_names, ranked, raster, varying
+from sweeper.results.types import Results
+
+WITH_PATHS = 1000  # rows at most for which the page carries the paths of their checkpoints
+
+
+class PageAxis(TypedDict):
+    values: Sequence[Any]
+    shown: list[str]  # the same as typed
+
+
+class PageMetric(TypedDict):
+    title: str
+    description: str
+
+
+class PageData(TypedDict):
+    """Lists hold an entry for each row of the results; positions are positions in them. Numbers have five digits."""
+
+    axes: dict[str, PageAxis]  # those along which cells are laid out
+    place: dict[str, list[int]]  # for each of `axes`, the position of each row's value; -1: none
+    varying: dict[str, list[str]]  # what tells the rows apart, as typed
+    metrics: dict[str, list[float | None]]
+    about: dict[str, PageMetric]  # of each of `metrics`
+    intervals: dict[str, list[list[float | None]]]  # low and high, of those metrics that have them
+    state: list[str]
+    asked: list[bool]  # false: evaluated on the way
+    reason: list[str]
+    vetoes: list[tuple[str, ...]]
+    checkpoint: list[Path | None]  # empty where there are too many
+    onset: list[int | None]  # the step at which overfitting began on the row's curve
+    ranked: list[int]  # positions, best first
+    best: int | None
+    region: list[int]
+    pareto: list[int]
+    knee: int | None
+    effects: dict[str, Effects]  # by metric
+    prompts: tuple[str, ...]
+
+
+def page_data(results: Results) -> PageData:
+    rows, spot = results.rows, results.sweet_spot
+    axes, places = raster(results)
+    metrics = metric_names(rows)
+    with_intervals = [name for name in metrics if any(name in row.intervals for row in rows)]
+    return {
+        "axes": {name: {"values": values, "shown": [show(v) for v in values]} for name, values in axes.items()},
+        "place": {name: _positions(values, [place.get(name) for place in places]) for name, values in axes.items()},
+        "varying": {name: [show(row.params.get(name)) for row in rows] for name in varying(results)},
+        "metrics": {name: [_short(row.metrics.get(name)) for row in rows] for name in metrics},
+        "about": {name: {"title": title(name), "description": description(name)} for name in metrics},
+        "intervals": {
+            name: [[_short(end) for end in row.intervals.get(name, (None, None))] for row in rows]
+            for name in with_intervals
+        },
+        "state": [row.state for row in rows],
+        "asked": [row.asked for row in rows],
+        "reason": [row.reason for row in rows],
+        "vetoes": [row.vetoes for row in rows],
+        "checkpoint": [row.checkpoint for row in rows] if len(rows) <= WITH_PATHS else [],
+        "onset": [spot.onset.get(row.curve) for row in rows],
+        "ranked": ranked(results),
+        "best": results.best,
+        "region": results.positions(spot.region),
+        "pareto": results.positions(spot.pareto),
+        "knee": results.positions([spot.knee])[0] if spot.knee is not None else None,
+        "effects": _effects(results, axes, places),
+        "prompts": results.prompts,
+    }
+
+
+def _effects(
+    results: Results, axes: Mapping[str, Sequence[Any]], places: Sequence[Mapping[str, Any]]
+) -> dict[str, Effects]:
+    asked = [i for i, row in enumerate(results.rows) if row.asked]
+    found = {}
+    for name in SCORES:
+        if any(name in row.metrics for row in results.rows):
+            values = np.array([float(results.rows[i].metrics.get(name, np.nan)) for i in asked])
+            found[name] = effects([places[i] for i in asked], axes, values)
+    return found
+
+
+def _positions(values: Sequence[Any], found: Sequence[Any]) -> list[int]:
+    position = {value: i for i, value in enumerate(values)}
+    return [position.get(value, -1) for value in found]
+
+
+def _short(value: float | None) -> float | None:
+    if value is None or value != value:
+        return None
+    return float(f"{value:.5g}")

@@ -1,0 +1,89 @@
+"""The images of report.html: the pictures beside the answer, and the samples that its scripts show."""
+
+import random
+from pathlib import Path
+from typing import TypedDict
+
+from sweeper.report.thumbnails import picture, strips, tile_names
+from sweeper.results.types import Results
+
+BESIDE = 4  # images of each kind beside the answer
+
+
+class Picture(TypedDict):
+    uri: str
+    words: str  # what it shows
+
+
+class Strip(TypedDict):
+    title: str
+    images: list[Picture]
+
+
+class ImageTile(TypedDict):
+    """Which sample a place in a strip shows, counted from 0."""
+
+    prompt: int
+    image: int
+
+
+class PageImages(TypedDict):
+    """What the scripts cut tiles from. A strip is one image with the tiles of a checkpoint side by side, a data URI."""
+
+    tiles: list[ImageTile]  # of every strip, from left to right
+    size: int  # pixels of a tile
+    rows: list[str | None]  # the strip of each row, where there is one
+    untuned: list[str | None]  # the strips of the untuned model
+    untuned_of: list[int]  # for each row, the position of its strip in `untuned`
+
+
+def page_images(results: Results) -> PageImages:
+    """The strips of samples, and the untuned model's in the same order of tiles."""
+    folders = [row.samples for row in results.rows]
+    names, size = tile_names(folders, len(folders))
+    untuned = [results.untuned_of(row) for row in results.rows]
+    untuned_once = list(dict.fromkeys(untuned))
+    return {
+        "tiles": [{"prompt": int(name[:2]), "image": int(name[3:5])} for name in names],
+        "size": size,
+        "rows": strips(folders, _by_interest(results), names, size),
+        "untuned": strips(untuned_once, range(len(untuned_once)), names, size),
+        "untuned_of": [untuned_once.index(folder) for folder in untuned],
+    }
+
+
+def _by_interest(results: Results) -> list[int]:
+    """Rows in the order in which they get images: the best, the Pareto front, the others spread evenly, as the budget
+    may end before the rows do."""
+    best = [] if results.best is None else [results.best]
+    first = list(dict.fromkeys(best + results.positions(results.sweet_spot.pareto)))
+    others = sorted(set(range(len(results.rows))) - set(first))
+    random.Random(0).shuffle(others)
+    return first + others
+
+
+def pictures(results: Results) -> list[Strip]:
+    """The images beside the answer: photographs, the untuned model, the chosen checkpoint."""
+    found: list[Strip] = [
+        {
+            "title": "Photographs",
+            "images": [_picture(path, "a photograph") for path in results.instance_images[:BESIDE]],
+        }
+    ]
+    best = None if results.best is None else results.rows[results.best]
+    if results.rows:
+        untuned = results.untuned_of(best or results.rows[0])
+        found.append({"title": "Untuned model", "images": _samples(untuned, results.prompts)})
+    if best:
+        found.append({"title": "Chosen checkpoint", "images": _samples(best.samples, results.prompts)})
+    return [strip for strip in found if strip["images"]]
+
+
+def _samples(folder: Path | None, prompts: tuple[str, ...]) -> list[Picture]:
+    """The first sample of each of the first prompts."""
+    files = sorted(folder.glob("*-00.png"))[:BESIDE] if folder else []
+    return [_picture(file, prompt) for file, prompt in zip(files, prompts, strict=False)]
+
+
+def _picture(path: Path, words: str) -> Picture:
+    return {"uri": picture(path), "words": words}
