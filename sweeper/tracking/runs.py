@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.spec import show
-from sweeper.plan.axes import describe
-from sweeper.report.contact_sheet import SAMPLING
+from sweeper.plan.axes import axis_of, describe
 from sweeper.results.ordering import sentence, varying
 from sweeper.results.types import COMPLETE, WAITING, Results, Row, TrainingResult
 from sweeper.tracking.view import IMAGE_KEY, view_state
@@ -85,7 +84,7 @@ def _quoted(text: str) -> str:
 
 def _training(results: Results, training: TrainingResult, rows: list[Row], axes: Iterable[str]) -> dict[str, Any]:
     """The loss and every metric of its checkpoints against the step; several ways of sampling are several curves."""
-    ways = [axis for axis in results.axes if axis in SAMPLING]
+    ways = [axis for axis in results.axes if axis_of(axis).stage in ("sample", "judge")]
     metrics, images = [("loss", loss, step) for step, loss in training.loss if math.isfinite(loss)], []
     for row in rows:
         way = " ".join(show(row.params.get(axis)) for axis in ways)
@@ -152,9 +151,9 @@ def _ends(row: Row) -> dict[str, float]:
 def _rates(params: dict[str, Any]) -> dict[str, float]:
     """Learning rates as numbers. MLflow's axes are linear: 1e-6 and 5e-6 fall together there, their logarithms do not.
     The effective one is no parameter: MLflow would plot it as one more axis of the sweep."""
-    lr, effective = params.get("lr"), params.get("effective_lr")
-    logarithm = {"log10_lr": math.log10(lr)} if isinstance(lr, (int, float)) and lr > 0 else {}
-    return logarithm | ({} if effective is None else {"effective_lr": effective})
+    positive = {name: v for name, v in params.items() if isinstance(v, (int, float)) and v > 0 and axis_of(name).log}
+    rates = {axis_of(name).log_name: math.log10(value) for name, value in positive.items()}
+    return rates if params.get("effective_lr") is None else rates | {"effective_lr": params["effective_lr"]}
 
 
 def _fate(state: str, reason: str, log: Path | None) -> dict[str, str]:
