@@ -5,8 +5,8 @@ import math
 import os
 import struct
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from sweeper.plan.inversions import inversion_steps, inversions
 from sweeper.plan.types import Plan, Remaining
@@ -15,9 +15,6 @@ from trainers.errors import SpecError
 from trainers.files import read_json, write_json
 from trainers.spec import ModelSpec, TrainerSpec, TrainSpec
 from trainers.stages import inversion_stage
-
-if TYPE_CHECKING:
-    from sweeper.settings import Settings
 
 # Of the hub models, U-Net and text encoder (CompVis/stable-diffusion-v1-4): their parameters, and those of an adapter
 # for each unit of its rank, on the attention projections.
@@ -63,19 +60,24 @@ def checkpoint_bytes(spec: TrainSpec) -> int:
     return 4 * count * (2 if trainer.ema_decay else 1)
 
 
-def gpus() -> int:
-    """Of this machine, as far as it can be told without torch, which takes a second to ask."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return len(visible.split(",")) if visible else len(list(Path("/dev").glob("nvidia[0-9]*")))
+@dataclass(frozen=True)
+class Capacity:
+    """What an engine has."""
+
+    workers: int  # at once
+    sharing: int = 1  # workers that share one device, and so are as fast together as one alone
+
+    @property
+    def devices(self) -> int:
+        """Groups of devices that train at full speed."""
+        return max(1, self.workers // self.sharing)
 
 
 def time_and_disk(
-    left: Sequence[Remaining], store: Store, settings: "Settings", own_inversions: bool = False
+    left: Sequence[Remaining], store: Store, keep: str, capacity: Capacity, own_inversions: bool = False
 ) -> tuple[float | None, int]:
-    """`seconds` and `disk` of the work on this machine."""
-    devices = max(1, gpus() // settings.gpus_per_trial)
-    at_once = devices if gpus() else settings.cpu_trials
-    return seconds(left, store, devices, own_inversions), disk(left, settings.keep, at_once)
+    """`seconds` and `disk` of the work on what an engine has."""
+    return seconds(left, store, capacity.devices, own_inversions), disk(left, keep, capacity.workers)
 
 
 def checkpoints_kept(keep: str, final: bool) -> int:

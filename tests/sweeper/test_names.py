@@ -24,7 +24,13 @@ def sweep(make_cell, monkeypatch, tmp_path):
         params = (("subject", "dog"),)
         cells = tuple(replace(make_cell(lr=lr), params=params, **cell) for lr in rates)
         settings = SimpleNamespace(
-            output_dir=Path(output_dir), name=name, plan_only=plan_only, gpus_per_trial=1, cpu_trials=1, keep="all"
+            output_dir=Path(output_dir),
+            name=name,
+            plan_only=plan_only,
+            gpus_per_trial=1,
+            cpu_trials=1,
+            keep="all",
+            engine="local",
         )
         return main.run(Grid(cells, {"lr": rates}), settings)
 
