@@ -18,7 +18,8 @@ def sweep(make_cell, monkeypatch, tmp_path):
     """Runs a grid over learning rates up to its first training."""
     monkeypatch.setattr(main.forecast, "check_models", lambda plan: None)
     monkeypatch.setattr(main.forecast, "checkpoint_bytes", lambda spec: 1)
-    monkeypatch.setattr(sweep_module.Sweep, "run", lambda self: 0)
+    monkeypatch.setattr(sweep_module, "run_sweep", lambda *_: None)
+    monkeypatch.setattr(sweep_module, "exit_code", lambda results: 0)
 
     def begin(*rates, output_dir=tmp_path, name="same", plan_only=False, **cell):
         params = (("subject", "dog"),)
