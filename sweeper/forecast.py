@@ -81,7 +81,7 @@ def time_and_disk(
 
 
 def checkpoints_kept(keep: str, final: bool) -> int:
-    """Of keep=best or a number: the checkpoints of a whole sweep that stay, at its end or before."""
+    """How many checkpoints of a sweep stay with keep=best or a number: at its end, or before it."""
     return (1 if keep == "best" else int(keep)) + SPARE * (not final)
 
 
@@ -89,7 +89,7 @@ def disk(left: Sequence[Remaining], keep: str, at_once: int) -> int:
     """Bytes that the work will add at most, of checkpoints, training states (weights and two moments) and samples.
 
     A state takes the place of the one before when it is written. Where losing checkpoints are deleted, there are those
-    that are kept, and of each training at work the last two: one is trained while the one before is judged.
+    that are kept, and of each training at work the last two: one is trained while the one before is scored.
     """
     sizes: dict[tuple[ModelSpec, TrainerSpec, bool], int] = {}
     samples = 0
@@ -102,7 +102,8 @@ def disk(left: Sequence[Remaining], keep: str, at_once: int) -> int:
         checkpoints = len({point.step for point in each.missing})
         weights.append(sizes[key] * (checkpoints + STATE * bool(each.missing)))
         samples += sum(point.images for point in each.missing) * spec.model.resolution**2
-    largest, at_work = max(sizes.values(), default=0), min(at_once, sum(map(bool, weights)))
+    largest = max(sizes.values(), default=0)
+    at_work = min(at_once, sum(map(bool, weights)))
     whole = sum(weights) + STATE * largest * at_work
     if keep != "all":
         whole = min(whole, ((2 * STATE + 2) * at_work + checkpoints_kept(keep, False)) * largest)
@@ -116,18 +117,20 @@ def seconds(left: Sequence[Remaining], store: Store, devices: int, own_inversion
     """
     rates = read_json(store.rates) if store.rates.exists() else {}
     longest = total = start = 0.0
-    first, counted = inversions(left, store.cache), set()
+    shared = inversions(left, store.cache)
+    counted = set()
     for each in left:
         if each.missing:
             model = each.training.spec.model
             rate = rates.get(model.revision, MINIATURE if model.name == "miniature" else None)
             if rate is None:
                 return None
-            taken, start = _seconds(each, rate), rate["start"]
+            start = rate["start"]
+            taken = _seconds(each, rate)
             longest = max(longest, taken)
             total += taken
             if each.untrained and inversion_steps(each.training.spec):  # one trains the word, all wait for it
-                inversion = first[inversion_stage(each.training.spec).signature]
+                inversion = shared[inversion_stage(each.training.spec).signature]
                 steps = inversion.steps if own_inversions else inversion.left
                 waited = steps * images_per_step(inversion.spec) * rate["step"]
                 longest = max(longest, waited + taken)
