@@ -109,7 +109,7 @@ def test_time_of_a_textual_inversion_that_trainings_share(left, tmp_path):
 def test_forecast_of_the_visible_devices(left, tmp_path, monkeypatch, visible, per_trial, cpu_trials, devices, at_once):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     monkeypatch.setattr(Path, "glob", lambda *_: iter(()))
-    monkeypatch.setattr(forecast, "seconds", lambda left, store, devices: devices)
+    monkeypatch.setattr(forecast, "seconds", lambda left, store, devices, own_inversions: devices)
     monkeypatch.setattr(forecast, "disk", lambda left, keep, at_once: at_once)
     capacity = LocalEngine(Resources(per_trial, cpu_trials)).capacity()
     assert forecast.time_and_disk(left, Store(tmp_path), "all", capacity) == (devices, at_once)
