@@ -20,7 +20,7 @@ FOLDERS = (  # of the store, that are named by what they hold
     "baselines/*",
 )
 # Keys under which two runs of one revision differ, and one that holds but a name for what determined the samples.
-IGNORED = {"command", "log", "timings", "seconds", "made_for"}
+IGNORED = {"command", "log", "timings", "seconds", "made_for", "provenance"}
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,7 @@ def measure(curve: Curve, pipeline: Path, steps: list[int], lr_scale: float, sta
     judged = (spec.subject, SAMPLING, evaluation)
     untuned, noun = family_of(spec.model).load(spec.model), spec.subject.class_noun
     folder = state / f"untuned-{curve.subject}"
-    baselines = prepare(untuned, *judged, folder)
+    reference, baselines = prepare(untuned, *judged, folder)
     found = {"untuned": truth(untuned, curve, f"a {noun}", folder), "cards": [], "truths": []}
     class_images = None
     if spec.prior:
@@ -113,9 +113,9 @@ def measure(curve: Curve, pipeline: Path, steps: list[int], lr_scale: float, sta
         )
     for checkpoint in train(spec, steps, file.parent, class_images=class_images, cache=state / "cache"):
         components, folder = checkpoint.components(), file.parent / f"{checkpoint.step:06d}"
-        found["cards"].append(evaluate(components, *judged, baselines, folder))
+        found["cards"].append(evaluate(components, *judged, reference, folder).to_json())
         found["truths"].append(truth(components, curve, subject_words("sks", noun), folder))
-    found |= {"steps": steps, "baselines": baselines.values}
+    found |= {"steps": steps, "baselines": baselines.to_json()}
     write_json(file, found)
     shutil.rmtree(file.parent / "checkpoints")
     shutil.rmtree(file.parent / "state")

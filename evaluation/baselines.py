@@ -3,7 +3,9 @@
 They make subjects comparable: see `sweetspot.py` for what is done with them.
 """
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -38,7 +40,7 @@ def photograph_values(reference: Reference) -> dict[str, np.ndarray]:
     }
 
 
-def others(features: np.ndarray, reduce) -> np.ndarray:
+def others(features: np.ndarray, reduce: Callable[[np.ndarray], np.floating[Any]]) -> np.ndarray:
     """`reduce` of each image's cosines to the other images: [N, D] -> [N]."""
     cosines = features @ features.T
     if len(cosines) == 1:

@@ -1,7 +1,8 @@
 """The one entry of a sweep: a checkpoint's components in, its scorecard out."""
 
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,26 +11,17 @@ import numpy as np
 from evaluation.baselines import photograph_values, read_photographs
 from evaluation.denoising import denoising_losses
 from evaluation.features import ClipEncoder, DinoEncoder, clip_encoder, dino_encoder, encode
-from evaluation.metrics import METRICS, Reference, Samples, score
+from evaluation.files import BASELINES, SCORES, class_folder, has_samples, sample_sets
+from evaluation.metrics import METRICS, Images, Reference, Samples, score
 from evaluation.sample import Progress, no_progress, read_images, sample_images
+from evaluation.scorecard import Baselines, Scorecard, Values, unmeasurable
 from evaluation.spec import EvalSpec, class_words, fill, subject_words
-from trainers.files import read_json, write_json
-from trainers.spec import SampleSpec, SubjectSpec, signature
-
-SCORES = "scores.json"  # written last; a folder that has it is scored
-
-
-@dataclass(frozen=True)
-class Baselines:
-    """What checkpoints are compared with. `values` is plain JSON, for `sweetspot.find`."""
-
-    reference: Reference
-    values: dict[str, dict[str, Any]]  # "untuned" and "photographs": metric -> nested lists
-    folder: Path  # the untuned model's samples, named as a checkpoint's
+from trainers.provenance import provenance
+from trainers.spec import ModelSpec, SampleSpec, SubjectSpec, signature
 
 
 def prepare(
-    components,
+    components: Any,
     subject: SubjectSpec,
     sample: SampleSpec,
     evaluation: EvalSpec,
@@ -38,94 +30,166 @@ def prepare(
     device: str = "cpu",
     batch_size: int = 16,
     progress: Progress = no_progress,
-) -> Baselines:
-    """Samples and scores the untuned model on the class's words. What is already in `folder` is not made again."""
+) -> tuple[Reference, Baselines]:
+    """Samples and scores the untuned model on the class's words; also written to `folder`, where what is there already
+    is not made again."""
     words = class_words(subject.class_noun)
-    clip, dino = encoders(evaluation, str(device))
+    clip, dino = encoders(evaluation, device)
     photographs = encode(read_photographs(subject.images, components.model.resolution), clip, dino)
     reference = Reference(photographs, clip.text([fill(prompt, words) for prompt in evaluation.prompts]))
-    scoring = Scoring(components, subject, sample, evaluation, folder, str(device), batch_size, progress)
-    untuned = scoring.scorecard(words, reference)["values"]
-    return Baselines(reference, {"untuned": untuned, "photographs": plain(photograph_values(reference))}, folder)
+    scoring = Scoring(
+        components.model, lambda: components, subject, sample, evaluation, folder, device, batch_size, progress
+    )
+    untuned = scoring.scorecard(words, reference)
+    baselines = Baselines(untuned.values, plain(photograph_values(reference)), untuned.versions, untuned.provenance)
+    if (folder / BASELINES).exists():
+        stored = Baselines.read(folder / BASELINES)
+        baselines = replace(baselines, photographs={**baselines.photographs, **stored.current().photographs})
+        if baselines == stored:
+            return reference, stored
+    baselines.write(folder / BASELINES)
+    return reference, baselines
 
 
 def evaluate(
-    components,
+    components: Any,
     subject: SubjectSpec,
     sample: SampleSpec,
     evaluation: EvalSpec,
-    baselines: Baselines,
+    reference: Reference,
     folder: Path,
     *,
     device: str = "cpu",
     batch_size: int = 16,
     progress: Progress = no_progress,
-) -> dict[str, Any]:
+) -> Scorecard:
     """The scorecard of a checkpoint, also written as scores.json; read back if it is there already.
 
-    metrics: name -> mean over images. values: name -> [prompt][image]. backbones: name -> encoder. images: name ->
-    how many were averaged. seconds: sample, score. Samples lie in `folder`, those of the class prompt in its `class/`.
+    Samples lie in `folder`, those of the class prompt in its `class/`.
     """
-    scoring = Scoring(components, subject, sample, evaluation, folder, str(device), batch_size, progress)
-    return scoring.scorecard(subject_words(subject.identifier, subject.class_noun), baselines.reference)
+    scoring = Scoring(
+        components.model, lambda: components, subject, sample, evaluation, folder, device, batch_size, progress
+    )
+    return scoring.scorecard(subject_words(subject.identifier, subject.class_noun), reference)
+
+
+def complete(
+    model: ModelSpec,
+    components: Callable[[], Any] | None,
+    subject: SubjectSpec,
+    sample: SampleSpec,
+    evaluation: EvalSpec,
+    reference: Reference,
+    folder: Path,
+    *,
+    device: str = "cpu",
+) -> Scorecard:
+    """Measures on the stored samples in `folder` what its scorecard lacks of today's metrics; nothing is sampled.
+
+    components: loads the checkpoint, which only some metrics need; None where its weights are gone.
+    """
+    scoring = Scoring(model, components, subject, sample, evaluation, folder, device)
+    return scoring.completed(Scorecard.read(folder / SCORES), reference)
 
 
 @dataclass(frozen=True)
 class Scoring:
     """One model to be sampled and scored."""
 
-    components: Any
+    model: ModelSpec
+    components: Callable[[], Any] | None  # None where the weights are gone
     subject: SubjectSpec
     sample: SampleSpec
     evaluation: EvalSpec
     folder: Path
     device: str
-    batch_size: int
-    progress: Progress
+    batch_size: int = 16
+    progress: Progress = no_progress
 
-    def scorecard(self, words: str, reference: Reference) -> dict[str, Any]:
-        made_for = signature(self.components.model, self.subject, words, self.sample, self.evaluation)
-        file = self.folder / SCORES
-        if file.exists() and (card := read_json(file))["made_for"] == made_for:
-            return card
+    def scorecard(self, words: str, reference: Reference) -> Scorecard:
+        """Read back where it is there, completed where a metric of today is missing; otherwise sampled and scored."""
+        made_for = signature(self.model, self.subject, words, self.sample, self.evaluation)
+        if (self.folder / SCORES).exists():
+            card = Scorecard.read(self.folder / SCORES)
+            if card.made_for == made_for:
+                return self.completed(card, reference)
+        if self.components is None:
+            raise ValueError(f"{self.folder} has no samples of this evaluation, and the weights are gone")
         start = time.perf_counter()
-        placed = self.components.to(self.device, self.sample.precision)
-        pixels = self.sampled(placed, words)
+        components = self.components()
+        placed = components.to(self.device, self.sample.precision)
+        self.draw(placed, words)
         middle = time.perf_counter()
-        if self.sample.precision != "no":
-            placed = self.components.to(self.device)  # losses are compared in fp32
-        photographs, prompt = reference.photographs.pixels, instance_prompt(self.subject)
-        losses = denoising_losses(placed, photographs, prompt, self.device)
-        prompts, of_class = (encode(p, *encoders(self.evaluation, self.device)) for p in pixels)
-        values = score(Samples(prompts, of_class, losses), reference)
-        card = {
-            "made_for": made_for,
-            "metrics": {name: mean(v) for name, v in values.items()},
-            "values": plain(values),
-            "backbones": {name: backbone(METRICS[name].backbone, self.evaluation) for name in values},
-            "images": {name: int(np.isfinite(v).sum()) for name, v in values.items()},
-            "seconds": {"sample": middle - start, "score": time.perf_counter() - middle},
-        }
-        write_json(file, card)
+        losses = self.losses(components if self.sample.precision != "no" else placed, reference)
+        values = score(self.samples(losses), reference)
+        seconds = {"sample": middle - start, "score": time.perf_counter() - middle}
+        card = self.card(made_for, values, seconds)
+        card.write(self.folder / SCORES)
         return card
 
-    def sampled(self, placed, words: str) -> list[np.ndarray]:
-        """Images of the prompts [P, K, H, W, 3] and of the class prompt [1, images, ...], as their PNGs hold them."""
-        evaluation, pixels, before = self.evaluation, [], 0
-        sets = [
-            (self.folder, evaluation.prompts, evaluation.images_per_prompt),
-            (self.folder / "class", (class_prompt(self.subject),), evaluation.class_images),
-        ]
-        total = sum(len(prompts) * images for _, prompts, images in sets)
-        for place, prompts, images in sets:
+    def completed(self, card: Scorecard, reference: Reference) -> Scorecard:
+        """`card` with what it lacks of today's metrics, as far as it can be measured."""
+        stale = card.stale()
+        if not stale:
+            return card
+        start = time.perf_counter()
+        reasons = unmeasurable(stale, self.components is not None, has_samples(self.folder, self.evaluation))
+        full = replace(card, missing={**card.missing, **reasons})
+        wanted = [name for name in stale if name not in reasons]
+        if wanted:
+            of_weights = any(METRICS[name].needs_weights for name in wanted)
+            losses = self.losses(self.components(), reference) if of_weights and self.components else None
+            values = score(self.samples(losses), reference, wanted)
+            full = full.completed(self.card(card.made_for, values, {"score": time.perf_counter() - start}))
+        if full != card:
+            full.write(self.folder / SCORES)
+        return full.without(reasons)
+
+    def draw(self, placed: Any, words: str) -> None:
+        """Samples the images of the prompts and of the class prompt, where they are not there yet."""
+        before, evaluation = 0, self.evaluation
+        asked = (
+            (evaluation.prompts, (evaluation.first_prompt, evaluation.first_image)),
+            ((class_prompt(self.subject),), (0, evaluation.first_class_image)),
+        )
+        sets = list(zip(sample_sets(self.folder, evaluation), asked, strict=False))  # there may be no class images
+        total = sum(prompts * images for (_, prompts, images), _ in sets)
+
+        def report(done: int, _: int) -> None:
+            self.progress(before + done, total)
+
+        for (place, prompts, images), (texts, first) in sets:
             sample_images(
-                placed, self.sample, words, prompts, images, evaluation.seed, place, device=self.device,
-                batch_size=self.batch_size,
-                progress=lambda done, _, before=before: self.progress(before + done, total),
+                placed, self.sample, words, texts, images, evaluation.seed, place, device=self.device,
+                batch_size=self.batch_size, progress=report, first=first,
             )  # fmt: skip
-            pixels.append(read_images(place, len(prompts), images))
-            before += len(prompts) * images
-        return pixels
+            before += prompts * images
+
+    def samples(self, losses: np.ndarray | None) -> Samples:
+        """The stored samples, as their PNGs hold them, with their features."""
+        clip, dino = encoders(self.evaluation, self.device)
+        found: dict[Path, Images] = {
+            place: encode(read_images(place, prompts, images), clip, dino)
+            for place, prompts, images in sample_sets(self.folder, self.evaluation)
+        }
+        return Samples(found[self.folder], found.get(class_folder(self.folder)), losses)
+
+    def losses(self, components: Any, reference: Reference) -> np.ndarray:
+        """Losses are compared in fp32."""
+        placed = components.to(self.device)
+        return denoising_losses(placed, reference.photographs.pixels, instance_prompt(self.subject), self.device)
+
+    def card(self, made_for: str, values: dict[str, np.ndarray], seconds: dict[str, float]) -> Scorecard:
+        return Scorecard(
+            made_for=made_for,
+            metrics={name: mean(v) for name, v in values.items()},
+            values=plain(values),
+            backbones={name: backbone(METRICS[name].backbone, self.evaluation) for name in values},
+            images={name: int(np.isfinite(v).sum()) for name, v in values.items()},
+            versions={name: METRICS[name].version for name in values},
+            seconds=seconds,
+            provenance=(provenance(self.device),),
+        )
 
 
 def encoders(evaluation: EvalSpec, device: str) -> tuple[ClipEncoder, DinoEncoder]:
@@ -152,6 +216,7 @@ def mean(values: np.ndarray) -> float | None:
     return float(np.nanmean(values)) if np.isfinite(values).any() else None
 
 
-def plain(values: dict[str, np.ndarray]) -> dict[str, Any]:
+def plain(values: dict[str, np.ndarray]) -> dict[str, Values]:
     """Nested lists; None where a value is not defined, as JSON knows no NaN."""
-    return {k: np.where(np.isfinite(v), v.astype(object), None).tolist() for k, v in values.items()}
+    finite = {name: np.isfinite(v) for name, v in values.items()}
+    return {name: np.where(finite[name], v.astype(object), np.array(None)).tolist() for name, v in values.items()}

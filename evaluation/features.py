@@ -5,9 +5,10 @@ Any folder or hub repository in transformers' format serves: openai/clip-vit-bas
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,7 +36,7 @@ class ClipEncoder:
     def __init__(self, repo: str, revision: str | None = None, device: torch.device | str = "cpu"):
         with loading(repo):
             self.model = load(CLIPModel, repo, revision).to(device)
-            self.tokenizer = CLIPTokenizer.from_pretrained(repo, revision=revision)
+            self.tokenizer = CLIPTokenizer.from_pretrained(repo, revision=revision or "main")
             self.processor = image_processor(repo, revision)
         self.device = device
 
@@ -87,7 +88,7 @@ def revision_of(identity: str) -> str | None:
 
 
 @contextmanager
-def loading(repo: str):
+def loading(repo: str) -> Iterator[None]:
     """Keeps transformers quiet and the global random numbers as they are: heads that a checkpoint lacks draw some."""
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
@@ -104,7 +105,7 @@ def loading(repo: str):
         logging.set_verbosity(verbosity)
 
 
-def load(kind, repo: str, revision: str | None):
+def load(kind: Any, repo: str, revision: str | None) -> Any:
     """Safetensors. The standard encoders are older and on the hub as pickled tensors only: where there is nothing else,
     those are read by an unpickler that knows tensors alone (weights_only). Raises UnpicklingError for all else."""
     os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "true")  # no requests for a converted copy
@@ -128,10 +129,13 @@ PREPROCESSING = ("do_resize", "size", "resample", "do_center_crop", "crop_size",
                  "do_normalize", "image_mean", "image_std")  # fmt: skip
 
 
-def preprocessed(processor, pixels: np.ndarray, device):
+def preprocessed(
+    processor: CLIPImageProcessorPil, pixels: np.ndarray, device: torch.device | str
+) -> Iterator[torch.Tensor]:
     for start in range(0, len(pixels), BATCH):
         images = list(pixels[start : start + BATCH])
-        yield processor(images, input_data_format="channels_last", return_tensors="pt")["pixel_values"].to(device)
+        batch = processor(images, input_data_format="channels_last", return_tensors="pt")
+        yield batch["pixel_values"].to(device)
 
 
 def unit(tensors: list[torch.Tensor]) -> np.ndarray:

@@ -1,13 +1,19 @@
 """Subject and prompt fidelity on a scale that makes subjects comparable: arrays from scorecards, s, t and score."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 
 from evaluation.bootstrap import Weights, average, draw_weights, drawn_means, interval, means
-from evaluation.vetoes import VETOES
+from evaluation.scorecard import Baselines, Scorecard, Values
+from evaluation.vetoes import VETOES, Arrays
+
+AnyScorecard = Scorecard | Mapping[str, Any]  # or the dictionary that its JSON holds
+AnyBaselines = Baselines | Mapping[str, Any]
+SCALED = ("dino", "clip_t")  # what s and t are computed of
+NOTHING: Arrays = {"untuned": {}, "photographs": {}}
 
 
 @dataclass(frozen=True)
@@ -55,7 +61,7 @@ def normalised(dino: np.ndarray, clip_t: np.ndarray, scale: Scale) -> Fidelity:
     return Fidelity(s, t, harmonic(s, t), s_draws, t_draws, harmonic(s_draws, t_draws))
 
 
-def on_scale(values, zero, one, weights: Weights) -> tuple[np.ndarray, np.ndarray]:
+def on_scale(values: np.ndarray, zero: np.ndarray, one: np.ndarray, weights: Weights) -> tuple[np.ndarray, np.ndarray]:
     """(mean - zero) / (one - zero), and its draws to first order: a ratio's own draws run away over few prompts."""
     length = one.mean() - zero.mean()
     drawn_zero, drawn_one = drawn_means(np.stack([zero, one])[:, None], weights.of_units)
@@ -127,10 +133,8 @@ class Points:
         """The candidates of `points`."""
         return tuple(sorted(int(i) for i in self.index[points].ravel() if i >= 0))
 
-    def one_of(self, point: int | None, score: Sequence[float]) -> int | None:
+    def candidate(self, point: int, score: Sequence[float]) -> int:
         """The candidate of `point` with the highest score."""
-        if point is None:
-            return None
         return max((int(i) for i in self.index[point] if i >= 0), key=lambda i: np.nan_to_num(score[i], nan=-1))
 
     def spread(self, values: Sequence[Any], missing: Any) -> tuple[Any, ...]:
@@ -146,14 +150,15 @@ class Measurements:
     dino: np.ndarray  # [C, U]
     clip_t: np.ndarray  # [C, U]
     vetoed: dict[str, np.ndarray]  # metric -> [C, units, K]
-    own: list[dict]  # of each candidate, the baselines of its way of sampling
+    own: list[Arrays]  # of each candidate, the baselines of its way of sampling
     scale: Scale  # common to all ways of sampling
     prompts: int
     images: int  # per prompt
+    unchecked: dict[str, int]  # veto -> how many candidates it cannot be applied to
 
     @property
     def units(self) -> int:
-        return self.dino.shape[1]
+        return int(self.dino.shape[1])
 
     @property
     def photographs(self) -> int:
@@ -171,24 +176,50 @@ class Measurements:
         return normalised(dino, clip_t, self.scale)
 
 
-def read_measurements(scorecards: Sequence[dict | None], baselines: Sequence[dict | None]) -> Measurements:
+def read_measurements(
+    scorecards: Sequence[AnyScorecard | None], baselines: Sequence[AnyBaselines | None]
+) -> Measurements | None:
+    """Candidates that s and t cannot be computed of are NaN throughout; None where there is no other."""
+    cards = [values_of(card) for card in scorecards]
     known = {id(b): arrays_of(b) for b in baselines if b is not None}
-    anyone = next(b for b in baselines if b is not None)
-    own = [known[id(b)] if b is not None else known[id(anyone)] for b in baselines]
-    prompts, images = np.shape(anyone["untuned"]["dino"])
-    values = {name: stacked([c and c["values"][name] for c in scorecards]) for name in ("dino", "clip_t", *VETOES)}
+    bases = [known[id(b)] if b is not None else NOTHING for b in baselines]
+    measured = [
+        has_scale(base) and all(name in card for name in SCALED) for card, base in zip(cards, bases, strict=True)
+    ]
+    if not any(measured):
+        return None
+    cards = [card if there else {} for card, there in zip(cards, measured, strict=True)]
+    anyone = bases[measured.index(True)]
+    own = [base if has_scale(base) else anyone for base in bases]
+    names = [name for name in dict.fromkeys((*SCALED, *VETOES)) if any(name in card for card in cards)]
+    values = {name: stacked([card.get(name) for card in cards]) for name in names}
+    prompts, images = np.asarray(cards[measured.index(True)]["dino"], float).shape
     return Measurements(
         dino=average(values["dino"]),
         clip_t=average(values["clip_t"]),
-        vetoed={name: values[name] for name in VETOES},
+        vetoed={name: values[name] for name in VETOES if name in values},
         own=own,
         scale=common_scale(own, values["dino"].shape[1]),
         prompts=prompts,
         images=images,
+        unchecked=unchecked(cards, own),
     )
 
 
-def common_scale(own: list[dict], units: int) -> Scale:
+def has_scale(base: Arrays) -> bool:
+    return all(name in base[kind] for kind in base for name in SCALED)
+
+
+def unchecked(cards: Sequence[Mapping[str, Values]], own: Sequence[Arrays]) -> dict[str, int]:
+    """How many of the measured candidates a veto cannot be applied to, as a score that it needs is missing."""
+    pairs = [(card, base) for card, base in zip(cards, own, strict=True) if card]
+    counts = {
+        name: sum(name not in card or not veto.applies(base) for card, base in pairs) for name, veto in VETOES.items()
+    }
+    return {name: count for name, count in counts.items() if count}
+
+
+def common_scale(own: Sequence[Arrays], units: int) -> Scale:
     """One scale for all ways of sampling, so that they compare: the mean of their untuned baselines."""
     distinct = {b["untuned"]["dino"].tobytes() + b["untuned"]["clip_t"].tobytes(): b for b in own}
     each = [b for _, b in sorted(distinct.items())]
@@ -200,21 +231,30 @@ def common_scale(own: list[dict], units: int) -> Scale:
     )
 
 
-def arrays_of(baselines: dict) -> dict:
-    """`Baselines.values` as arrays; the untuned model's by unit."""
+def values_of(card: AnyScorecard | None) -> dict[str, Values]:
+    """The values of a scorecard, or of the dictionary that its JSON holds; without metrics that have none."""
+    if card is None:
+        return {}
+    values = card.values if isinstance(card, Scorecard) else card.get("values", {})
+    return {name: v for name, v in values.items() if np.size(v)}
+
+
+def arrays_of(baselines: AnyBaselines) -> Arrays:
+    """Baselines, or the dictionary that their JSON holds, as arrays; the untuned model's by unit."""
+    known = baselines.to_json() if isinstance(baselines, Baselines) else baselines
     return {
-        "untuned": {name: by_unit(v) for name, v in baselines["untuned"].items()},
-        "photographs": {name: np.asarray(v, float) for name, v in baselines["photographs"].items()},
+        "untuned": {name: by_unit(v) for name, v in known.get("untuned", {}).items() if np.size(v)},
+        "photographs": {name: np.asarray(v, float) for name, v in known.get("photographs", {}).items()},
     }
 
 
-def by_unit(values: Any) -> np.ndarray:
+def by_unit(values: Values) -> np.ndarray:
     """[prompt, image] -> [U, K]; of a single prompt the images are the units."""
     array = np.asarray(values, float)
     return array.T if len(array) == 1 else array
 
 
-def stacked(values: list[Any]) -> np.ndarray:
+def stacked(values: Sequence[Values | None]) -> np.ndarray:
     """Values of every candidate [C, U, K], NaN for None. Raises ValueError if their shapes differ."""
     arrays = [None if v is None else by_unit(v) for v in values]
     shapes = {a.shape for a in arrays if a is not None}

@@ -5,7 +5,7 @@ of different backbones do not compare. Similarities are cosines, at most 1 and 1
 Imports nothing heavy.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,8 +26,8 @@ class Samples:
     """What one checkpoint made: P prompts x K images, and images of the plain class prompt."""
 
     prompts: Images  # [P, K, ...]
-    of_class: Images  # [1, images, ...]
-    losses: np.ndarray  # [photograph, timestep] denoising losses, see evaluation/denoising.py
+    of_class: Images | None  # [1, images, ...]; None where the evaluation asks for none
+    losses: np.ndarray | None  # [photograph, timestep], see evaluation/denoising.py; None where the weights are gone
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,10 @@ def clip_t(samples: Samples, reference: Reference) -> np.ndarray:
 
 
 def pres(samples: Samples, reference: Reference) -> np.ndarray:
-    """Drift of the class: DINO similarity of images of the plain class prompt to the photographs; lower is better."""
+    """Drift of the class: DINO similarity of images of the plain class prompt to the photographs; lower is better.
+    [1, image]."""
+    if samples.of_class is None:
+        return np.full((1, 0), np.nan)
     return samples.of_class.dino @ reference.photographs.dino.mean(0)
 
 
@@ -90,7 +93,7 @@ def noise_level(pixels: np.ndarray) -> np.ndarray:
 
     Mean absolute response to a mask that is blind to planes and straight edges. NaN for images under 3 pixels.
     """
-    grey = pixels.astype(np.float32) @ np.float32([0.299, 0.587, 0.114])
+    grey = pixels.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
     if min(grey.shape[-2:]) < 3:
         return np.full(grey.shape[:-2], np.nan)
     rows = grey[..., :-2, :] - 2 * grey[..., 1:-1, :] + grey[..., 2:, :]
@@ -100,7 +103,9 @@ def noise_level(pixels: np.ndarray) -> np.ndarray:
 
 def validation_loss(samples: Samples, reference: Reference) -> np.ndarray:
     """Denoising loss on the photographs with frozen noise and timesteps: [photograph, timestep]. To look at; it seldom
-    turns up where people see overfitting, so nothing is chosen by it."""
+    turns up where people see overfitting, so nothing is chosen by it. Raises ValueError where the weights are gone."""
+    if samples.losses is None:
+        raise ValueError("the denoising loss needs the weights")
     return samples.losses
 
 
@@ -159,6 +164,6 @@ METRICS = {
 }  # fmt: skip
 
 
-def score(samples: Samples, reference: Reference) -> dict[str, np.ndarray]:
-    """Every metric of METRICS, per image."""
-    return {name: metric.measure(samples, reference) for name, metric in METRICS.items()}
+def score(samples: Samples, reference: Reference, names: Iterable[str] = tuple(METRICS)) -> dict[str, np.ndarray]:
+    """Metrics by name, per image."""
+    return {name: METRICS[name].measure(samples, reference) for name in names}

@@ -5,20 +5,21 @@ import hashlib
 import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
+from evaluation.files import image_path
 from evaluation.spec import fill
 from trainers.families import family_of
 from trainers.files import MANIFEST, read_json, write_bytes, write_json
 from trainers.spec import SampleSpec, canonical
 
 Progress = Callable[[int, int], None]  # images done, of how many
-FITS: dict[
-    tuple, int
-] = {}  # the batch that fitted where a larger one did not: (device, precision, resolution) -> images
+# The batch that fitted where a larger one did not: (device, precision, resolution) -> images.
+FITS: dict[tuple[str, str, int], int] = {}
 
 
 def no_progress(done: int, total: int) -> None:
@@ -31,12 +32,8 @@ def generator(seed: int, prompt: int, image: int) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
 
 
-def image_path(folder: Path, prompt: int, image: int) -> Path:
-    return folder / f"{prompt:02d}-{image:02d}.png"
-
-
 def sample_images(
-    components,
+    components: Any,
     spec: SampleSpec,
     words: str,
     prompts: Sequence[str],
@@ -47,15 +44,18 @@ def sample_images(
     device: torch.device | str = "cpu",
     batch_size: int = 16,
     progress: Progress = no_progress,
+    first: tuple[int, int] = (0, 0),
 ) -> Path:
     """PNGs of `prompts` with `words` in them, as `image_path` names them. Returns `folder`, complete.
 
+    first: the prompt and the image whose noise the first image has; those of a slice follow those of the one before.
     A killed call goes on with its first unfinished batch; a batch that does not fit the device's memory is halved, for
     good in this process.
     Raises ValueError if `folder` holds samples made otherwise.
     """
     texts = [fill(prompt, words) for prompt in prompts]
     request = {"prompts": texts, "images_per_prompt": images_per_prompt, "seed": seed, "sample": canonical(spec)}
+    request |= {"first": list(first)} if first != (0, 0) else {}  # of a later slice
     begin(folder, request)
     wanted = [(p, k) for p in range(len(texts)) for k in range(images_per_prompt)]
     kind = (str(device), spec.precision, components.model.resolution)
@@ -64,7 +64,7 @@ def sample_images(
         batch = wanted[start : start + min(batch_size, FITS.get(kind, batch_size))]
         if not all(image_path(folder, p, k).exists() for p, k in batch):
             try:
-                sample_batch(components, spec, texts, batch, seed, folder, device)
+                sample_batch(components, spec, texts, batch, seed, folder, device, first)
             except torch.OutOfMemoryError:
                 if len(batch) == 1:
                     raise
@@ -77,7 +77,7 @@ def sample_images(
     return folder
 
 
-def begin(folder: Path, request: dict) -> None:
+def begin(folder: Path, request: dict[str, Any]) -> None:
     """Notes what `folder` is for, so that a resumed call never mixes two kinds of samples."""
     note = folder / "request.json"
     if not note.exists():
@@ -86,11 +86,20 @@ def begin(folder: Path, request: dict) -> None:
         raise ValueError(f"{folder} holds samples made with other settings; remove it to sample again")
 
 
-def sample_batch(components, spec, texts, batch, seed, folder, device) -> None:
+def sample_batch(
+    components: Any,
+    spec: SampleSpec,
+    texts: Sequence[str],
+    batch: Sequence[tuple[int, int]],
+    seed: int,
+    folder: Path,
+    device: torch.device | str,
+    first: tuple[int, int] = (0, 0),
+) -> None:
     """Samples the (prompt, image) pairs of `batch` and writes their PNGs."""
     family = family_of(components.model)
     shape = family.latent_shape(components, components.model.resolution)
-    generators = [generator(seed, p, k) for p, k in batch]
+    generators = [generator(seed, first[0] + p, first[1] + k) for p, k in batch]
     latents = torch.stack([torch.randn(shape, generator=g) for g in generators])
     pixels = family.sample(components, [texts[p] for p, _ in batch], latents, spec, generators, device)
     for (p, k), image in zip(batch, pixels, strict=True):

@@ -1,10 +1,10 @@
 """What determines samples and their scores, as values. Imports nothing heavy."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from trainers.spec import not_identity
+from trainers.spec import added, not_identity
 
 
 @dataclass(frozen=True)
@@ -13,6 +13,9 @@ class EvalSpec:
 
     A prompt is a template: `fill` puts the subject's words into it for a checkpoint ("sks cat toy"), the class's words
     for the untuned model and for CLIP-T ("a cat toy").
+
+    More images of a checkpoint are a slice, an evaluation of its own (see `next_slice` and evaluation/slices.py). The
+    noise of an image depends on the seed and on its place among the prompts and images of all slices.
     """
 
     prompts: tuple[str, ...]
@@ -26,6 +29,19 @@ class EvalSpec:
     clip_name: str = not_identity(default="")  # shown beside the numbers
     dino_name: str = not_identity(default="")
     name: str = not_identity(default="quick")
+    first_prompt: int = added(default=0)  # place of the first prompt among those of all slices
+    first_image: int = added(default=0)  # of each prompt
+    first_class_image: int = added(default=0)
+
+    def next_slice(self, images_per_prompt: int, class_images: int = 0) -> "EvalSpec":
+        """More images of the same prompts, with the noise that follows."""
+        return replace(
+            self,
+            images_per_prompt=images_per_prompt,
+            class_images=class_images,
+            first_image=self.first_image + self.images_per_prompt,
+            first_class_image=self.first_class_image + self.class_images,
+        )
 
 
 def show(value: Any) -> str:

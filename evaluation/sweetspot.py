@@ -19,12 +19,16 @@ import numpy as np
 
 from evaluation import words
 from evaluation.bootstrap import interval, lower
-from evaluation.fidelity import Fidelity, Measurements, Points, Scale, read_measurements
-from evaluation.vetoes import VETOES, faults, vetoes_in_force
+from evaluation.fidelity import AnyBaselines, AnyScorecard, Fidelity, Measurements, Points, Scale, read_measurements
+from evaluation.pareto import knee, pareto_set
+from evaluation.vetoes import VETOES, Fault, faults, vetoes_in_force
 
 EDGE = 2 / 3  # share of the draws whose best point lies at the end of an axis, from which on the grid ends too early
 LITTLE = 0.1  # of the score, that does not matter
 RISE = 0.05  # of s, that counts as learning more of the subject
+
+
+Onsets = dict[str, int | None]  # curve -> step at which overfitting begins
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ class SweetSpot:
     region: tuple[int, ...] = ()  # within one standard error of the best score
     pareto: tuple[int, ...] = ()  # not dominated in (s, t)
     knee: int | None = None  # of the Pareto set
-    onset: dict[str, int | None] = field(default_factory=dict)  # curve -> step at which overfitting begins
+    onset: Onsets = field(default_factory=dict)  # curve -> step at which overfitting begins
     s: tuple[float, ...] = ()  # normalised subject fidelity
     t: tuple[float, ...] = ()  # normalised prompt fidelity
     score: tuple[float, ...] = ()  # harmonic mean of s and t, each within 0..1
@@ -60,57 +64,111 @@ class SweetSpot:
     # mean, low and high, on prompts that had no part in choosing it
     conditional_on: str = ""  # what the intervals do not cover, in words
     suggestion: str = ""  # what to try next
+    notes: tuple[str, ...] = ()  # what could not be checked, in sentences
 
 
 def find(
-    candidates: Sequence[Candidate], scorecards: Sequence[dict | None], baselines: Sequence[dict | None]
+    candidates: Sequence[Candidate],
+    scorecards: Sequence[AnyScorecard | None],
+    baselines: Sequence[AnyBaselines | None],
 ) -> SweetSpot:
     """The sweet spot among `candidates`.
 
-    scorecards: of each candidate, as `evaluate` returns them; baselines: of each candidate, the `Baselines.values` of
-    its way of sampling. Both None for a candidate that failed. Raises ValueError if they do not share their prompts.
+    scorecards: of each candidate, as `evaluate` returns them; baselines: of each candidate, those of its way of
+    sampling, as `prepare` returns them. Both may be the dictionaries that their JSON holds, and are None for a
+    candidate that failed. Raises ValueError if they do not share their prompts.
     """
-    if all(card is None for card in scorecards):
-        return SweetSpot(False, "refused", "No checkpoint has been evaluated.")
     measurements = read_measurements(scorecards, baselines)
+    if measurements is None:
+        evaluated = any(card is not None for card in scorecards)
+        return SweetSpot(False, "refused", words.NO_SCORES if evaluated else words.NOT_EVALUATED)
     if reason := refusal(measurements.scale):
         return SweetSpot(False, "refused", reason, suggestion=words.REFUSED)
-    points = Points.of(candidates)
-    whole = measurements.fidelity(points)
-    found = faults(
-        {name: points.take(v) for name, v in measurements.vetoed.items()}, [measurements.own[i] for i in points.first]
-    )
-    held = vetoes_in_force(found, whole.score)
-    onset = {curve: overfit_onset(points.steps[on], whole.take(on)) for curve, on in points.curves.items()}
-    shown = shown_per_candidate(measurements, len(candidates)) | {
-        "onset": onset,
-        "vetoes": points.spread([tuple(v.values()) for v in held], ()),
-        "conditional_on": words.conditional_on(
-            measurements.prompts, measurements.images, len(points.seeds), measurements.photographs
-        ),
-    }
-    allowed = np.array([not v for v in held]) & np.isfinite(whole.score)
-    pareto = pareto_set(whole, allowed)
-    shown |= {"pareto": points.members(pareto), "knee": points.one_of(knee(whole, pareto), shown["score"])}
-    if none := why_none(whole, allowed, held, points):
+    comparison = compare(measurements, Points.of(candidates))
+    shown = shown_per_candidate(measurements, len(candidates)) | comparison.shown()
+    shown |= {"knee": comparison.knee_of(shown["score"])}
+    if none := why_none(comparison):
         return SweetSpot(False, "none", none[0], suggestion=none[1], **shown)
-    best, region = choose(whole, allowed)
-    verdict, suggestion = decide_verdict(whole, allowed, points, onset)
-    reported = honest(measurements, points, allowed)
-    candidate = points.one_of(best, shown["score"])
+    return recommended(candidates, comparison, shown)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The points with what speaks for and against each of them [G]."""
+
+    measurements: Measurements
+    points: Points
+    fidelity: Fidelity
+    faults: list[dict[str, Fault]]  # of each point, by veto
+    vetoes: list[dict[str, str]]  # those in force, in words
+    allowed: np.ndarray  # whether a point can be recommended
+    onset: Onsets  # curve -> step at which overfitting begins
+    pareto: np.ndarray  # indices
+
+    def knee_of(self, score: Sequence[float]) -> int | None:
+        """The candidate at the knee of the Pareto set."""
+        point = knee(self.fidelity, self.pareto)
+        return None if point is None else self.points.candidate(point, score)
+
+    def shown(self) -> dict[str, Any]:
+        """The fields of the answer that are known whether a point is recommended or not."""
+        measurements, points = self.measurements, self.points
+        measured = int(np.isfinite(measurements.dino).any(-1).sum())
+        return {
+            "onset": self.onset,
+            "vetoes": points.spread([tuple(v.values()) for v in self.vetoes], ()),
+            "pareto": points.members(self.pareto),
+            "notes": words.unchecked(measurements.unchecked, measured),
+            "conditional_on": words.conditional_on(
+                measurements.prompts, measurements.images, len(points.seeds), measurements.photographs
+            ),
+        }
+
+
+def compare(measurements: Measurements, points: Points) -> Comparison:
+    fidelity = measurements.fidelity(points)
+    values = {name: points.take(v) for name, v in measurements.vetoed.items()}
+    found = faults(values, [measurements.own[i] for i in points.first])
+    vetoes = vetoes_in_force(found, fidelity.score)
+    allowed = np.array([not v for v in vetoes]) & np.isfinite(fidelity.score)
+    return Comparison(
+        measurements=measurements,
+        points=points,
+        fidelity=fidelity,
+        faults=found,
+        vetoes=vetoes,
+        allowed=allowed,
+        onset={curve: overfit_onset(points.steps[on], fidelity.take(on)) for curve, on in points.curves.items()},
+        pareto=pareto_set(fidelity, allowed),
+    )
+
+
+def recommended(candidates: Sequence[Candidate], comparison: Comparison, shown: dict[str, Any]) -> SweetSpot:
+    """The answer where there is one; `shown` are its other fields."""
+    points, onset = comparison.points, comparison.onset
+    best, region = choose(comparison.fidelity, comparison.allowed)
+    verdict, suggestion = decide_verdict(comparison.fidelity, comparison.allowed, points, onset)
+    reported = honest(comparison.measurements, points, comparison.allowed)
+    one_of = {g: points.candidate(g, shown["score"]) for g in region.tolist()}
     reason = words.reason(
         verdict,
-        candidates[candidate].words,
+        candidates[one_of[best]].words,
         float(reported.s[0]),
         float(reported.t[0]),
-        [candidates[points.one_of(g, shown["score"])].words for g in region if g != best],
+        [candidates[one_of[g]].words for g in region.tolist() if g != best],
         onset[points.keys[best][0]],
-        drifted="pres" in found[best],
+        drifted="pres" in comparison.faults[best],
     )
     return SweetSpot(
-        True, verdict, reason, candidate, points.members(region), reported=reported.summary(0), suggestion=suggestion,
+        found=True,
+        verdict=verdict,
+        reason=reason,
+        best=one_of[best],
+        region=points.members(region),
+        reported=reported.summary(0),
+        suggestion=suggestion,
         **shown,
-    )  # fmt: skip
+    )
 
 
 def choose(fidelity: Fidelity, allowed: np.ndarray) -> tuple[int, np.ndarray]:
@@ -141,7 +199,7 @@ def split_prompts(units: int) -> list[tuple[np.ndarray, np.ndarray]]:
     return [(one, other), (other, one)] if units >= 4 else [(everything, everything)]
 
 
-def decide_verdict(fidelity: Fidelity, allowed: np.ndarray, points: Points, onset: dict) -> tuple[str, str]:
+def decide_verdict(fidelity: Fidelity, allowed: np.ndarray, points: Points, onset: Onsets) -> tuple[str, str]:
     """The verdict and what to try next."""
     if len(points.keys) == 1:
         return "single", words.SINGLE
@@ -161,16 +219,17 @@ def refusal(scale: Scale) -> str:
     return ""
 
 
-def why_none(whole: Fidelity, allowed: np.ndarray, held: list[dict], points: Points) -> tuple[str, str] | None:
+def why_none(comparison: Comparison) -> tuple[str, str] | None:
     """Why no checkpoint can be recommended, and what to try; None if one can."""
-    there = np.isfinite(whole.score)
-    if not above_zero(whole.s[there], whole.s_draws[there]):
+    fidelity, allowed, points = comparison.fidelity, comparison.allowed, comparison.points
+    there = np.isfinite(fidelity.score)
+    if not above_zero(fidelity.s[there], fidelity.s_draws[there]):
         return words.NOTHING_LEARNED, words.more(points.steps, points.lrs)
-    if not above_zero(whole.s[allowed], whole.s_draws[allowed]):
-        names = [name for v in held for name in v]
+    if not above_zero(fidelity.s[allowed], fidelity.s_draws[allowed]):
+        names = [name for vetoes in comparison.vetoes for name in vetoes]
         commonest = max(VETOES, key=names.count)
         return words.RULED_OUT.format(words.VETOED[commonest]), f"Try {VETOES[commonest].advice}."
-    if not above_zero(whole.score[allowed], whole.score_draws[allowed]):
+    if not above_zero(fidelity.score[allowed], fidelity.score_draws[allowed]):
         return words.PROMPTS_LOST, words.less(points.steps, points.lrs)
     return None
 
@@ -188,7 +247,7 @@ def is_flat(fidelity: Fidelity, allowed: np.ndarray) -> bool:
     return bool(np.ptp(fidelity.score) <= min(LITTLE, np.nanquantile(chance.max(0) - chance.min(0), 0.95)))
 
 
-def grid_edges(fidelity: Fidelity, allowed: np.ndarray, points: Points, onset: dict) -> list[str]:
+def grid_edges(fidelity: Fidelity, allowed: np.ndarray, points: Points, onset: Onsets) -> list[str]:
     """The ends of the grid at which the best point lies in most draws: more steps, fewer steps, higher lr, lower lr."""
     winners = np.where(allowed[:, None], np.nan_to_num(fidelity.score_draws, nan=-np.inf), -np.inf).argmax(0)
     ends = {name: np.zeros(len(points.keys), bool) for name in ("more steps", "fewer steps", "higher lr", "lower lr")}
@@ -220,27 +279,6 @@ def overfit_onset(steps: np.ndarray, curve: Fidelity) -> int | None:
         ):
             return int(steps[i])
     return None
-
-
-def pareto_set(fidelity: Fidelity, allowed: np.ndarray) -> np.ndarray:
-    """Indices of the allowed points that no other allowed point beats in one of s and t and equals in the other."""
-    order = [g for g in np.lexsort((-fidelity.t, -fidelity.s)) if allowed[g]]
-    kept, highest = [], -np.inf
-    for g in order:
-        if fidelity.t[g] > highest or (kept and (fidelity.s[g], fidelity.t[g]) == (fidelity.s[kept[-1]], highest)):
-            kept.append(g)
-            highest = fidelity.t[g]
-    return np.array(sorted(kept), dtype=int)
-
-
-def knee(fidelity: Fidelity, pareto: np.ndarray) -> int | None:
-    """The point of the Pareto set farthest above the line between its ends; None under three points."""
-    if len(pareto) < 3:
-        return None
-    s, t = fidelity.s[pareto], fidelity.t[pareto]
-    if np.ptp(s) == 0 or np.ptp(t) == 0:
-        return None
-    return int(pareto[np.argmax((s - s.min()) / np.ptp(s) + (t - t.min()) / np.ptp(t))])
 
 
 def shown_per_candidate(measurements: Measurements, count: int) -> dict[str, Any]:

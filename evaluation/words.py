@@ -1,9 +1,13 @@
 """The sweet spot in sentences."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from evaluation.metrics import METRICS
+
+NOT_EVALUATED = "No checkpoint has been evaluated."
+NO_SCORES = "No checkpoint has both scores of subject and prompt fidelity and baselines to compare them with."
 REFUSED = "Use photographs that show the subject alike, or an encoder that knows such images."
 NO_SUBJECT_SCALE = (
     "The photographs are no more alike (DINO {:.3f}) than the untuned model's images are like them ({:.3f}), "
@@ -24,6 +28,14 @@ VETOED = {
     "pres": "turns the whole class into the subject",
     "div": "makes one and the same image",
 }
+
+
+def unchecked(counts: Mapping[str, int], measured: int) -> tuple[str, ...]:
+    """Which vetoes could not be applied to how many of the checkpoints, a sentence each."""
+    return tuple(
+        f"The check for {METRICS[name].title} was skipped for {count} of {measured} checkpoints: scores are missing."
+        for name, count in counts.items()
+    )
 
 
 def reason(

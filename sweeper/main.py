@@ -58,6 +58,7 @@ def run(grid: Grid, settings: Settings) -> int:
         check_writable(settings.output_dir)
     check_name(folder, GRID, content)
     plan, store = compile_plan(grid.cells), Store(settings.output_dir / "store")
+    store.check_format()
     left = [store.left(training) for training in plan.trainings]
     expected_cost = cost(left, store)
     gc.enable()

@@ -1,27 +1,46 @@
 """Every path the program writes, what is already there, and who may write it.
 
-store/trainings/SIGNATURE/        spec.json, checkpoints/000400/, state/000400/, evaluations/000400-SIGNATURE/
+store/format.json                 the version of this layout
+store/trainings/SIGNATURE/        checkpoints/000400/, state/000400/, loss.json, evaluations/000400-SIGNATURE/
 store/class_images/SIGNATURE/     of one model, class prompt, sampler, seed and count
 store/baselines/SIGNATURE/        the untuned model and the real photographs, for one way of sampling and judging
 store/cache/                      latents and text embeddings
 NAME/                             one sweep: the results a person looks at, jobs/, logs/
+
+Another slice of a checkpoint's samples (more images, other prompts) is another `EvalSpec`, so it has a folder of its
+own in evaluations/ and in baselines/; evaluation/slices.py joins them. A replicate is a training with another seed.
 """
 
 import errno
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
+from evaluation.files import BASELINES, SCORES, has_samples
+from evaluation.scorecard import NOT_YET, Baselines, Scorecard, unmeasurable
 from sweeper.plan.compile import class_images_of
 from sweeper.plan.types import Point, Remaining, Training
-from trainers.files import is_complete, read_json, saved_step
+from trainers.errors import SpecError
+from trainers.files import (
+    MANIFEST,
+    checkpoint_folder,
+    checkpoint_steps,
+    is_complete,
+    loss_file,
+    read_json,
+    remove_unfinished,
+    saved_step,
+    write_json,
+)
+from trainers.provenance import Provenance
 from trainers.spec import TrainSpec, model_as_before, signature
 
+# Format 1 (revision 6044e38): no format.json, scorecards without versions and provenance. Read as it is.
+FORMAT = 2
 NO_SPACE = "no space left on device: free some, then the same command goes on from here; keep=best takes less"
 
 
@@ -46,7 +65,7 @@ class Store:
         return self.root / f"trainings/{spec.signature}"
 
     def checkpoint(self, spec: TrainSpec, step: int) -> Path:
-        return self.training(spec) / "checkpoints" / f"{step:06d}"
+        return checkpoint_folder(self.training(spec), step)
 
     def evaluation(self, spec: TrainSpec, point: Point) -> Path:
         return self.training(spec) / "evaluations" / f"{point.step:06d}-{point.signature}"
@@ -60,41 +79,131 @@ class Store:
         before = self.root / "baselines" / signature(model_as_before(spec), *made_for)
         return before if before.is_dir() else self.root / "baselines" / signature(spec.model, *made_for)
 
-    def baseline_values(self, spec: TrainSpec, point: Point) -> Path:
-        return self.baselines(spec, point) / "values.json"
+    def check_format(self) -> None:
+        """Raises SpecError where a later version of the program has written the store."""
+        found = read_json(self._format).get("format") if self._format.exists() else 1
+        if found not in range(1, FORMAT + 1):
+            raise SpecError(
+                f"{self.root} has format {found}, and this program knows 1 to {FORMAT}: "
+                "use the version that wrote it, or another output_dir="
+            )
+
+    def mark_format(self) -> None:
+        """Notes today's format, before anything is written. Raises SpecError as `check_format`."""
+        self.check_format()
+        if not self._format.exists() or read_json(self._format).get("format") != FORMAT:
+            write_json(self._format, {"format": FORMAT})
+
+    @property
+    def _format(self) -> Path:
+        return self.root / "format.json"
 
     def trained_steps(self, spec: TrainSpec) -> int:
         """The last step with a complete checkpoint or training state; 0 where there is none."""
-        folders = [f for f in (self.training(spec) / "checkpoints").glob("[0-9]*") if is_complete(f)]
-        return max(0, saved_step(self.training(spec)), *(int(folder.name) for folder in folders))
+        folder = self.training(spec)
+        return max(0, saved_step(folder), *checkpoint_steps(folder))
 
-    def scores(self, spec: TrainSpec, point: Point) -> dict[str, Any] | None:
-        path = self.evaluation(spec, point) / "scores.json"
-        return read_json(path) if path.exists() else None
+    def losses(self, spec: TrainSpec) -> list[float]:
+        """The loss of every step that was trained."""
+        path = loss_file(self.training(spec))
+        return read_json(path)["loss"] if path.exists() else []
+
+    def checkpoint_provenance(self, spec: TrainSpec, step: int) -> Provenance | None:
+        """Who trained a checkpoint; None where it is deleted, or older than format 2."""
+        return _provenance(*version) if (version := _version(self.checkpoint(spec, step) / MANIFEST)) else None
+
+    def scorecard(self, spec: TrainSpec, point: Point) -> Scorecard | None:
+        """Today's metrics of a point, and why others are missing; None where it is not scored."""
+        card = self._stored_scorecard(spec, point)
+        if card is None or not card.stale():
+            return card
+        return card.without(dict.fromkeys(card.stale(), NOT_YET) | self._unmeasurable(card, spec, point))
+
+    def baseline_values(self, spec: TrainSpec, point: Point) -> Baselines | None:
+        """Today's metrics of the untuned model and the photographs; None where they are not measured."""
+        found = self._stored_baselines(spec, point)
+        return found.current() if found else None
 
     def left(self, training: Training) -> Remaining:
-        """What of the training is not there yet."""
+        """What of the training is not there yet. What is only to be measured on stored samples takes next to nothing,
+        and is not part of it."""
         if not self.training(training.spec).exists():
             return Remaining(training, training.points, 0)
         trained = min(self.trained_steps(training.spec), training.last_step)
-        return Remaining(training, self.missing(training), trained)
+        return Remaining(training, self.unscored(training), trained)
+
+    def unscored(self, training: Training) -> tuple[Point, ...]:
+        """What of the training is still to be sampled and scored."""
+        return tuple(p for p in training.points if not (self.evaluation(training.spec, p) / SCORES).exists())
+
+    def incomplete(self, training: Training) -> tuple[Point, ...]:
+        """What is scored, but lacks a metric of today that can be measured without sampling the checkpoint again."""
+        return tuple(point for point in training.points if self._is_incomplete(training.spec, point))
 
     def missing(self, training: Training) -> tuple[Point, ...]:
-        """What of the training is still to be scored."""
-        scores = (self.evaluation(training.spec, point) / "scores.json" for point in training.points)
-        return tuple(point for point, path in zip(training.points, scores, strict=True) if not path.exists())
+        """What still asks for a job: `unscored` and `incomplete`, in the order of the points."""
+        wanted = {*self.unscored(training), *self.incomplete(training)}
+        return tuple(point for point in training.points if point in wanted)
+
+    def _is_incomplete(self, spec: TrainSpec, point: Point) -> bool:
+        card = self._stored_scorecard(spec, point)
+        if card is None:
+            return False
+        if set(card.stale()) - set(self._unmeasurable(card, spec, point)):
+            return True
+        baselines = self._stored_baselines(spec, point)
+        if baselines is None:
+            return True
+        return bool(baselines.stale()) and has_samples(self.baselines(spec, point), point.evaluation)
+
+    def _unmeasurable(self, card: Scorecard, spec: TrainSpec, point: Point) -> dict[str, str]:
+        stale = card.stale()
+        if not stale:
+            return {}
+        weights = is_complete(self.checkpoint(spec, point.step))
+        return unmeasurable(stale, weights, has_samples(self.evaluation(spec, point), point.evaluation))
+
+    def _stored_scorecard(self, spec: TrainSpec, point: Point) -> Scorecard | None:
+        version = _version(self.evaluation(spec, point) / SCORES)
+        return _scorecard(*version) if version else None
+
+    def _stored_baselines(self, spec: TrainSpec, point: Point) -> Baselines | None:
+        version = _version(self.baselines(spec, point) / BASELINES)
+        return _baselines(*version) if version else None
 
     def clear(self, spec: TrainSpec) -> None:
         """Deletes what killed processes left half written in a training's folder, which must be claimed."""
-        folder = self.training(spec)
-        for path in (*folder.glob("state/.*"), *folder.glob("checkpoints/.*")):
-            shutil.rmtree(path, ignore_errors=True)
+        remove_unfinished(self.training(spec))
 
     def has_baselines(self, spec: TrainSpec, point: Point) -> bool:
-        return self.baseline_values(spec, point).exists()
+        return (self.baselines(spec, point) / BASELINES).exists()
 
     def has_class_images(self, spec: TrainSpec) -> bool:
         return is_complete(self.class_images(spec))
+
+
+def _version(path: Path) -> tuple[Path, int, int] | None:
+    """What a cache of a file's content goes by: every write makes a new file. None where there is no file."""
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return None
+    return path, stat.st_mtime_ns, stat.st_ino
+
+
+@lru_cache(maxsize=10_000)
+def _scorecard(path: Path, _time: int, _inode: int) -> Scorecard:
+    return Scorecard.read(path)
+
+
+@lru_cache(maxsize=1_000)
+def _baselines(path: Path, _time: int, _inode: int) -> Baselines:
+    return Baselines.read(path)
+
+
+@lru_cache(maxsize=10_000)
+def _provenance(path: Path, _time: int, _inode: int) -> Provenance | None:
+    return Provenance.from_json(read_json(path).get("provenance"))
 
 
 @contextmanager

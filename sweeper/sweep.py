@@ -29,7 +29,7 @@ from sweeper.report import terminal, write
 from sweeper.report.progress import ProgressDisplay
 from sweeper.report.terminal import took
 from sweeper.results.collect import collect
-from sweeper.results.retention import prune, stopped, winners
+from sweeper.results.retention import delete_checkpoints, stopped, winners
 from sweeper.results.types import FAIL, Results
 from sweeper.store import Store
 from sweeper.tracking.mlflow import Tracker
@@ -165,7 +165,7 @@ class Sweep:
         if not self._deletes:
             return results
         best = winners(results, self.context.settings.keep, final)
-        prune(plan, self.context.store, best, stopped(results), self.begun)
+        delete_checkpoints(plan, self.context.store, best, stopped(results), self.begun)
         rows = []
         for row in results.rows:
             deleted = row.checkpoint is not None and not is_complete(row.checkpoint)
@@ -217,6 +217,7 @@ class Sweep:
 def run_sweep(context: Context, planned: Callable[[], Planned], train: Callable[[Sweep], None]) -> Results:
     """Everything from the plan to the answer on the terminal. `train` adds the trainings and waits for them."""
     settings = context.settings
+    context.store.mark_format()
     engine = make_engine(settings)
     engine.prepare()
     workplace = Workplace(new_folder(context.folder), context.store.root)

@@ -1,8 +1,7 @@
-"""What a training leaves on disk: checkpoints to sample from, and the state to go on from.
+"""What a training leaves on disk: checkpoints to sample from, and the state to go on from. Layout: trainers/files.py.
 
-folder/checkpoints/000400/   what was learned, as diffusers loads it; `ema/` beside it where there is an average
-folder/state/000400/         the latest state; a training that is asked for more steps goes on from it
-folder/loss.json             the loss of every step
+A checkpoint is what was learned, as diffusers loads it, with `ema/` in it where there is a moving average. A training
+that is asked for more steps goes on from its latest state.
 """
 
 from dataclasses import dataclass, field
@@ -16,8 +15,18 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from trainers.families import family_of
-from trainers.files import complete_folder, is_complete, remove_states, saved_step, state_folder, write_json
+from trainers.files import (
+    checkpoint_folder,
+    complete_folder,
+    is_complete,
+    loss_file,
+    remove_states,
+    saved_step,
+    state_folder,
+    write_json,
+)
 from trainers.learner import Learner
+from trainers.provenance import provenance
 from trainers.spec import ModelSpec
 
 STATE = "state.pt"
@@ -34,7 +43,7 @@ class Checkpoint:
 
     @property
     def folder(self) -> Path:
-        return self.training / "checkpoints" / f"{self.step:06d}"
+        return checkpoint_folder(self.training, self.step)
 
     @property
     def complete(self) -> bool:
@@ -61,7 +70,9 @@ class TrainState:
 
     def save_checkpoint(self, checkpoint: Checkpoint) -> None:
         weights = list(self.learner.learned().values())
-        with complete_folder(checkpoint.folder, {"step": self.step, "loss": self.losses[-1:]}) as folder:
+        made_by = provenance(str(weights[0].device))
+        manifest = {"step": self.step, "loss": self.losses[-1:], "provenance": made_by.to_json()}
+        with complete_folder(checkpoint.folder, manifest) as folder:
             self.learner.write(folder)
             if self.ema is not None:
                 self.ema.store(weights)
@@ -73,7 +84,7 @@ class TrainState:
         """Becomes the latest state, unless that is a later one already."""
         if saved_step(training) >= self.step:
             return
-        write_json(training / "loss.json", {"loss": self.losses})  # first: with the state all is there that leads on
+        write_json(loss_file(training), {"loss": self.losses})  # first: with the state all is there that leads on
         manifest = {"step": self.step}
         with complete_folder(state_folder(training, self.step), manifest) as folder, open(folder / STATE, "wb") as file:
             torch.save(

@@ -1,4 +1,9 @@
-"""Writing files so that what exists is complete: written aside, flushed, renamed."""
+"""Writing files so that what exists is complete: written aside, flushed, renamed. The layout of a training's folder.
+
+checkpoints/000400/   what was learned after 400 optimizer steps
+state/000400/         the latest state, to go on from
+loss.json             the loss of every step
+"""
 
 import json
 import os
@@ -60,6 +65,25 @@ def complete_folder(folder: Path, manifest: Any) -> Iterator[Path]:
         os.replace(aside, folder)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def checkpoint_folder(training: Path, step: int) -> Path:
+    return training / "checkpoints" / f"{step:06d}"
+
+
+def checkpoint_steps(training: Path) -> list[int]:
+    """The steps of the complete checkpoints in the folder of a training."""
+    return sorted(int(f.name) for f in (training / "checkpoints").glob("[0-9]*") if is_complete(f))
+
+
+def loss_file(training: Path) -> Path:
+    return training / "loss.json"
+
+
+def remove_unfinished(training: Path) -> None:
+    """Deletes what killed processes left half written in the folder of a training."""
+    for path in (*training.glob("state/.*"), *training.glob("checkpoints/.*")):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def state_folder(training: Path, step: int) -> Path:

@@ -45,6 +45,7 @@ def main() -> int:
         check_arguments(options.overrides, multirun=True)
         experiments, settings = compose_all(names, options.overrides, options.photos)
         store = Store(settings.output_dir / "store")
+        store.check_format()
         show_plan(experiments, store, settings)
         if settings.plan_only:
             return 0

@@ -14,12 +14,13 @@ import numpy as np
 
 from evaluation.bootstrap import average, draw_weights, drawn_means, interval, means
 from evaluation.fidelity import arrays_of, common_scale, normalised, stacked
+from evaluation.metrics import METRICS
+from evaluation.scorecard import Baselines, Scorecard
 from evaluation.spec import show
 from evaluation.sweetspot import refusal
 from evaluation.vetoes import VETOES
 from sweeper.plan.types import Plan
 from sweeper.store import Store
-from trainers.files import read_json
 
 # What is measured, in words; the higher the better only for the first three.
 MEASURES = {
@@ -30,6 +31,7 @@ MEASURES = {
     "drift": "plain images of the class: 0 as untuned, 1 as like the subject as its photographs",
     "noise": "noise, as the log of its ratio to the photographs'",
 }
+MEASURED = ("dino", "clip_t", "copying", "noise", "pres")  # the metrics that they are computed of
 
 
 class Missing(Exception):
@@ -74,8 +76,8 @@ class Cell:
     """One evaluated checkpoint under one way of sampling it."""
 
     params: Mapping[str, Any]  # every axis by the name typed, and `kind` of the subject
-    card: Mapping[str, Any]  # scores.json
-    baselines: Mapping[str, Any]  # values.json of its way of sampling
+    card: Scorecard
+    baselines: Baselines  # of its way of sampling
     samples: Path | None = None
     untuned: Path | None = None
     photographs: Path | None = None
@@ -96,20 +98,22 @@ class Condition:
 
     @cached_property
     def measures(self) -> dict[str, Drawn]:
-        return measures([cell.card["values"] for cell in self.cells], self.cells[0].baselines)
+        return measures([cell.card.values for cell in self.cells], self.cells[0].baselines)
 
     @cached_property
     def untuned(self) -> dict[str, Drawn]:
         """The measures of the untuned model, sampled in the same way."""
         baselines = self.cells[0].baselines
-        return measures([baselines["untuned"]] * len(self.cells), baselines)
+        return measures([baselines.untuned] * len(self.cells), baselines)
 
 
-def measures(values: Sequence[Mapping[str, Any]], baselines: Mapping[str, Any]) -> dict[str, Drawn]:
+def measures(values: Sequence[Mapping[str, Any]], baselines: Baselines) -> dict[str, Drawn]:
     """MEASURES of the per-image values of a setting's checkpoints, one a training seed. Raises Missing where s or t
     cannot be measured."""
     base = arrays_of(baselines)
-    by_name = {name: stacked([v[name] for v in values]) for name in ("dino", "clip_t", "copying", "noise", "pres")}
+    if lacking := next((name for name in MEASURED if not all(name in v for v in values)), None):
+        raise Missing(f"{METRICS[lacking].title} was not measured.")
+    by_name = {name: stacked([v[name] for v in values]) for name in MEASURED}
     dino, clip_t = average(by_name["dino"]), average(by_name["clip_t"])
     scale = common_scale([base], dino.shape[1])
     if reason := refusal(scale):
@@ -173,15 +177,15 @@ def read(plan: Plan, store: Store) -> Evidence:
     cells = []
     for training in plan.trainings:
         for point in training.points:
-            card = store.scores(training.spec, point)
-            if card:
+            card, baselines = store.scorecard(training.spec, point), store.baseline_values(training.spec, point)
+            if card and baselines:
                 runs = [r for r in training.cells if (r.sample, r.evaluation) == (point.sample, point.evaluation)]
                 params = {**dict(runs[0].params), "steps": point.step, "kind": training.spec.subject.kind}
                 cells.append(
                     Cell(
                         params,
                         card,
-                        read_json(store.baseline_values(training.spec, point)),
+                        baselines,
                         store.evaluation(training.spec, point),
                         store.baselines(training.spec, point),
                         Path(training.spec.subject.images),

@@ -8,7 +8,6 @@ from evaluation.spec import EvalSpec
 from evaluation.sweetspot import Candidate, SweetSpot, find
 from sweeper.plan.types import Point, Training
 from sweeper.store import Store
-from trainers.files import read_json
 
 OVERFIT = "overfitting began at step {}: prompt fidelity fell from its best while subject fidelity rose no more"
 
@@ -37,10 +36,9 @@ def sweet_spot_so_far(training: Training, store: Store, evaluation: EvalSpec) ->
     steps = scored_steps(training, store)
     points = [point for point in training.points if point.step in steps and point.evaluation == evaluation]
     spec = training.spec
-    values = {path: read_json(path) for path in {store.baseline_values(spec, point) for point in points}}
     candidates = [Candidate(str(i), p.signature, p.step, spec.lr) for i, p in enumerate(points)]
-    cards = [store.scores(spec, point) for point in points]
-    return points, find(candidates, cards, [values[store.baseline_values(spec, point)] for point in points])
+    cards = [store.scorecard(spec, point) for point in points]
+    return points, find(candidates, cards, [store.baseline_values(spec, point) for point in points])
 
 
 def rungs(points: list[Point], spot: SweetSpot) -> list[Rung]:

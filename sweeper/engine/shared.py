@@ -38,6 +38,8 @@ class SharedWork:
         spec = training.spec
         if not spec.prior or spec.prior.folder or self.store.has_class_images(spec):
             return {}
+        if not self.store.unscored(training):  # only metrics are missing
+            return {}
         return {str(self.store.class_images(spec)): Task(Kind.CLASS_IMAGES, training)}
 
     def _inversion(self, training: Training) -> dict[str, Task]:

@@ -11,7 +11,8 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
-from evaluation.evaluate import Baselines, evaluate, prepare
+from evaluation.evaluate import complete, evaluate, prepare
+from evaluation.metrics import Reference
 from evaluation.spec import EvalSpec
 from sweeper.engine.jobs import Export, Reporter
 from sweeper.engine.rungs import scored_steps
@@ -24,6 +25,7 @@ from trainers.files import complete_folder, is_complete, remove_folder, write_js
 from trainers.loop import inverted, train
 from trainers.memory import capacity, check_fits
 from trainers.prior import make_class_images
+from trainers.provenance import provenance
 from trainers.spec import SampleSpec, SubjectSpec, TrainSpec
 
 SAMPLE_BATCH = 16  # images at once
@@ -47,24 +49,27 @@ class Execution:
     ) -> None:
         self.training, self.spec, self.stop, self.discarded = training, training.spec, stop, discarded
         self.store, self.report, self.process = store, report, process
-        self.baselines: dict[Path, Baselines] = {}
+        self.references: dict[Path, Reference] = {}  # by folder of the baselines
         self.trained = 0  # optimizer steps
         self.denoised = 0  # images x inference steps
         self.untuned: Any = None  # the family's components, once loaded
 
     def run(self) -> None:
-        """Does what is missing of the training's checkpoints, samples and scores.
+        """Does what is missing of the training's checkpoints, samples and scores. What only lacks metrics of today is
+        measured on its stored samples.
 
         After each checkpoint, `discarded()` gives the steps of those to delete, and `stop(step)` says why to raise
         Stopped there, or nothing.
         """
         self._check_memory()
         self.load()
-        class_images = self.class_images()
+        class_images = self.class_images() if self.store.unscored(self.training) else None
         with self._claimed(self.store.training(self.spec)):
+            missing = self.store.unscored(self.training)
             if self.process.is_main_process:
                 self.store.clear(self.spec)
-            missing = self.store.missing(self.training)
+                for point in self.store.incomplete(self.training):
+                    self._complete(point)
             steps = sorted({point.step for point in missing})
             self._ask(max(scored_steps(self.training, self.store), default=0), steps)
             for checkpoint in self._checkpoints(steps, class_images):
@@ -78,7 +83,7 @@ class Execution:
 
     def _check_memory(self) -> None:
         """Refuses what cannot fit the device, before anything expensive."""
-        steps = {point.step for point in self.store.missing(self.training)}
+        steps = {point.step for point in self.store.unscored(self.training)}
         if any(not is_complete(self.store.checkpoint(self.spec, step)) for step in steps):
             device, processes = self.process.device, self.process.num_processes
             warning = check_fits(self.spec, capacity(device), device.type, processes)
@@ -182,7 +187,10 @@ class Execution:
         self._restore([step])
         if not self.process.is_main_process:
             return
-        manifest = {"training": self.spec.signature, "step": step, "scheduler": asked.scheduler}
+        made_by = provenance(str(self.process.device)).to_json()
+        manifest = {
+            "training": self.spec.signature, "step": step, "scheduler": asked.scheduler, "provenance": made_by,
+        }  # fmt: skip
         with complete_folder(asked.to, manifest) as aside:
             self.report("exporting")
             checkpoint = Checkpoint(self.store.training(self.spec), step, self.spec.model, self.untuned)
@@ -231,28 +239,44 @@ class Execution:
         return folder
 
     def _evaluate(self, checkpoint: Checkpoint, point: Point) -> None:
-        baselines = self.baseline(point)
+        reference = self.baseline(point)
         with self.report.timed("sampling"):
             components = self._components(checkpoint, point.use_ema)
         card = evaluate(
             components,
             *self._asked(point),
-            baselines,
+            reference,
             self.store.evaluation(self.spec, point),
             progress=lambda done, total: self.report(f"sampling step {point.step}", done, total),
             device=str(self.process.device),
             batch_size=SAMPLE_BATCH,
         )
-        self.report.add("sampling", card["seconds"]["sample"])
-        self.report.add("scoring", card["seconds"]["score"])
+        self.report.add("sampling", card.seconds["sample"])
+        self.report.add("scoring", card.seconds["score"])
         self.denoised += point.images * point.sample.inference_steps
 
-    def baseline(self, point: Point) -> Baselines:
-        """Samples and scores the untuned model in the way of `point`, unless that is there."""
+    def _complete(self, point: Point) -> None:
+        """Measures on the stored samples what the scorecard lacks of today's metrics."""
+        checkpoint = Checkpoint(self.store.training(self.spec), point.step, self.spec.model, self.untuned)
+        self.report(f"measuring step {point.step} again")
+        reference = self.baseline(point)
+        with self.report.timed("scoring"):
+            complete(
+                self.spec.model,
+                (lambda: self._components(checkpoint, point.use_ema)) if checkpoint.complete else None,
+                *self._asked(point),
+                reference,
+                self.store.evaluation(self.spec, point),
+                device=str(self.process.device),
+            )
+
+    def baseline(self, point: Point) -> Reference:
+        """Samples and scores the untuned model in the way of `point`, unless that is there. Returns what the samples of
+        a checkpoint are compared with."""
         folder = self.store.baselines(self.spec, point)
-        if folder not in self.baselines:
+        if folder not in self.references:
             with claim(folder), self.report.timed("baselines"):
-                self.baselines[folder] = prepare(
+                self.references[folder], _ = prepare(
                     self.untuned,
                     *self._asked(point),
                     folder,
@@ -260,9 +284,7 @@ class Execution:
                     device=str(self.process.device),
                     batch_size=SAMPLE_BATCH,
                 )
-                if not self.store.has_baselines(self.spec, point):
-                    write_json(self.store.baseline_values(self.spec, point), self.baselines[folder].values)
-        return self.baselines[folder]
+        return self.references[folder]
 
     def _asked(self, point: Point) -> tuple[SubjectSpec, SampleSpec, EvalSpec]:
         return self.spec.subject, point.sample, point.evaluation

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainers.files import is_complete, saved_step
+from trainers.files import checkpoint_folder, is_complete, saved_step
 from trainers.spec import TrainSpec
 from trainers.stages import inversion_stage
 
@@ -41,7 +41,7 @@ def inversions(left: Iterable["Remaining"], cache: Path) -> dict[str, Inversion]
 
 def _trained(folder: Path, steps: int) -> int:
     """Of `steps`, those that are there, as trainers/loop.py finds them."""
-    if is_complete(folder / "checkpoints" / f"{steps:06d}"):
+    if is_complete(checkpoint_folder(folder, steps)):
         return steps
     saved = saved_step(folder)
     return max(0, saved) if saved <= steps else 0

@@ -12,6 +12,10 @@ from sweeper.results.ordering import metric_names
 from sweeper.results.types import Results
 from trainers.files import write_bytes, write_json
 
+# Of results.json. 1: without this number, up to revision 6044e38. 2: `notes`, and `missing` of a checkpoint. It goes up
+# when a key is added; the keys that are there stay.
+SCHEMA = 2
+
 
 def records(results: Results) -> list[dict[str, Any]]:
     """One flat dictionary per row, all with the same keys in the same order."""
@@ -79,6 +83,7 @@ def write_results_json(path: Path, results: Results) -> Path:
         "conditional_on": spot.conditional_on,
     }
     content = {
+        "schema": SCHEMA,
         "name": results.name,
         "command": results.command,
         "model": results.model,
@@ -90,6 +95,7 @@ def write_results_json(path: Path, results: Results) -> Path:
         "prompts": results.prompts,
         "baselines": results.baselines,
         "backbones": results.backbones,
+        "notes": results.notes,
         "cells": [row for row in results.rows if row.asked],
         "checkpoints": results.rows,  # those on the way too; `cell`, `region`, `pareto`, `knee` count in this list
         "trainings": results.trainings,

@@ -53,6 +53,8 @@ def print_table(results: Results, console: Console) -> None:
         console.print(Text.assemble((f"{row.state} ", "red"), words))
     if len(stopped) > SHOWN:
         console.print(f"… and {len(stopped) - SHOWN:,} more without a result", style="dim")
+    if results.notes:
+        console.print(Text(f"Note: {' '.join(results.notes)}", style="yellow"))
     console.print(Text(sentence(results), style="bold"))
 
 

@@ -1,13 +1,15 @@
-"""From the store to `Results`: every evaluated checkpoint as a row, judged, with its sweet spot."""
+"""From the store to `Results`: every evaluated checkpoint as a row with its scores, and the sweet spot."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
-from functools import lru_cache
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from evaluation.metrics import METRICS
+from evaluation.scorecard import Baselines, Scorecard
 from evaluation.spec import fill, show, subject_words
 from evaluation.sweetspot import Candidate, SweetSpot, find
 from sweeper.engine.jobs import Job, Outcome
@@ -18,33 +20,113 @@ from sweeper.results.types import COMPLETE, WAITING, Results, Row, TrainingResul
 from sweeper.store import Store
 from trainers.files import is_complete, read_json
 from trainers.images import instance_images
+from trainers.provenance import Provenance, mixed
 from trainers.spec import TrainSpec
 
 
-def _row(training: Training, store: Store, point: Point, scores: Any, outcome: Outcome | None, log: Path | None) -> Row:
-    run, spec = training.cell_at(point), training.spec
-    nearest = run or next(r for r in training.cells if Point.of(r, point.step) == point)
+@dataclass(frozen=True)
+class Entry:
+    """A row with what the store has of it."""
+
+    training: Training
+    point: Point
+    row: Row
+    card: Scorecard | None
+    baselines: Baselines | None
+
+    @property
+    def group(self) -> tuple[Any, ...]:
+        """Rows compare where this is equal: other images or another encoder give other numbers."""
+        return self.training.spec.model, self.training.spec.subject, self.point.evaluation
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The sweet spot of one group of rows."""
+
+    spot: SweetSpot
+    members: tuple[int, ...]  # positions of its candidates among all rows
+    entries: tuple[Entry, ...]
+
+    @property
+    def score(self) -> float:
+        return self.spot.score[self.spot.best] if self.spot.best is not None else -1.0
+
+
+def collect(grid: Grid, compiled: Plan, store: Store, begun: Mapping[str, Job], **about: Any) -> Results:
+    """Everything the store has of the plan, with scores. `begun` holds the jobs of this run by training signature;
+    `about` are the fields of Results that the store does not know."""
+    trainings: list[TrainingResult] = []
+    entries: list[Entry] = []
+    for training in compiled.trainings:
+        job = begun.get(training.spec.signature)
+        outcome, log = (job.outcome, job.log) if job else (None, None)
+        trainings.append(result_of(training, store, outcome, log))
+        entries += _entries(training, store, outcome, log)
+    answers = find_answers(entries, tuple(grid.axes))
+    best = max(answers, key=lambda answer: answer.score)
+    first = compiled.trainings[0]
+    subject, evaluation = first.spec.subject, first.cells[0].evaluation
+    words = subject_words(subject.identifier, subject.class_noun)
+    card = next((entry.card for entry in best.entries if entry.card), None)
+    baselines = next((entry.baselines for entry in best.entries if entry.baselines), None)
+    return Results(
+        axes=grid.axes,
+        rows=with_scores([entry.row for entry in entries], answers),
+        trainings=tuple(trainings),
+        sweet_spot=best.spot,
+        best=None if best.spot.best is None else best.members[best.spot.best],
+        candidates=best.members,
+        export=None,
+        instance_images=tuple(instance_images(subject.images)),
+        untuned={},
+        prompts=tuple(fill(prompt, words) for prompt in evaluation.prompts),
+        baselines=_means(baselines) if baselines else {},
+        backbones=card.backbones if card else {},
+        model=first.spec.model.name,
+        subject=subject.name,
+        timings={},
+        notes=notes(entries, answers, store),
+        **about,
+    )
+
+
+def _entries(training: Training, store: Store, outcome: Outcome | None, log: Path | None) -> Iterator[Entry]:
+    """The checkpoints of a training that were asked for, and those that were evaluated on the way."""
+    for point in training.points:
+        card = store.scorecard(training.spec, point)
+        if card or training.cell_at(point):
+            row = _row(training, store, point, card, outcome, log)
+            yield Entry(training, point, row, card, store.baseline_values(training.spec, point) if card else None)
+
+
+def _row(
+    training: Training, store: Store, point: Point, card: Scorecard | None, outcome: Outcome | None, log: Path | None
+) -> Row:
+    cell, spec = training.cell_at(point), training.spec
+    nearest = cell or next(c for c in training.cells if Point.of(c, point.step) == point)
     state, reason = COMPLETE, note_of(store, spec)
-    if scores is None:
+    if card is None:
         state, reason = (outcome.state, outcome.reason) if outcome else (WAITING, "")
     checkpoint = store.checkpoint(spec, point.step)
     return Row(
         params={**dict(nearest.params), "steps": point.step, "effective_lr": spec.effective_lr},
         training=spec.signature,
         state=state,
-        asked=run is not None,
+        asked=cell is not None,
         reason=reason,
-        metrics={k: v for k, v in scores["metrics"].items() if v is not None} if scores else {},
+        metrics={name: value for name, value in card.metrics.items() if value is not None} if card else {},
+        missing=card.missing if card else {},
         checkpoint=checkpoint if is_complete(checkpoint) else None,
-        samples=store.evaluation(spec, point) if scores else None,
+        samples=store.evaluation(spec, point) if card else None,
         log=log,
         curve=curve_of(training, point),
-        untuned=store.baselines(spec, point) if scores else None,
+        untuned=store.baselines(spec, point) if card else None,
     )
 
 
 def note_of(store: Store, spec: TrainSpec) -> str:
-    return read_json(store.note(spec)) if store.note(spec).exists() else ""
+    return str(read_json(store.note(spec))) if store.note(spec).exists() else ""
 
 
 def curve_of(training: Training, point: Point) -> str:
@@ -53,113 +135,63 @@ def curve_of(training: Training, point: Point) -> str:
 
 
 def result_of(training: Training, store: Store, outcome: Outcome | None, log: Path | None) -> TrainingResult:
-    losses = store.training(training.spec) / "loss.json"
-    loss = read_json(losses)["loss"] if losses.exists() else []
     done = not store.missing(training)
+    state, reason = (outcome.state, outcome.reason) if outcome else (WAITING, "")
     return TrainingResult(
         signature=training.spec.signature,
         params={k: v for k, v in training.cells[0].params if axis_of(k).costs_training},
-        state=COMPLETE if done else outcome.state if outcome else WAITING,
-        loss=tuple(enumerate(loss[: training.last_step], start=1)),
-        reason=note_of(store, training.spec) if done else outcome.reason if outcome else "",
+        state=COMPLETE if done else state,
+        loss=tuple(enumerate(store.losses(training.spec)[: training.last_step], start=1)),
+        reason=note_of(store, training.spec) if done else reason,
         log=log,
     )
 
 
-def collect(grid: Grid, compiled: Plan, store: Store, begun: Mapping[str, Job], **about: Any) -> Results:
-    """Everything the store has of the plan, judged. `begun` holds the jobs of this run by training signature; `about`
-    are the fields of Results that the store does not know."""
-    rows, trainings = [], []
-    points: list[tuple[Training, Point]] = []
-    for training in compiled.trainings:
-        job = begun.get(training.spec.signature)
-        outcome, log = (job.outcome, job.log) if job else (None, None)
-        trainings.append(result_of(training, store, outcome, log))
-        for point in training.points:
-            scores = store.scores(training.spec, point)
-            if scores or training.cell_at(point):
-                rows.append(_row(training, store, point, scores, outcome, log))
-                points.append((training, point))
-    first = compiled.trainings[0]
-    subject, evaluation = first.spec.subject, first.cells[0].evaluation
-    words = subject_words(subject.identifier, subject.class_noun)
-    return Results(
-        axes=grid.axes,
-        trainings=tuple(trainings),
-        export=None,
-        instance_images=tuple(instance_images(subject.images)),
-        untuned={},
-        prompts=tuple(fill(prompt, words) for prompt in evaluation.prompts),
-        model=first.spec.model.name,
-        subject=subject.name,
-        timings={},
-        **with_scores(rows, points, store, tuple(grid.axes)),
-        **about,
+def find_answers(entries: Sequence[Entry], axes: Sequence[str]) -> list[Answer]:
+    """A sweet spot for each group of rows that compare."""
+    groups: dict[Any, list[int]] = {}
+    for i, entry in enumerate(entries):
+        groups.setdefault(entry.group, []).append(i)
+    answers = []
+    for members in groups.values():
+        group = tuple(entries[i] for i in members)
+        candidates = [_candidate(str(place), entry, axes) for place, entry in enumerate(group)]
+        spot = find(candidates, [entry.card for entry in group], [entry.baselines for entry in group])
+        answers.append(Answer(spot, tuple(members), group))
+    return answers
+
+
+def _candidate(key: str, entry: Entry, axes: Sequence[str]) -> Candidate:
+    row, spec = entry.row, entry.training.spec
+    settings = describe(row.params, [axis for axis in axes if axis != "steps"]) or f"lr={show(row.params['lr'])}"
+    return Candidate(
+        key=key,
+        curve=row.curve,
+        step=entry.point.step,
+        lr=spec.lr,
+        seed=spec.seed,
+        words=f"{settings} at step {row.step}",
     )
 
 
-def with_scores(
-    rows: list[Row], points: list[tuple[Training, Point]], store: Store, axes: tuple[str, ...]
-) -> dict[str, Any]:
-    """The rows with s, t, score and vetoes, and the sweet spot. What was judged by other images or another encoder does
-    not compare, so each model, subject and evaluation has a sweet spot, and the best of them is the answer."""
-    groups: dict[Any, list[int]] = {}
-    for i, (training, point) in enumerate(points):
-        groups.setdefault((training.spec.model, training.spec.subject, point.evaluation), []).append(i)
-    answers = []
-    rows, read = list(rows), lru_cache(maxsize=None)(read_json)
-    for members in groups.values():
-        spot, values = _find([rows[i] for i in members], [points[i] for i in members], store, axes, read)
-        for place, i in enumerate(members):
-            rows[i] = _with_scores(rows[i], spot, place)
-        answers.append((spot, members, values))
-    spot, members, values = max(answers, key=lambda a: a[0].score[a[0].best] if a[0].found else -1.0)
-    return {
-        "rows": tuple(rows),
-        "sweet_spot": spot,
-        "best": members[spot.best] if spot.best is not None else None,
-        "candidates": tuple(members),
-        **values,
+def _means(baselines: Baselines) -> dict[str, float]:
+    """S0, T0, SR, Tc, those that are known."""
+    values = {
+        "S0": baselines.untuned.get("dino"),
+        "T0": baselines.untuned.get("clip_t"),
+        "SR": baselines.photographs.get("dino"),
+        "Tc": baselines.photographs.get("clip_t"),
     }
+    return {name: float(np.mean(value)) for name, value in values.items() if value is not None}
 
 
-def _find(
-    rows: list[Row], points: list[tuple[Training, Point]], store: Store, axes: tuple[str, ...], read: Callable
-) -> tuple[SweetSpot, dict[str, Any]]:
-    cards = [store.scores(training.spec, point) for training, point in points]
-    baselines = [
-        read(store.baseline_values(t.spec, p)) if card else None for (t, p), card in zip(points, cards, strict=True)
-    ]
-    candidates = [
-        Candidate(
-            key=str(i),
-            curve=row.curve,
-            step=point.step,
-            lr=training.spec.lr,
-            seed=training.spec.seed,
-            words=_words(row, axes),
-        )
-        for i, (row, (training, point)) in enumerate(zip(rows, points, strict=True))
-    ]
-    card = next((card for card in cards if card), None)
-    known = next((b for b in baselines if b), None)
-    values = {"backbones": card["backbones"] if card else {}, "baselines": _means(known) if known else {}}
-    return find(candidates, cards, baselines), values
-
-
-def _words(row: Row, axes: tuple[str, ...]) -> str:
-    settings = describe(row.params, [axis for axis in axes if axis != "steps"]) or f"lr={show(row.params['lr'])}"
-    return f"{settings} at step {row.step}"
-
-
-def _means(baselines: dict[str, Any]) -> dict[str, float]:
-    untuned, photographs = baselines["untuned"], baselines["photographs"]
-    return {
-        "S0": float(np.mean(untuned["dino"])),
-        "T0": float(np.mean(untuned["clip_t"])),
-        "SR": float(np.mean(photographs["dino"])),
-        "Tc": float(np.mean(photographs["clip_t"])),
-    }
+def with_scores(rows: Sequence[Row], answers: Iterable[Answer]) -> tuple[Row, ...]:
+    """The rows with s, t, score and vetoes of their group."""
+    scored = list(rows)
+    for answer in answers:
+        for place, i in enumerate(answer.members):
+            scored[i] = _with_scores(scored[i], answer.spot, place)
+    return tuple(scored)
 
 
 def _with_scores(row: Row, spot: SweetSpot, place: int) -> Row:
@@ -169,6 +201,32 @@ def _with_scores(row: Row, spot: SweetSpot, place: int) -> Row:
     return replace(
         row,
         metrics={**row.metrics, **{name: value for name, value in metrics.items() if value == value}},
-        intervals={name: tuple(ends[place]) for name, ends in spot.intervals.items()},
-        vetoes=tuple(spot.vetoes[place]) if spot.vetoes else (),
+        intervals={name: ends[place] for name, ends in spot.intervals.items()},
+        vetoes=spot.vetoes[place] if spot.vetoes else (),
     )
+
+
+def notes(entries: Sequence[Entry], answers: Sequence[Answer], store: Store) -> tuple[str, ...]:
+    """What a reader of the numbers must know, a sentence each: metrics that are missing and why, vetoes that were
+    skipped, and rows that are compared although different versions or devices made them."""
+    counts: Counter[tuple[str, str]] = Counter(item for entry in entries for item in entry.row.missing.items())
+    said = [
+        f"{_title(name)} is missing for {count} of {len(entries)} checkpoints: {reason}."
+        for (name, reason), count in counts.items()
+    ]
+    for answer in answers:
+        said += answer.spot.notes
+        said.append(mixed(maker for entry in answer.entries for maker in _makers(entry, store)))
+    return tuple(dict.fromkeys(filter(None, said)))
+
+
+def _title(metric: str) -> str:
+    title = METRICS[metric].title if metric in METRICS else metric
+    return title[:1].upper() + title[1:]
+
+
+def _makers(entry: Entry, store: Store) -> Iterator[Provenance | None]:
+    """Who trained, sampled and measured a row, and what it is compared with."""
+    yield store.checkpoint_provenance(entry.training.spec, entry.point.step)
+    for made in (entry.card, entry.baselines):
+        yield from made.provenance if made else ()

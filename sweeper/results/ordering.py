@@ -13,7 +13,7 @@ SCORES = ("score", "s", "t")  # shown before every other metric
 def ranked(results: Results) -> list[int]:
     """Positions of all rows: the sweet spot, then by score, the vetoed after the others, the unfinished last."""
 
-    def place(i: int) -> tuple:
+    def place(i: int) -> tuple[bool, bool, bool, float, int]:
         row = results.rows[i]
         score = row.metrics.get("score", math.nan)
         return i != results.best, row.state != COMPLETE, bool(row.vetoes), -score if score == score else math.inf, i

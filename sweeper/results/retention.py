@@ -36,7 +36,7 @@ def stopped(results: Results) -> set[str]:
     return {training.signature for training in results.trainings if training.state == PRUNED}
 
 
-def prune(plan: Plan, store: Store, kept: Kept, ended: Collection[str], begun: Mapping[str, Job]) -> None:
+def delete_checkpoints(plan: Plan, store: Store, kept: Kept, ended: Collection[str], begun: Mapping[str, Job]) -> None:
     """Deletes all checkpoints but `kept`, and the training states, of the trainings that are done or in `ended`.
 
     Of the others that are `begun`, by signature, the worker deletes what is scored: it holds the training.

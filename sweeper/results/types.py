@@ -21,6 +21,7 @@ class Row:
     asked: bool = True  # a cell of the grid; False: evaluated on the way (eval_every)
     reason: str = ""  # why FAIL or PRUNED
     metrics: dict[str, float] = field(default_factory=dict)  # means, see evaluation/metrics.py, and s, t, score
+    missing: dict[str, str] = field(default_factory=dict)  # metric -> why it is not among `metrics`
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)  # 95 % bootstrap, by metric
     vetoes: tuple[str, ...] = ()  # in words
     checkpoint: Path | None = None
@@ -31,7 +32,7 @@ class Row:
 
     @property
     def step(self) -> int:
-        return self.params["steps"]
+        return int(self.params["steps"])
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ class Results:
     plan: dict[str, Any]
     timings: dict[str, float]  # seconds by kind of work
     candidates: tuple[int, ...] = ()  # position in `rows` of each candidate of `sweet_spot`; empty: the rows themselves
+    notes: tuple[str, ...] = ()  # what a reader of the numbers must know, a sentence each
 
     def untuned_of(self, row: Row) -> Path | None:
         return row.untuned or next(iter(self.untuned.values()), None)

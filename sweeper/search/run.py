@@ -67,6 +67,7 @@ def search(space: Space, search_settings: SearchSettings, settings: Settings) ->
     start = time.monotonic()
     console = Console(highlight=False)
     store = Store(settings.output_dir / "store")
+    store.check_format()
     content = identity(space, search_settings, settings)
     folder = settings.output_dir / (settings.name or search_name(space, search_settings.sampler, content))
     if not settings.plan_only:

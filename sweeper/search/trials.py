@@ -109,9 +109,9 @@ class Search:
             self.study.tell(trial, FAIL, [], reason=str(error))
             self.sweep.context.console.print(f"trial {trial.number}  FAIL  {error}", markup=False, soft_wrap=True)
             return
-        remaining = self.trainings.begin(training)
+        self.trainings.begin(training)
         job = self.sweep.begun.get(training.spec.signature)
-        decides = job is None and bool(remaining.missing)
+        decides = job is None and bool(self.sweep.context.store.missing(training))
         if decides:
             title = f"trial {trial.number}  {self._label(training)}"
             job = self.sweep.add(training, title, guided=self.study.settings.pruner != "none")

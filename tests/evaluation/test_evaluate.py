@@ -10,41 +10,52 @@ import torch
 from evaluation.evaluate import encoders, evaluate, prepare
 from evaluation.metrics import METRICS
 from evaluation.sample import generator, read_images, sample_images
+from evaluation.scorecard import Baselines, Scorecard
 from trainers.families import family_of
 from trainers.files import read_json
 
 
 @pytest.fixture(scope="module")
-def baselines(components, subject, sampling, evaluation, tmp_path_factory):
+def prepared(components, subject, sampling, evaluation, tmp_path_factory):
     return prepare(components, subject, sampling, evaluation, tmp_path_factory.mktemp("untuned"))
 
 
-def test_the_scorecard_holds_every_metric_per_image(components, subject, sampling, evaluation, baselines, tmp_path):
-    card = evaluate(components, subject, sampling, evaluation, baselines, tmp_path)
-    assert set(card["metrics"]) == set(card["values"]) == set(card["backbones"]) == set(METRICS)
-    assert np.shape(card["values"]["dino"]) == (2, 2)
-    assert np.shape(card["values"]["pres"]) == (1, 2)
-    assert card["images"]["clip_t"] == 4
-    assert card["backbones"]["clip_t"] == "tiny clip"
-    assert card["metrics"]["dino"] == pytest.approx(np.mean(card["values"]["dino"]))
-    assert json.loads((tmp_path / "scores.json").read_text()) == card
+@pytest.fixture(scope="module")
+def reference(prepared):
+    return prepared[0]
+
+
+@pytest.fixture(scope="module")
+def baselines(prepared):
+    return prepared[1]
+
+
+def test_the_scorecard_holds_every_metric_per_image(components, subject, sampling, evaluation, reference, tmp_path):
+    card = evaluate(components, subject, sampling, evaluation, reference, tmp_path)
+    assert set(card.metrics) == set(card.values) == set(card.backbones) == set(METRICS)
+    assert np.shape(card.values["dino"]) == (2, 2)
+    assert np.shape(card.values["pres"]) == (1, 2)
+    assert card.images["clip_t"] == 4
+    assert card.backbones["clip_t"] == "tiny clip"
+    assert card.metrics["dino"] == pytest.approx(np.mean(card.values["dino"]))
+    assert Scorecard.read(tmp_path / "scores.json") == card
     assert sorted(f.name for f in tmp_path.glob("*.png")) == ["00-00.png", "00-01.png", "01-00.png", "01-01.png"]
 
 
 def test_the_baselines_are_json_and_have_the_shapes_of_checkpoints(baselines):
-    values = json.loads(json.dumps(baselines.values, allow_nan=False))
-    assert set(values["untuned"]) == set(METRICS)
-    assert np.shape(values["photographs"]["clip_t"]) == (2, 3)
-    assert np.shape(values["photographs"]["dino"]) == (3,)
+    assert Baselines.from_json(json.loads(json.dumps(baselines.to_json(), allow_nan=False))) == baselines
+    assert set(baselines.untuned) == set(METRICS)
+    assert np.shape(baselines.photographs["clip_t"]) == (2, 3)
+    assert np.shape(baselines.photographs["dino"]) == (3,)
 
 
-def test_prompts_are_compared_without_the_identifier(evaluation, baselines):
+def test_prompts_are_compared_without_the_identifier(evaluation, reference):
     clip, _ = encoders(evaluation, "cpu")
-    assert (baselines.reference.texts == clip.text(["a photo of an owl on the beach", "a red owl"])).all()
+    assert (reference.texts == clip.text(["a photo of an owl on the beach", "a red owl"])).all()
 
 
 def test_a_checkpoint_and_the_untuned_model_start_from_the_same_noise(
-    components, subject, sampling, evaluation, baselines, tmp_path, monkeypatch
+    components, subject, sampling, evaluation, reference, tmp_path, monkeypatch
 ):
     family, drawn = family_of(components.model), []
 
@@ -54,7 +65,7 @@ def test_a_checkpoint_and_the_untuned_model_start_from_the_same_noise(
 
     monkeypatch.setattr(family, "sample", sample)
     prepare(components, subject, sampling, evaluation, tmp_path / "untuned")
-    evaluate(components, subject, sampling, evaluation, baselines, tmp_path / "tuned")
+    evaluate(components, subject, sampling, evaluation, reference, tmp_path / "tuned")
     untuned, tuned = drawn[:2], drawn[2:]
     assert len(untuned) == len(tuned) == 2
     for (before, noise), (after, same) in zip(untuned, tuned, strict=True):
@@ -62,10 +73,10 @@ def test_a_checkpoint_and_the_untuned_model_start_from_the_same_noise(
         assert before == after or all("sks owl" in prompt for prompt in after)
 
 
-def test_what_is_scored_is_not_sampled_again(components, subject, sampling, evaluation, baselines, tmp_path):
-    first = evaluate(components, subject, sampling, evaluation, baselines, tmp_path)
+def test_what_is_scored_is_not_sampled_again(components, subject, sampling, evaluation, reference, tmp_path):
+    first = evaluate(components, subject, sampling, evaluation, reference, tmp_path)
     (tmp_path / "00-00.png").unlink()
-    assert evaluate(components, subject, sampling, evaluation, baselines, tmp_path) == first
+    assert evaluate(components, subject, sampling, evaluation, reference, tmp_path) == first
     assert not (tmp_path / "00-00.png").exists()
 
 
@@ -104,8 +115,8 @@ def test_the_batch_size_and_the_other_prompts_do_not_change_an_image(components,
 
 def test_evaluation_leaves_the_global_random_numbers_alone(components, subject, sampling, evaluation, tmp_path):
     before = torch.random.get_rng_state(), np.random.get_state()[1].copy()
-    baselines = prepare(components, subject, sampling, evaluation, tmp_path / "untuned")
-    evaluate(components, subject, sampling, evaluation, baselines, tmp_path / "tuned")
+    reference, _ = prepare(components, subject, sampling, evaluation, tmp_path / "untuned")
+    evaluate(components, subject, sampling, evaluation, reference, tmp_path / "tuned")
     assert torch.equal(before[0], torch.random.get_rng_state())
     assert (before[1] == np.random.get_state()[1]).all()
 
@@ -130,9 +141,9 @@ def test_memory_that_runs_out_halves_the_batch(components, sampling, tmp_path, m
     assert read_images(tmp_path / "a", 1, 5).shape[:2] == (1, 5)
 
 
-def test_progress_counts_every_image_once(components, subject, sampling, evaluation, baselines, tmp_path):
+def test_progress_counts_every_image_once(components, subject, sampling, evaluation, reference, tmp_path):
     seen = []
     evaluate(
-        components, subject, sampling, evaluation, baselines, tmp_path, batch_size=2, progress=lambda *a: seen.append(a)
+        components, subject, sampling, evaluation, reference, tmp_path, batch_size=2, progress=lambda *a: seen.append(a)
     )
     assert seen == [(2, 6), (4, 6), (6, 6)]

@@ -72,7 +72,7 @@ def outcome_of(training, store, folder):
 def contents(store, training):
     files = ["checkpoints/*/unet/*", "evaluations/*/*.png", "evaluations/*/class/*.png", "loss.json"]
     root = store.training(training.spec)
-    scores = [store.scores(training.spec, point)["values"] for point in training.points]
+    scores = [store.scorecard(training.spec, point).values for point in training.points]
     return scores, {path.relative_to(root): path.read_bytes() for pattern in files for path in root.glob(pattern)}
 
 

@@ -19,7 +19,7 @@ def test_both_are_judged_on_one_training(models, tmp_path):
     store, report = Store(tmp_path / "store"), Reporter(Queue(tmp_path / "jobs").add(Task(Kind.TRAIN, training)))
     execution = Execution(training, store, report, PartialState(cpu=True))
     execution.run()
-    metrics = [store.scores(training.spec, point)["metrics"] for point in (average, weights)]
+    metrics = [store.scorecard(training.spec, point).metrics for point in (average, weights)]
     assert metrics[0]["validation_loss"] != metrics[1]["validation_loss"]
     assert len(list((tmp_path / "store" / "baselines").glob("[!.]*"))) == 1
 

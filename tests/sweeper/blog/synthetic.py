@@ -4,6 +4,7 @@ from itertools import product
 
 import numpy as np
 
+from evaluation.scorecard import Baselines, Scorecard
 from sweeper.blog.evidence import Cell, Evidence
 
 PROMPTS, IMAGES, CLASS_IMAGES, PHOTOGRAPHS = 8, 2, 4, 5
@@ -29,7 +30,11 @@ def values(rng, sway=0.0, **levels):
     }
 
 
-BASELINES = {
+def scorecard(values):
+    return Scorecard.from_json({"values": values})
+
+
+_UNTUNED_AND_PHOTOGRAPHS = {
     "untuned": values(np.random.default_rng(0), s=0.0, t=1.0, copying=-1.0, drift=0.0, noise=0.0),
     "photographs": {
         "dino": [SR] * PHOTOGRAPHS,
@@ -39,6 +44,7 @@ BASELINES = {
         "clip_t": np.full((PROMPTS, PHOTOGRAPHS), TC).tolist(),
     },
 }
+BASELINES = Baselines.from_json(_UNTUNED_AND_PHOTOGRAPHS)
 
 
 def evidence(levels, sway=0.0, seeds=(0,), **axes):
@@ -48,5 +54,5 @@ def evidence(levels, sway=0.0, seeds=(0,), **axes):
         params = dict(zip(axes, picked, strict=True))
         for step, seed in product(steps(params["subject"]), seeds):
             params = {**params, "steps": step, "seed": seed, "kind": KINDS[params["subject"]]}
-            cells.append(Cell(params, {"values": values(rng, sway, **{**LEVELS, **levels(params)})}, BASELINES))
+            cells.append(Cell(params, scorecard(values(rng, sway, **{**LEVELS, **levels(params)})), BASELINES))
     return Evidence(tuple(cells))

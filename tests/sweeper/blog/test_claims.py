@@ -1,5 +1,7 @@
 """Every claim comes out as each of the three verdicts where the results say so."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -228,7 +230,7 @@ def test_verdict_of_several_parts(verdicts, whole):
 def test_no_verdict_where_fidelity_cannot_be_measured():
     """The photographs are no more alike than the untuned model's images are like them."""
     runs = evidence(by_ema(0.5, 0.5), **GRIDS["ema"])
-    unlike = {**BASELINES, "photographs": {**BASELINES["photographs"], "dino": [S0] * PHOTOGRAPHS}}
+    unlike = replace(BASELINES, photographs={**BASELINES.photographs, "dino": [S0] * PHOTOGRAPHS})
     blind = Evidence(tuple(Cell(cell.params, cell.card, unlike) for cell in runs.cells))
     finding = claims.judge(claims.ema_makes_no_difference, blind)
     assert finding.verdict == NOT_JUDGED

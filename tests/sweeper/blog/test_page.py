@@ -11,7 +11,7 @@ from sweeper.blog import page
 from sweeper.blog.catalogue import CLAIMS, EXPERIMENTS
 from sweeper.blog.claims import Finding, judge
 from sweeper.blog.evidence import Cell, Evidence
-from tests.sweeper.blog.synthetic import BASELINES, evidence, values
+from tests.sweeper.blog.synthetic import BASELINES, evidence, scorecard, values
 from tests.sweeper.blog.test_claims import CASES, GRIDS, found
 
 
@@ -52,7 +52,7 @@ def test_text_of_users_is_escaped():
     cells = tuple(
         Cell(
             {"subject": evil, "kind": "object", "lr": lr, "steps": steps, "seed": 0},
-            {"values": values(np.random.default_rng(0), s=0.5, t=0.5, copying=0.0, drift=0.0, noise=0.0)},
+            scorecard(values(np.random.default_rng(0), s=0.5, t=0.5, copying=0.0, drift=0.0, noise=0.0)),
             BASELINES,
         )
         for lr in (1e-6, 2e-6, 5e-6)

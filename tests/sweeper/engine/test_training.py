@@ -42,7 +42,7 @@ def execution(training, tmp_path):
 
 def scores(execution) -> list:
     store, training = execution.store, execution.training
-    return [(p.step, store.scores(training.spec, p)["values"]) for p in training.points]
+    return [(p.step, store.scorecard(training.spec, p).values) for p in training.points]
 
 
 @pytest.fixture(scope="module")

@@ -83,6 +83,16 @@ def test_the_json_is_strict_and_complete(tmp_path):
     assert (spot["found"], spot["params"]["lr"], spot["step"]) == (True, best.params["lr"], best.step)
     assert spot["export"] == str(results.export)
     assert content["timings"]["training"] == 700.0
+    assert content["schema"] == 2
+
+
+def test_notes_are_in_the_json_and_in_the_terminal(tmp_path):
+    note = "Compared results were made by different versions or devices: torch 2.8.0; torch 2.9.0."
+    results = replace(make_results(tmp_path, SMALL, images=False), notes=(note,))
+    assert json.loads(write_results_json(tmp_path / "r.json", results).read_text())["notes"] == [note]
+    text = _printed(results).replace("\n", " ")
+    assert f"Note: {note}" in " ".join(text.split())
+    assert text.rstrip().endswith(results.sweet_spot.reason)
 
 
 def test_the_table_is_best_first_and_ends_with_the_answer(tmp_path):

@@ -186,3 +186,8 @@ def test_vetoes_are_gathered_by_kind(tmp_path):
     words = (("copies: 0.91 above 0.80", "noise 1.2 above"), ("copies: 0.95 above 0.80",))
     rows = tuple(replace(row, vetoes=vetoes) for row, vetoes in zip(results.rows, words, strict=True))
     assert [(k["words"], k["count"]) for k in veto_kinds(replace(results, rows=rows))] == [("copies", 2), ("noise", 1)]
+
+
+def test_notes_are_on_the_page(tmp_path):
+    results = replace(make_results(tmp_path, {"lr": (1e-6,), "steps": (400, 800)}), notes=("Diversity is missing.",))
+    assert "Note: Diversity is missing." in write(tmp_path / "page.html", results).read_text()

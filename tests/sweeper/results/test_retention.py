@@ -7,7 +7,7 @@ from evaluation.sweetspot import SweetSpot
 from sweeper.engine.jobs import Kind, Task
 from sweeper.engine.queue import Queue
 from sweeper.plan.compile import compile_plan
-from sweeper.results.retention import prune, winners
+from sweeper.results.retention import delete_checkpoints, winners
 from sweeper.results.types import COMPLETE, Results, Row
 from sweeper.store import Store, claim
 from trainers.files import is_complete, saved_step, state_folder, write_json
@@ -59,18 +59,19 @@ def trained(store, training, scored):
     for point in training.points:
         if point.step in scored:
             write_json(store.evaluation(training.spec, point) / "scores.json", {})
+            write_json(store.baselines(training.spec, point) / "values.json", {})
 
 
 def kept_steps(store, training):
     return [step for step in training.steps if is_complete(store.checkpoint(training.spec, step))]
 
 
-def test_only_trainings_that_are_done_or_ended_are_pruned(make_cell, store):
+def test_only_trainings_that_are_done_or_ended_lose_checkpoints(make_cell, store):
     plan = compile_plan([make_cell(step=step, seed=seed) for seed in (0, 1, 2) for step in (100, 200, 300)])
     done, ended, working = plan.trainings
     for training, scored in ((done, (100, 200, 300)), (ended, (100,)), (working, (100,))):
         trained(store, training, scored)
-    prune(plan, store, {(done.spec.signature, 200)}, {ended.spec.signature}, {})
+    delete_checkpoints(plan, store, {(done.spec.signature, 200)}, {ended.spec.signature}, {})
     assert [kept_steps(store, training) for training in plan.trainings] == [[200], [], [100, 200, 300]]
     assert [saved_step(store.training(training.spec)) for training in plan.trainings] == [-1, -1, 100]
     assert not store.left(done).missing
@@ -83,7 +84,7 @@ def test_what_has_lost_in_a_training_at_work_is_for_its_worker_to_delete(make_ce
     trained(store, working, (100, 200, 300))
     job = Queue(tmp_path).add(Task(Kind.TRAIN, working))
     assert job.discarded == []
-    prune(plan, store, {(working.spec.signature, 200)}, set(), {working.spec.signature: job})
+    delete_checkpoints(plan, store, {(working.spec.signature, 200)}, set(), {working.spec.signature: job})
     assert job.discarded == [100, 300]  # never what is not scored yet
     assert kept_steps(store, working) == [100, 200, 300, 400]
 
@@ -98,7 +99,7 @@ def test_the_best_checkpoint_is_kept_in_a_training_that_was_ended(make_cell, sto
     plan = compile_plan([make_cell(step=step) for step in (100, 200)])
     (ended,) = plan.trainings
     trained(store, ended, (100,))
-    prune(plan, store, {(ended.spec.signature, 100)}, {ended.spec.signature}, {})
+    delete_checkpoints(plan, store, {(ended.spec.signature, 100)}, {ended.spec.signature}, {})
     assert kept_steps(store, ended) == [100]
 
 
@@ -107,7 +108,7 @@ def test_a_training_that_another_process_holds_is_left_alone(make_cell, store):
     (training,) = plan.trainings
     trained(store, training, training.steps)
     with claim(store.training(training.spec)):
-        prune(plan, store, set(), set(), {})
+        delete_checkpoints(plan, store, set(), set(), {})
         assert kept_steps(store, training) == [400]
-    prune(plan, store, set(), set(), {})
+    delete_checkpoints(plan, store, set(), set(), {})
     assert kept_steps(store, training) == []

@@ -119,7 +119,7 @@ class Cluster:
             copied = {"copying": synthetic.per_image(0.99, rng)} if self.copies(spec, step) else {}
             card = synthetic.scorecard(self.subject(spec, step), self.prompts(spec, step), rng, 0.02, **copied)
             card["metrics"] = {name: float(np.mean(values)) for name, values in card["values"].items()}
-            write_json(self.store.baseline_values(spec, point), synthetic.baselines())
+            write_json(self.store.baselines(spec, point) / "values.json", synthetic.baselines())
             write_json(self.store.checkpoint(spec, step) / MANIFEST, {})
             write_json(self.store.evaluation(spec, point) / "scores.json", card | {"backbones": {}})
 
