@@ -9,8 +9,8 @@ from accelerate import PartialState
 
 from evaluation.metrics import METRICS, Metric
 from evaluation.scorecard import NOT_YET, SAMPLES_GONE, WEIGHTS_GONE, Scorecard
-from sweeper.engine import jobs
-from sweeper.engine.jobs import Reporter
+from sweeper.engine.jobs import Kind, Reporter, Task
+from sweeper.engine.queue import Queue
 from sweeper.engine.training import Execution
 from sweeper.plan.compile import compile_plan
 from sweeper.plan.grid import Grid
@@ -46,9 +46,8 @@ def training(models):
 
 def run(training, root):
     (root / "jobs").mkdir(exist_ok=True)
-    execution = Execution(
-        training, Store(root / "store"), Reporter(jobs.add(root / "jobs", training)), PartialState(cpu=True)
-    )
+    report = Reporter(Queue(root / "jobs").add(Task(Kind.TRAIN, training)))
+    execution = Execution(training, Store(root / "store"), report, PartialState(cpu=True))
     execution.run()
     return execution
 

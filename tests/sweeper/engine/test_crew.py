@@ -147,7 +147,7 @@ def test_what_several_trainings_need_is_made_once_by_jobs_of_its_own(shared):
     assert needs(2) == ["class images", "baseline"]
     write_json(store.class_images(training.spec) / MANIFEST, {})
     assert needs(3) == ["baseline"]
-    write_json(store.baseline_values(training.spec, training.points[0]), {})
+    write_json(store.baselines(training.spec, training.points[0]) / "values.json", {})
     assert needs(4) == []
 
 

@@ -97,7 +97,7 @@ def test_more_may_be_asked_of_a_checkpoint_later(undisturbed, training):
     point = training.points[-1]
     slice = replace(point, evaluation=replace(point.evaluation, seed=7))
     carry_out_alone(undisturbed, Task(Kind.SAMPLE, training, points=(slice,)))
-    values = [undisturbed.store.scores(training.spec, each)["values"]["dino"] for each in (point, slice)]
+    values = [undisturbed.store.scorecard(training.spec, each).values["dino"] for each in (point, slice)]
     assert values[0] != values[1]
 
 
