@@ -70,6 +70,8 @@ class Execution:
                 self.store.clear(self.spec)
                 for point in self.store.incomplete(self.training):
                     self._complete(point)
+            if not missing:
+                return
             steps = sorted({point.step for point in missing})
             self._ask(max(scored_steps(self.training, self.store), default=0), steps)
             for checkpoint in self._checkpoints(steps, class_images):
