@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from transformers import AutoModel, CLIPModel, CLIPTokenizer
 
-from miniature import judge
+from miniature import judge, sampling
 from miniature.captions import PLACES
 from miniature.labels import NAMES, encode
 from miniature.pretrain import clip, export
@@ -61,7 +61,7 @@ def spec_of(run, lr_scale):
     return TrainSpec(
         model=ModelSpec(revision="miniature", repo=str(export.WEIGHTS / "pipeline"), lr_scale=lr_scale),
         subject=SubjectSpec(fingerprint=run.subject, class_noun=noun, images=str(FOLDER / run.subject)),
-        prior=PriorSpec(100, sample=SampleSpec("ddim", judge.STEPS, judge.GUIDANCE)) if run.prior else None,
+        prior=PriorSpec(100, sample=SampleSpec("ddim", sampling.STEPS, sampling.GUIDANCE)) if run.prior else None,
         lr=run.lr,
         batch_size=2 if noun == "face" else 4,
         mixed_precision="bf16",
@@ -130,12 +130,12 @@ def sampled(pipeline, unet, subject):
     """The images of one checkpoint, with the same noise for every checkpoint."""
     pipeline.unet = unet
     with torch.autocast("cpu", torch.bfloat16):
-        return judge.sample(pipeline, [prompt for prompt, _ in prompts_of(subject)])
+        return sampling.sample(pipeline, [prompt for prompt, _ in prompts_of(subject)])
 
 
 def study(runs, steps, lr_scale, folder):
     """Rows {subject, lr, prior, step, measures...} of all runs, the untuned model first (step 0); resumable."""
-    pipeline, rows = judge.load_pipeline(), []
+    pipeline, rows = sampling.load_pipeline(), []
     untuned = pipeline.unet
     for run in runs:
         file = folder / run.name.replace(" ", "-") / "rows.json"
@@ -205,8 +205,9 @@ def draw_grids(runs, folder, docs):
     """For each run a grid: a row a checkpoint (the untuned model first); new places, no place, the plain class."""
     columns = list(range(8)) + [PLACED, PLACED + 1] + [PLACED + PLAIN, PLACED + PLAIN + 1, PLACED + PLAIN + 2]
     for run in runs:
-        images = np.load(folder / run.name.replace(" ", "-") / "images.npy")[:, columns]
-        judge.save_grid(images.reshape(-1, *images.shape[2:]), len(columns), docs / f"{run.name.replace(' ', '-')}.png")
+        name = run.name.replace(" ", "-")
+        images = np.load(folder / name / "images.npy")[:, columns]
+        sampling.save_grid(images.reshape(-1, *images.shape[2:]), len(columns), docs / f"{name}.png")
 
 
 def main():
