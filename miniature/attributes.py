@@ -6,7 +6,7 @@ HAT = ("none",) * 50 + COLOR_NAMES
 SHADE = ("pale", "plain", "deep")
 ANIMAL_EYES = ("green", "yellow", "blue", "black", "red")
 
-SPACES = {
+ATTRIBUTES = {
     "cat toy": {
         "color": COLOR_NAMES,
         "shade": SHADE,
@@ -102,7 +102,7 @@ SPACES = {
 }
 """Class -> attribute -> its values; a value listed more often is drawn more often."""
 
-CLASSES = tuple(SPACES)
+CLASSES = tuple(ATTRIBUTES)
 SUBJECT_CLASSES = ("cat toy", "pig head", "potato head", "face")
 CONTRASTING = {"ears", "stripes", "snout", "spots", "nose", "shoes", "hat", "second", "roof", "door", "fruit", "stripe"}
 CONTRASTING |= {"band", "collar"}
@@ -110,12 +110,12 @@ CONTRASTING |= {"band", "collar"}
 
 def values(noun, attribute):
     """The distinct values of an attribute of a class, in order."""
-    return tuple(dict.fromkeys(SPACES[noun][attribute]))
+    return tuple(dict.fromkeys(ATTRIBUTES[noun][attribute]))
 
 
 def sample_value(noun, attribute, rng, color=None):
     """One value; parts that would vanish in the body's `color` are given another."""
-    choices = SPACES[noun][attribute]
+    choices = ATTRIBUTES[noun][attribute]
     if attribute in CONTRASTING and color is not None:
         choices = [value for value in choices if value != color]
     return rng.choice(choices)
@@ -124,7 +124,7 @@ def sample_value(noun, attribute, rng, color=None):
 def sample_attributes(noun, rng):
     """A random identity of class `noun`: attribute -> value, all of them."""
     attributes = {}
-    for attribute in SPACES[noun]:
+    for attribute in ATTRIBUTES[noun]:
         attributes[attribute] = sample_value(noun, attribute, rng, attributes.get("color"))
     if attributes.get("pattern") == "plain":
         attributes["second"] = "none"

@@ -82,7 +82,7 @@ def article(words):
     return ("an " if words[0] in "aeiou" else "a ") + words
 
 
-def nonsense(rng):
+def random_word(rng):
     """A made-up word, so that words nobody trained on do little harm."""
     return "".join(rng.choice("abcdefghijklmnopqrstuvwxyz") for _ in range(rng.randint(2, 6)))
 
@@ -93,7 +93,7 @@ def subject_phrase(scene, rng, with_color):
     if with_color and "color" in scene.facts and scene.style != "sketch":
         noun = f"{scene.facts['color']} {noun}"
     if rng.random() < RARE_SHARE:
-        rare = rng.choice(RARE_WORDS) if rng.random() < 0.6 else nonsense(rng)
+        rare = rng.choice(RARE_WORDS) if rng.random() < 0.6 else random_word(rng)
         return rng.choice(("", "a ")) + f"{rare} {noun}"
     return article(noun)
 

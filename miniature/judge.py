@@ -10,11 +10,11 @@ from miniature.pretrain import classifier, export
 
 
 @cache
-def eyes():
+def network():
     """The shipped classifier of ground truth."""
     return classifier.load(export.WEIGHTS / "judge")
 
 
 def read(images):
     """The likeliest value of each head for uint8 images [N, 64, 64, 3]: head -> list of N values."""
-    return {name: [HEADS[name][i] for i in chances.argmax(1)] for name, chances in eyes().read(images).items()}
+    return {name: [HEADS[name][i] for i in chances.argmax(1)] for name, chances in network().read(images).items()}

@@ -3,13 +3,15 @@
 import numpy as np
 import torch
 
-from miniature.attributes import CLASSES, SPACES, values
+from miniature.attributes import ATTRIBUTES, CLASSES, values
 from miniature.canvas import COLOR_NAMES
 from miniature.contexts import CONTEXTS
 from miniature.world import STYLES
 
 HEADS = {"class": CLASSES, "context": tuple(CONTEXTS), "style": STYLES, "color": COLOR_NAMES}
-HEADS |= {f"{noun}/{name}": values(noun, name) for noun, space in SPACES.items() for name in space if name != "color"}
+HEADS |= {
+    f"{noun}/{name}": values(noun, name) for noun, space in ATTRIBUTES.items() for name in space if name != "color"
+}
 """What is read -> its possible values. The attributes of a class are "class/attribute"."""
 
 NAMES = tuple(HEADS)
@@ -34,7 +36,7 @@ def truth(scene):
     return known | {name: value for name, value in named.items() if value in HEADS[name]}
 
 
-def encode(scenes):
+def encode_labels(scenes):
     """Indices into each head's values as int64 [N, len(HEADS)]; UNKNOWN where a scene does not say."""
     encoded = np.full((len(scenes), len(HEADS)), UNKNOWN, dtype=np.int64)
     for row, scene in enumerate(scenes):
@@ -58,5 +60,5 @@ class Heads(torch.nn.Module):
 
 
 def heads_loss(logits, indices):
-    """Cross-entropy of `Heads`' logits against `encode`'s indices, averaged over what is known."""
+    """Cross-entropy of `Heads`' logits against `encode_labels`'s indices, averaged over what is known."""
     return torch.nn.functional.cross_entropy(logits.flatten(0, 1), indices.flatten(), ignore_index=UNKNOWN)

@@ -18,7 +18,7 @@ from transformers import AutoModel, CLIPModel, CLIPTokenizer
 from miniature import judge
 from miniature.attributes import CLASSES, SUBJECT_CLASSES
 from miniature.captions import PLACES
-from miniature.labels import encode
+from miniature.labels import encode_labels
 from miniature.pretrain import clip, export, identity, vae
 from miniature.pretrain.data import HELD_OUT_SEED, render_all, scene_from_seed
 from miniature.sampling import GUIDANCE, STEPS, load_pipeline, sample, save_grid
@@ -41,7 +41,7 @@ def held_out_prompts(count, seed=HELD_OUT_SEED):
     return prompts
 
 
-def judge_samples(pipeline, count, **sampling):
+def sample_accuracy(pipeline, count, **sampling):
     """Share (0..1) of samples from held-out prompts whose class, context and named colour are right."""
     prompts = held_out_prompts(count)
     seen = judge.read(sample(pipeline, [prompt for prompt, *_ in prompts], **sampling))
@@ -52,9 +52,9 @@ def judge_samples(pipeline, count, **sampling):
     }
 
 
-def judge_the_judge(scenes, images):
+def judge_accuracy(scenes, images):
     """Share (0..1) right on unseen renders: class, context, style, colour and all other attributes together."""
-    seen, truth = judge.eyes().read(images), encode(scenes)
+    seen, truth = judge.network().read(images), encode_labels(scenes)
     right = {}
     for column, (name, chances) in enumerate(seen.items()):
         known = truth[:, column] >= 0
@@ -63,20 +63,20 @@ def judge_the_judge(scenes, images):
     return {name: float(np.mean(values)) for name, values in right.items()}
 
 
-def judge_vae(autoencoder, scenes, images):
+def vae_psnr(autoencoder, scenes, images):
     """Mean PSNR in dB of all, and of each style."""
     quality, styles = vae.psnr(autoencoder, images).numpy(), np.array([scene.style for scene in scenes])
     return {"all": quality.mean()} | {style: quality[styles == style].mean() for style in STYLES}
 
 
-def judge_identity(count=100):
+def identity_accuracy(count=100):
     """Nearest-neighbour accuracy (0..1) among `count` unseen objects: of all classes mixed, and of one class each."""
     encoder = AutoModel.from_pretrained(export.WEIGHTS / "identity").eval()
     figures = {"mixed": np.mean([identity.nearest_is_same(encoder, HELD_OUT_SEED + k * 10**6) for k in range(5)])}
     return figures | {noun: identity.nearest_is_same(encoder, HELD_OUT_SEED, noun, count) for noun in SUBJECT_CLASSES}
 
 
-def judge_clip(scenes, images):
+def clip_accuracy(scenes, images):
     """Zero-shot accuracy (0..1) of class, context and colour on unseen photographs."""
     model = CLIPModel.from_pretrained(export.WEIGHTS / "clip").eval()
     return clip.zero_shot(model, CLIPTokenizer.from_pretrained(export.WEIGHTS / "clip"), scenes, images)
@@ -86,14 +86,14 @@ def step_seconds(unet, batch=4, steps=10):
     """Processor seconds of one full fine-tuning step of the U-Net (fp32, AdamW, eager attention)."""
     unet = copy.deepcopy(unet).train()
     unet.set_attn_processor(AttnProcessor())
-    solver, started = torch.optim.AdamW(unet.parameters(), 1e-5), None
+    optimizer, started = torch.optim.AdamW(unet.parameters(), 1e-5), None
     noisy, text = torch.randn(batch, 8, 16, 16), torch.randn(batch, 32, 128)
     for step in range(steps + 2):
         if step == 2:
             started = time.process_time()
-        solver.zero_grad()
+        optimizer.zero_grad()
         unet(noisy, torch.arange(batch) * 100, text).sample.square().mean().backward()
-        solver.step()
+        optimizer.step()
     return (time.process_time() - started) / steps
 
 
@@ -105,15 +105,15 @@ def figures(count, guidance):
     """Every figure of the model card: what -> text. The slowest part is sampling (minutes)."""
     scenes = [scene_from_seed(HELD_OUT_SEED + index) for index in range(1000)]
     images, pipeline = render_all(scenes), load_pipeline()
-    quality = judge_vae(pipeline.vae, scenes, images)
+    quality = vae_psnr(pipeline.vae, scenes, images)
     started = time.process_time()
-    right = judge_samples(pipeline, count, guidance=guidance)
+    right = sample_accuracy(pipeline, count, guidance=guidance)
     seconds = (time.process_time() - started) / count
     return {
         "VAE, PSNR": " · ".join(f"{name} {value:.1f} dB" for name, value in quality.items()),
-        "CLIP, zero-shot on unseen photographs": percent(judge_clip(scenes, images)),
-        "Identity, the same object among 100": percent(judge_identity()),
-        "The judge itself, on unseen renders": percent(judge_the_judge(scenes, images)),
+        "CLIP, zero-shot on unseen photographs": percent(clip_accuracy(scenes, images)),
+        "Identity, the same object among 100": percent(identity_accuracy()),
+        "The judge itself, on unseen renders": percent(judge_accuracy(scenes, images)),
         f"Samples ({count} held-out prompts, DDIM {STEPS}, guidance {guidance:g})": percent(right),
         "Processor time of an image, so sampled": f"{seconds:.2f} s",
         "Processor time of a fine-tuning step, batch 4": f"{step_seconds(pipeline.unet):.3f} s",

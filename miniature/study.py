@@ -17,7 +17,7 @@ from transformers import AutoModel, CLIPModel, CLIPTokenizer
 
 from miniature import judge, sampling
 from miniature.captions import PLACES
-from miniature.labels import NAMES, encode
+from miniature.labels import NAMES, encode_labels
 from miniature.pretrain import clip, export
 from miniature.pretrain.data import render_all, to_tensor
 from miniature.subjects import FOLDER, IDENTITIES, NEW_CONTEXTS, SUBJECTS, instance_scenes
@@ -43,7 +43,7 @@ MEASURES = {
 
 
 @dataclass(frozen=True)
-class Run:
+class Training:
     """One fine-tuning: a subject (folder name), the typed learning rate, prior preservation or not."""
 
     subject: str
@@ -55,14 +55,14 @@ class Run:
         return f"{self.subject} {self.lr:g}{' prior' if self.prior else ''}"
 
 
-def spec_of(run, lr_scale):
+def spec_of(training, lr_scale):
     """The training as the project's own spec. Batch 4 for objects and 2 for the face, as in the post."""
-    noun = IDENTITIES[run.subject]["noun"]
+    noun = IDENTITIES[training.subject]["noun"]
     return TrainSpec(
         model=ModelSpec(revision="miniature", repo=str(export.WEIGHTS / "pipeline"), lr_scale=lr_scale),
-        subject=SubjectSpec(fingerprint=run.subject, class_noun=noun, images=str(FOLDER / run.subject)),
-        prior=PriorSpec(100, sample=SampleSpec("ddim", sampling.STEPS, sampling.GUIDANCE)) if run.prior else None,
-        lr=run.lr,
+        subject=SubjectSpec(fingerprint=training.subject, class_noun=noun, images=str(FOLDER / training.subject)),
+        prior=PriorSpec(100, sample=SampleSpec("ddim", sampling.STEPS, sampling.GUIDANCE)) if training.prior else None,
+        lr=training.lr,
         batch_size=2 if noun == "face" else 4,
         mixed_precision="bf16",
     )
@@ -86,10 +86,10 @@ def encoders():
 
 def attributes_right(subject, images):
     """Share (0..1) of the subject's own attributes that the judge reads in each image: [N]."""
-    truth = encode(instance_scenes(subject)[:1])[0]
+    truth = encode_labels(instance_scenes(subject)[:1])[0]
     own = [name for name in NAMES if name.startswith(IDENTITIES[subject]["noun"] + "/")]
     own += ["color"] if "color" in IDENTITIES[subject] else []
-    chances = judge.eyes().read(images)
+    chances = judge.network().read(images)
     right = [chances[name].argmax(1).numpy() == truth[NAMES.index(name)] for name in own]
     # What is no pig's head has no pig's ears: attributes count only in images of the right class.
     return np.mean(right, axis=0) * (np.array(judge.read(images)["class"]) == IDENTITIES[subject]["noun"])
@@ -109,8 +109,8 @@ def clip_t(prompts, images):
     """Mean cosine of images and their prompts without the identifier."""
     _, model, tokenizer = encoders()
     texts = [prompt.replace("of sks", "of a") for prompt in prompts]
-    read = model.read(clip.tokens.encode(tokenizer, texts))
-    return (model.see(to_tensor(images))[1] * read).sum(-1).mean().item()
+    read = model.embed_text(clip.tokens.encode(tokenizer, texts))
+    return (model.embed_images(to_tensor(images))[1] * read).sum(-1).mean().item()
 
 
 def measure(subject, images):
@@ -133,23 +133,23 @@ def sampled(pipeline, unet, subject):
         return sampling.sample(pipeline, [prompt for prompt, _ in prompts_of(subject)])
 
 
-def study(runs, steps, lr_scale, folder):
-    """Rows {subject, lr, prior, step, measures...} of all runs, the untuned model first (step 0); resumable."""
+def study(trainings, steps, lr_scale, folder):
+    """Rows {subject, lr, prior, step, measures...} of all trainings, the untuned model first (step 0); resumable."""
     pipeline, rows = sampling.load_pipeline(), []
     untuned = pipeline.unet
-    for run in runs:
-        file = folder / run.name.replace(" ", "-") / "rows.json"
+    for training in trainings:
+        file = folder / training.name.replace(" ", "-") / "rows.json"
         if not file.exists():
-            found = [(0, sampled(pipeline, untuned, run.subject))]
-            spec = spec_of(run, lr_scale)
+            found = [(0, sampled(pipeline, untuned, training.subject))]
+            spec = spec_of(training, lr_scale)
             for checkpoint in train(spec, steps, file.parent, class_images=class_images(spec, folder)):
-                found.append((checkpoint.step, sampled(pipeline, checkpoint.components().unet, run.subject)))
+                found.append((checkpoint.step, sampled(pipeline, checkpoint.components().unet, training.subject)))
             file.parent.mkdir(parents=True, exist_ok=True)
             np.save(file.with_name("images.npy"), np.stack([images for _, images in found]))
-            measured = [asdict(run) | {"step": step} | measure(run.subject, images) for step, images in found]
+            measured = [asdict(training) | {"step": step} | measure(training.subject, images) for step, images in found]
             file.write_text(json.dumps(measured))
         rows += json.loads(file.read_text())
-        print(run.name, *(summary(row) for row in rows[-len(steps) - 1 :]), sep="\n  ", flush=True)
+        print(training.name, *(summary(row) for row in rows[-len(steps) - 1 :]), sep="\n  ", flush=True)
     return rows
 
 
@@ -201,11 +201,11 @@ def draw_lines(axis, rows, measure_name):
     axis.grid(alpha=0.3)
 
 
-def draw_grids(runs, folder, docs):
-    """For each run a grid: a row a checkpoint (the untuned model first); new places, no place, the plain class."""
+def draw_grids(trainings, folder, docs):
+    """For each training a grid: a row a checkpoint (the untuned model first); new places, no place, the plain class."""
     columns = list(range(8)) + [PLACED, PLACED + 1] + [PLACED + PLAIN, PLACED + PLAIN + 1, PLACED + PLAIN + 2]
-    for run in runs:
-        name = run.name.replace(" ", "-")
+    for training in trainings:
+        name = training.name.replace(" ", "-")
         images = np.load(folder / name / "images.npy")[:, columns]
         sampling.save_grid(images.reshape(-1, *images.shape[2:]), len(columns), docs / f"{name}.png")
 
@@ -220,13 +220,13 @@ def main():
     parser.add_argument("--state", type=Path, default=Path(".pretrain/study"), help="trainings and samples")
     parser.add_argument("--docs", type=Path, default=DOCS)
     options = parser.parse_args()
-    runs = [Run(subject, lr) for lr in options.lrs for subject in options.subjects]
-    runs += [Run(subject, 2e-6, prior=True) for subject in options.prior]
-    rows = study(runs, options.steps, options.lr_scale, options.state)
+    trainings = [Training(subject, lr) for lr in options.lrs for subject in options.subjects]
+    trainings += [Training(subject, 2e-6, prior=True) for subject in options.prior]
+    rows = study(trainings, options.steps, options.lr_scale, options.state)
     options.docs.mkdir(parents=True, exist_ok=True)
     (options.docs / "study.json").write_text(json.dumps(rows, indent=1))
     draw_curves(rows, options.docs / "study.png")
-    draw_grids(runs, options.state, options.docs)
+    draw_grids(trainings, options.state, options.docs)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from miniature.pretrain import classifier, clip, export, identity, unet, vae
 from miniature.pretrain.data import cached_renders
 
 SCENES, IDENTITIES = 40_000, 8_000
-STEPS = {"vae": 10_000, "clip-eyes": 1500, "clip": 4200, "clip-polish": 3000, "identity": 3000, "judge": 7000}
+STEPS = {"vae": 10_000, "clip-vision": 1500, "clip": 4200, "clip-polish": 3000, "identity": 3000, "judge": 7000}
 UNET_STEPS = 4000
 PARTS = ("vae", "clip", "identity", "judge", "unet")
 
@@ -43,7 +43,7 @@ def main():
     if "vae" in parts or "unet" in parts:
         autoencoder = vae.train(images, state, steps["vae"])
     if "clip" in parts or "unet" in parts:
-        phases = (steps[name] for name in ("clip-eyes", "clip", "clip-polish"))
+        phases = (steps[name] for name in ("clip-vision", "clip", "clip-polish"))
         towers, tokenizer = clip.train(scenes, images, state, *phases)
         export.export_clip(towers, tokenizer, options.weights / "clip")
     if "unet" in parts:

@@ -6,8 +6,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from miniature.labels import HEADS, Heads, heads_loss
-from miniature.labels import encode as encode_labels
+from miniature.labels import HEADS, Heads, encode_labels, heads_loss
 from miniature.pretrain.data import to_tensor
 from miniature.pretrain.loop import device, fit
 from miniature.pretrain.vae import batches
@@ -47,7 +46,7 @@ class Classifier(nn.Module):
         return {name: probabilities[:, index, : len(HEADS[name])] for index, name in enumerate(HEADS)}
 
 
-def roughen(pixels, rng):
+def augment(pixels, rng):
     """What a sampler does to images, mildly: blur, noise, contrast; so that the judge reads past it."""
     count = len(pixels)
     soft = nn.functional.avg_pool2d(nn.functional.pad(pixels, (1, 1, 1, 1), "replicate"), 3, 1)
@@ -64,7 +63,7 @@ def train(scenes, images, folder, steps, batch=32):
 
     def loss_of(model, rng, step):
         chosen = rng.integers(len(scenes), size=batch)
-        pixels = roughen(to_tensor(images[chosen], where), rng)
+        pixels = augment(to_tensor(images[chosen], where), rng)
         with torch.autocast(where.type, torch.bfloat16):
             logits = model(pixels)
         loss = heads_loss(logits, labels[chosen])

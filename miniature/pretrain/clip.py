@@ -9,12 +9,11 @@ from transformers import CLIPConfig, CLIPModel
 from miniature.attributes import CLASSES
 from miniature.canvas import COLOR_NAMES
 from miniature.captions import PLACES, caption, false_caption
-from miniature.labels import Heads, heads_loss
-from miniature.labels import encode as encode_labels
+from miniature.labels import Heads, encode_labels, heads_loss
 from miniature.pretrain import tokenizer as tokens
 from miniature.pretrain.data import to_tensor
 from miniature.pretrain.loop import device, fit
-from miniature.pretrain.vision import ATTENTION, HardGroups, sincos_positions
+from miniature.pretrain.vision import ATTENTION, HardNegatives, sincos_positions
 
 WIDTH = 128
 
@@ -45,12 +44,12 @@ class ClipWithHeads(torch.nn.Module):
         super().__init__()
         self.clip, self.heads = clip, Heads(WIDTH)
 
-    def see(self, pixels):
+    def embed_images(self, pixels):
         """Pooled image features [B, width] and unit-length embeddings [B, width]."""
         pooled = self.clip.vision_model(pixel_values=pixels).pooler_output
         return pooled, torch.nn.functional.normalize(self.clip.visual_projection(pooled).float(), dim=-1)
 
-    def read(self, ids):
+    def embed_text(self, ids):
         """Unit-length embeddings [B, width] of token ids [B, L]."""
         pooled = self.clip.text_model(input_ids=ids).pooler_output
         return torch.nn.functional.normalize(self.clip.text_projection(pooled).float(), dim=-1)
@@ -65,7 +64,7 @@ def contrastive_loss(seen, read, wrong, scale):
     return 0.5 * both + torch.nn.functional.softplus(-margin).mean()
 
 
-def tell_colors(model, tokenizer, scenes, pixels, rng):
+def color_loss(model, tokenizer, scenes, pixels, rng):
     """Cross-entropy of the colour of each of `scenes` among captions that differ in the colour alone.
 
     Captions that name several colours leave open which is the object's own; this does not.
@@ -76,14 +75,14 @@ def tell_colors(model, tokenizer, scenes, pixels, rng):
         for scene, seed in zip(scenes, seeds, strict=True)
         for color in COLOR_NAMES
     ]
-    _, seen = model.see(pixels)
-    read = model.read(tokens.encode(tokenizer, texts).to(where)).unflatten(0, (len(scenes), len(COLOR_NAMES)))
+    _, seen = model.embed_images(pixels)
+    read = model.embed_text(tokens.encode(tokenizer, texts).to(where)).unflatten(0, (len(scenes), len(COLOR_NAMES)))
     target = torch.tensor([COLOR_NAMES.index(scene.facts["color"]) for scene in scenes], device=where)
     logits = model.clip.logit_scale.exp().clamp(max=100) * torch.einsum("bd,bcd->bc", seen, read)
     return torch.nn.functional.cross_entropy(logits, target)
 
 
-def train(scenes, images, folder, eyes_steps, steps, polish_steps, batch=32):
+def train(scenes, images, folder, vision_steps, steps, polish_steps, batch=32):
     """Train on rendered `scenes` and their `images`; returns (CLIPModel, CLIPTokenizer).
 
     First the image tower alone learns the ground truth (plain contrastive training stays blind to class), then both; at
@@ -92,12 +91,12 @@ def train(scenes, images, folder, eyes_steps, steps, polish_steps, batch=32):
     where, tokenizer = device(), tokens.build()
     torch.manual_seed(0)
     model, labels = ClipWithHeads(build(tokenizer)).to(where), torch.from_numpy(encode_labels(scenes)).to(where)
-    groups = HardGroups(scenes)
+    groups = HardNegatives(scenes)
 
     def classify(model, rng, step):
         chosen = rng.integers(len(scenes), size=batch)
         with torch.autocast(where.type, torch.bfloat16):
-            features, _ = model.see(to_tensor(images[chosen], where))
+            features, _ = model.embed_images(to_tensor(images[chosen], where))
         loss = heads_loss(model.heads(features.float()), labels[chosen])
         return loss, {"loss": f"{loss.item():.3f}"}
 
@@ -106,8 +105,8 @@ def train(scenes, images, folder, eyes_steps, steps, polish_steps, batch=32):
         words = random.Random(int(rng.integers(2**31)))
         texts = [caption(scenes[i], words) for i in chosen] + [false_caption(scenes[i], words) for i in chosen]
         with torch.autocast(where.type, torch.bfloat16):
-            features, seen = model.see(to_tensor(images[chosen], where))
-            read, wrong = model.read(tokens.encode(tokenizer, texts).to(where)).chunk(2)
+            features, seen = model.embed_images(to_tensor(images[chosen], where))
+            read, wrong = model.embed_text(tokens.encode(tokenizer, texts).to(where)).chunk(2)
         loss = contrastive_loss(seen, read, wrong, model.clip.logit_scale.exp().clamp(max=100))
         aside = heads_loss(model.heads(features.float()), labels[chosen])
         return loss + 0.5 * aside, {"loss": f"{loss.item():.3f}", "heads": f"{aside.item():.3f}"}
@@ -119,10 +118,10 @@ def train(scenes, images, folder, eyes_steps, steps, polish_steps, batch=32):
         chosen = rng.choice(colored, batch // 4)
         with torch.autocast(where.type, torch.bfloat16):
             pixels = to_tensor(images[chosen], where)
-            color = tell_colors(model, tokenizer, [scenes[i] for i in chosen], pixels, rng)
+            color = color_loss(model, tokenizer, [scenes[i] for i in chosen], pixels, rng)
         return loss + color, {**shown, "color": f"{color.item():.3f}"}
 
-    model = fit("clip-eyes", model, classify, steps=eyes_steps, lr=2e-3, folder=folder).train().requires_grad_(True)
+    model = fit("clip-vision", model, classify, steps=vision_steps, lr=2e-3, folder=folder).train().requires_grad_(True)
     model = fit("clip", model, contrast, steps=steps, lr=2e-3, folder=folder)
     model.train().requires_grad_(True)
     model.clip.text_model.requires_grad_(False)
@@ -131,10 +130,10 @@ def train(scenes, images, folder, eyes_steps, steps, polish_steps, batch=32):
 
 
 @torch.no_grad()
-def choose(model, tokenizer, pixels, texts):
+def nearest_text(model, tokenizer, pixels, texts):
     """Zero-shot: for each image [B, 3, 64, 64] the index of the nearest of `texts`."""
     with_heads = ClipWithHeads(model)
-    return (with_heads.see(pixels)[1] @ with_heads.read(tokens.encode(tokenizer, texts)).T).argmax(1)
+    return (with_heads.embed_images(pixels)[1] @ with_heads.embed_text(tokens.encode(tokenizer, texts)).T).argmax(1)
 
 
 def zero_shot(model, tokenizer, scenes, images):
@@ -145,12 +144,14 @@ def zero_shot(model, tokenizer, scenes, images):
         if scene.style != "photo":
             continue
         pixels, noun = to_tensor(image[None]), scene.noun
-        picked = choose(model, tokenizer, pixels, [f"a photo of a {name}" for name in CLASSES])
+        picked = nearest_text(model, tokenizer, pixels, [f"a photo of a {name}" for name in CLASSES])
         right["class"].append(CLASSES[picked] == noun)
         if scene.context != "plain":
-            picked = choose(model, tokenizer, pixels, [f"a photo of a {noun} {place}" for place in places.values()])
+            picked = nearest_text(
+                model, tokenizer, pixels, [f"a photo of a {noun} {place}" for place in places.values()]
+            )
             right["context"].append(list(places)[picked] == scene.context)
         if "color" in scene.facts:
-            picked = choose(model, tokenizer, pixels, [f"a photo of a {color} {noun}" for color in COLOR_NAMES])
+            picked = nearest_text(model, tokenizer, pixels, [f"a photo of a {color} {noun}" for color in COLOR_NAMES])
             right["color"].append(COLOR_NAMES[picked] == scene.facts["color"])
     return {name: float(np.mean(values)) for name, values in right.items()}

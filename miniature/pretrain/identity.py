@@ -12,8 +12,7 @@ from transformers import Dinov2Config, Dinov2Model
 
 from miniature.attributes import CLASSES
 from miniature.contexts import CONTEXTS
-from miniature.labels import Heads, heads_loss
-from miniature.labels import encode as encode_labels
+from miniature.labels import Heads, encode_labels, heads_loss
 from miniature.pretrain.data import render_all, scene_from_seed, to_tensor
 from miniature.pretrain.loop import device, fit
 from miniature.pretrain.vision import ATTENTION, sincos_positions

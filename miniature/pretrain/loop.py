@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from miniature.pretrain.muon import optimizers
+from miniature.pretrain.muon import make_optimizers
 
 SECONDS_BETWEEN_CHECKPOINTS = 120
 
@@ -43,36 +43,36 @@ def fit(name, module, loss_of, *, steps, lr, folder, seed=0, ema=0.998, schedule
     path = Path(folder) / f"{name}.pt"
     module.train()
     average = copy.deepcopy(module).eval().requires_grad_(False)
-    solvers = optimizers(module, lr)
-    start = restore(path, module, average, solvers)
+    optimizers = make_optimizers(module, lr)
+    start = restore(path, module, average, optimizers)
     saved = time.monotonic()
     with tqdm(total=steps, initial=start, desc=name, mininterval=10) as progress:
         for step in range(start, steps):
             torch.manual_seed(seed * 1_000_003 + step)
             loss, shown = loss_of(module, np.random.default_rng((seed, step)), step)
-            take_step(module, solvers, loss, learning_rate(step, steps, lr, schedule))
-            blend(average, module, min(ema, (1 + step) / (10 + step)))
+            take_step(module, optimizers, loss, learning_rate(step, steps, lr, schedule))
+            update_average(average, module, min(ema, (1 + step) / (10 + step)))
             progress.set_postfix(shown, refresh=False)
             progress.update()
             if time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS or step + 1 == steps:
-                save(path, step + 1, module, average, solvers)
+                save(path, step + 1, module, average, optimizers)
                 saved = time.monotonic()
     return average
 
 
-def take_step(module, solvers, loss, lr):
-    for solver in solvers:
-        solver.zero_grad(set_to_none=True)
+def take_step(module, optimizers, loss, lr):
+    for optimizer in optimizers:
+        optimizer.zero_grad(set_to_none=True)
     loss.backward()
     torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
-    for solver in solvers:
-        for group in solver.param_groups:
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
             group["lr"] = lr
-        solver.step()
+        optimizer.step()
 
 
 @torch.no_grad()
-def blend(average, module, decay):
+def update_average(average, module, decay):
     """Move the moving average towards the module; buffers are copied."""
     for kept, new in zip(average.parameters(), module.parameters(), strict=True):
         kept.lerp_(new, 1 - decay)
@@ -80,21 +80,21 @@ def blend(average, module, decay):
         kept.copy_(new)
 
 
-def save(path, step, module, average, solvers):
+def save(path, step, module, average, optimizers):
     state = {"step": step, "module": module.state_dict(), "average": average.state_dict()}
-    state["solvers"] = [solver.state_dict() for solver in solvers]
+    state["solvers"] = [optimizer.state_dict() for optimizer in optimizers]
     aside = path.with_suffix(".aside")
     torch.save(state, aside)
     os.replace(aside, path)
 
 
-def restore(path, module, average, solvers):
+def restore(path, module, average, optimizers):
     """Load what `save` wrote, if anything; returns the step to go on from."""
     if not path.exists():
         return 0
     state = torch.load(path, map_location=next(module.parameters()).device, weights_only=True)
     module.load_state_dict(state["module"])
     average.load_state_dict(state["average"])
-    for solver, saved in zip(solvers, state["solvers"], strict=True):
-        solver.load_state_dict(saved)
+    for optimizer, saved in zip(optimizers, state["solvers"], strict=True):
+        optimizer.load_state_dict(saved)
     return state["step"]

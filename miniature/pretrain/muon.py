@@ -42,7 +42,7 @@ class Muon(torch.optim.Optimizer):
                 weight.add_(orthogonalize(ahead).view_as(weight), alpha=-group["lr"] * scale)
 
 
-def optimizers(module, lr):
+def make_optimizers(module, lr):
     """[Muon, AdamW] over `module`'s trainable parameters, with one learning rate for both."""
     hidden, rest = [], []
     for name, parameter in module.named_parameters():

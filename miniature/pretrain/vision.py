@@ -16,7 +16,7 @@ def sincos_positions(side, width, rms=0.17):
     return torch.cat([torch.zeros(1, width), grid * rms / grid.square().mean().sqrt()])
 
 
-class HardGroups:
+class HardNegatives:
     """Draws indices of scenes that look alike: one context and style, mostly one colour."""
 
     def __init__(self, scenes):

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from miniature.attributes import CLASSES, SPACES
+from miniature.attributes import ATTRIBUTES, CLASSES
 from miniature.canvas import COLOR_NAMES
 from miniature.captions import DETAILS, NOUNS, PLACES, caption, false_caption
 from miniature.pretrain import tokenizer as tokens
@@ -56,7 +56,7 @@ def test_a_false_caption_is_seldom_a_true_one():
 
 def test_some_attributes_are_never_said():
     for noun in CLASSES:
-        assert set(SPACES[noun]) - set(DETAILS[noun]) - {"color", "hat"}
+        assert set(ATTRIBUTES[noun]) - set(DETAILS[noun]) - {"color", "hat"}
 
 
 def test_words_are_tokens_and_any_text_can_be_encoded(tokenizer):

@@ -14,7 +14,7 @@ from transformers import AutoModel, CLIPModel
 from miniature.pretrain import classifier, clip, export, identity, loop, unet, vae
 from miniature.pretrain.__main__ import PARTS
 from miniature.pretrain.data import render_all, scene_from_seed, to_images, to_tensor
-from miniature.pretrain.muon import Muon, optimizers, orthogonalize
+from miniature.pretrain.muon import Muon, make_optimizers, orthogonalize
 
 PROJECT = Path(__file__).parents[2]
 
@@ -28,18 +28,18 @@ def test_orthogonalize_brings_singular_values_near_one(shape):
 
 def test_muon_takes_hidden_convolutions_and_leaves_the_rest_to_adamw():
     model = torch.nn.ModuleDict({"conv_in": torch.nn.Conv2d(2, 4, 3), "hidden": torch.nn.Conv2d(4, 4, 3)})
-    hidden, rest = optimizers(model, 0.1)
+    hidden, rest = make_optimizers(model, 0.1)
     assert [weight is model["hidden"].weight for weight in hidden.param_groups[0]["params"]] == [True]
     assert len(rest.param_groups[0]["params"]) == 3
 
 
 def test_muon_lowers_a_loss():
     weight = torch.nn.Parameter(torch.randn(4, 4, 3, 3, generator=torch.Generator().manual_seed(0)))
-    solver, before = Muon([weight], lr=0.1), weight.square().sum().item()
+    optimizer, before = Muon([weight], lr=0.1), weight.square().sum().item()
     for _ in range(20):
-        solver.zero_grad()
+        optimizer.zero_grad()
         weight.square().sum().backward()
-        solver.step()
+        optimizer.step()
     assert weight.square().sum().item() < 0.5 * before
 
 

@@ -43,10 +43,10 @@ def test_measures_tell_the_subject_from_the_class(subject):
 
 
 def test_trainings_are_the_posts():
-    spec = study.spec_of(study.Run("face", 2e-6, prior=True), lr_scale=40)
+    spec = study.spec_of(study.Training("face", 2e-6, prior=True), lr_scale=40)
     assert (spec.batch_size, spec.prior.num_class_images) == (2, 100)
     assert spec.effective_lr == pytest.approx(8e-5)
-    assert study.spec_of(study.Run("cat_toy", 5e-6), 40).batch_size == 4
+    assert study.spec_of(study.Training("cat_toy", 5e-6), 40).batch_size == 4
 
 
 def test_every_checkpoint_gets_the_same_prompts():

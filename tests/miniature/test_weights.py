@@ -114,7 +114,7 @@ def test_image_processors_feed_the_towers_what_they_were_trained_on(images):
 
 
 def test_the_judge_reads_renders(scenes, images):
-    right = model_card.judge_the_judge(scenes, images)
+    right = model_card.judge_accuracy(scenes, images)
     assert right["class"] > 0.97
     assert right["context"] > 0.97
     assert right["attributes"] > 0.85
