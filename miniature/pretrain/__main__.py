@@ -8,7 +8,7 @@ import torch
 
 from miniature import subjects
 from miniature.pretrain import classifier, clip, export, identity, unet, vae
-from miniature.pretrain.data import cached_renders
+from miniature.pretrain.data import cached_renders, scene_from_seed
 
 SCENES, IDENTITIES = 40_000, 8_000
 STEPS = {"vae": 10_000, "clip-vision": 1500, "clip": 4200, "clip-polish": 3000, "identity": 3000, "judge": 7000}
@@ -33,7 +33,8 @@ def main():
     state, parts = options.state, options.parts
     state.mkdir(parents=True, exist_ok=True)
     subjects.write_instances()
-    scenes, images = cached_renders(state, max(1000, round(options.scale * SCENES)))
+    scenes = [scene_from_seed(seed) for seed in range(max(1000, round(options.scale * SCENES)))]
+    images = cached_renders(scenes, state / f"scenes-{len(scenes)}.npy")
     steps = {part: math.ceil(options.scale * count) for part, count in STEPS.items()}
     if "identity" in parts:
         identities = max(500, round(options.scale * IDENTITIES))

@@ -1,12 +1,11 @@
 """Renders for training: made once, seeded one by one, kept on disk."""
 
-import pickle
+import os
 import random
-from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import trange
+from tqdm import tqdm
 
 from miniature.world import SIZE, render, sample_scene
 
@@ -24,19 +23,20 @@ def render_all(scenes):
     return np.stack([np.asarray(render(scene)) for scene in scenes])
 
 
-def cached_renders(folder, count):
-    """(`count` scenes, their images as a uint8 memory map [count, 64, 64, 3]), rendered into `folder` if not there."""
-    folder = Path(folder)
-    images_path, scenes_path = folder / f"renders-{count}.npy", folder / f"scenes-{count}.pkl"
-    if not scenes_path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        scenes = [scene_from_seed(seed) for seed in range(count)]
-        images = np.lib.format.open_memmap(images_path, "w+", np.uint8, (count, SIZE, SIZE, 3))
-        for index in trange(count, desc="rendering", unit="image"):
-            images[index] = np.asarray(render(scenes[index]))
+def cached_renders(scenes, path):
+    """Images of `scenes` as a memory map, uint8 [N, 64, 64, 3]; rendered into the file `path` if it does not exist.
+
+    The name is all that tells one file from another: delete it after a change to how scenes are drawn.
+    """
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.with_suffix(".aside")
+        images = np.lib.format.open_memmap(aside, "w+", np.uint8, (len(scenes), SIZE, SIZE, 3))
+        for index, scene in enumerate(tqdm(scenes, desc="rendering", unit="image")):
+            images[index] = np.asarray(render(scene))
         images.flush()
-        scenes_path.write_bytes(pickle.dumps(scenes))
-    return pickle.loads(scenes_path.read_bytes()), np.load(images_path, mmap_mode="r")
+        os.replace(aside, path)
+    return np.load(path, mmap_mode="r")
 
 
 def to_tensor(images, device="cpu"):

@@ -1,7 +1,6 @@
 """The identity encoder, in DINO's place: two renders of one object agree, whatever is around it."""
 
 import itertools
-import pickle
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from transformers import Dinov2Config, Dinov2Model
 from miniature.attributes import CLASSES
 from miniature.contexts import CONTEXTS
 from miniature.labels import Heads, encode_labels, heads_loss
-from miniature.pretrain.data import render_all, scene_from_seed, to_tensor
+from miniature.pretrain.data import cached_renders, render_all, scene_from_seed, to_tensor
 from miniature.pretrain.loop import device, fit
 from miniature.pretrain.vision import ATTENTION, sincos_positions
 from miniature.world import sample_pose
@@ -65,13 +64,10 @@ def views(seed, count=VIEWS):
 
 
 def cached_views(folder, identities):
-    """(scenes per identity, images uint8 [identities, VIEWS, 64, 64, 3]), rendered into `folder` if not there."""
-    path = Path(folder) / f"views-{identities}.pkl"
-    if not path.exists():
-        scenes = [views(IDENTITY_SEED + index) for index in range(identities)]
-        images = np.stack([render_all(of_one) for of_one in scenes])
-        path.write_bytes(pickle.dumps((scenes, images)))
-    return pickle.loads(path.read_bytes())
+    """(scenes per identity, images uint8 [identities, VIEWS, 64, 64, 3]); the images are kept in `folder`."""
+    scenes = [views(IDENTITY_SEED + index) for index in range(identities)]
+    images = cached_renders(list(itertools.chain.from_iterable(scenes)), Path(folder) / f"views-{identities}.npy")
+    return scenes, images.reshape(identities, VIEWS, *images.shape[1:])
 
 
 def same_object_loss(first, second):
