@@ -88,13 +88,13 @@ def test_reconstructions_are_sharp_and_latents_of_unit_scale(pipeline, scenes, i
     assert latents.mean((0, 2, 3)).abs().max() < 0.1
 
 
-def test_clip_knows_class_place_and_color(scenes, images):
+def test_clip_knows_class_context_and_color(scenes, images):
     model = CLIPModel.from_pretrained(WEIGHTS / "clip").eval()
     right = clip.zero_shot(model, CLIPTokenizer.from_pretrained(WEIGHTS / "clip"), scenes, images)
     assert min(right.values()) > 0.93, right
 
 
-def test_the_text_tower_of_clip_is_the_pipelines_text_encoder():
+def test_the_text_encoder_of_clip_is_the_pipelines():
     shared = load_file(WEIGHTS / "pipeline" / "text_encoder" / "model.safetensors")
     whole = load_file(WEIGHTS / "clip" / "model.safetensors")
     for name, tensor in shared.items():
@@ -103,10 +103,10 @@ def test_the_text_tower_of_clip_is_the_pipelines_text_encoder():
 
 def test_the_identity_encoder_finds_the_same_object():
     encoder = AutoModel.from_pretrained(WEIGHTS / "identity").eval()
-    assert identity.nearest_is_same(encoder, HELD_OUT_SEED + 9 * 10**6) >= 0.9
+    assert identity.retrieval_accuracy(encoder, HELD_OUT_SEED + 9 * 10**6) >= 0.9
 
 
-def test_image_processors_feed_the_towers_what_they_were_trained_on(images):
+def test_image_processors_give_the_encoders_what_they_were_trained_on(images):
     for part in ("clip", "identity"):
         processor = CLIPImageProcessorPil.from_pretrained(WEIGHTS / part)
         fed = processor(list(images[:2]), return_tensors="pt").pixel_values
