@@ -1,6 +1,6 @@
-"""How good the shipped weights are, by the ground truth: `python -m miniature.model_card` writes it into README.md.
+"""Measure the shipped weights and write the figures into README.md: `python -m miniature.model_card`.
 
-Samples are read by the judge, a classifier trained on renders alone, which shares nothing with the U-Net's text tower.
+The truth about a sample is what the judge reads in it.
 """
 
 import argparse
@@ -8,129 +8,168 @@ import copy
 import random
 import re
 import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from diffusers.models.attention_processor import AttnProcessor
-from transformers import AutoModel, CLIPModel, CLIPTokenizer
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
+from transformers import AutoModel, CLIPModel, CLIPTokenizer, Dinov2Model
 
 from miniature import judge
 from miniature.attributes import CLASSES, SUBJECT_CLASSES
-from miniature.captions import PLACES
-from miniature.labels import encode_labels
+from miniature.captions import PLACES, with_article
+from miniature.labels import UNKNOWN, encode_labels
 from miniature.pretrain import clip, export, identity, vae
-from miniature.pretrain.data import HELD_OUT_SEED, render_all, scene_from_seed
+from miniature.pretrain.data import HELD_OUT_SEED, Images, render_all, scene_from_seed
 from miniature.sampling import GUIDANCE, STEPS, load_pipeline, sample, save_grid
-from miniature.world import STYLES
+from miniature.world import STYLES, Scene
 
 CARD = Path(__file__).parent / "README.md"
 GRID = Path(__file__).parents[1] / "docs" / "miniature" / "samples.png"
 
 
-def held_out_prompts(count, seed=HELD_OUT_SEED):
-    """`count` (prompt, class, context, colour or None): every class in turn, contexts and colours at random."""
-    rng, prompts = random.Random(seed), []
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt and what it asks for; a face has no `color`."""
+
+    text: str
+    noun: str
+    context: str
+    color: str | None
+
+
+def held_out_prompts(count: int, seed: int = HELD_OUT_SEED) -> list[Prompt]:
+    """`count` prompts: every class in turn, with random contexts and colours."""
+    rng = random.Random(seed)
+    prompts = []
     for index in range(count):
         noun = CLASSES[index % len(CLASSES)]
         context = rng.choice(tuple(PLACES))
         color = scene_from_seed(rng.randrange(HELD_OUT_SEED, 2 * HELD_OUT_SEED), noun=noun).facts.get("color")
         words = f"{color} {noun}" if color else noun
-        article = "an" if words[0] in "aeiou" else "a"
-        prompts.append((f"a photo of {article} {words} {PLACES[context][0]}", noun, context, color))
+        text = f"a photo of {with_article(words)} {PLACES[context][0]}"
+        prompts.append(Prompt(text, noun, context, color))
     return prompts
 
 
-def sample_accuracy(pipeline, count, **sampling):
-    """Share (0..1) of samples from held-out prompts whose class, context and named colour are right."""
+def sample_accuracy(pipeline: StableDiffusionPipeline, count: int, guidance: float = GUIDANCE) -> dict[str, float]:
+    """Share (0..1) of samples whose class, context and colour are what a held-out prompt asks for."""
     prompts = held_out_prompts(count)
-    seen = judge.read(sample(pipeline, [prompt for prompt, *_ in prompts], **sampling))
-    asked = {"class": [p[1] for p in prompts], "context": [p[2] for p in prompts], "color": [p[3] for p in prompts]}
-    return {
-        name: float(np.mean([got == want for got, want in zip(seen[name], wanted, strict=True) if want is not None]))
-        for name, wanted in asked.items()
+    seen = judge.read(sample(pipeline, [prompt.text for prompt in prompts], guidance=guidance))
+    asked: dict[str, list[str | None]] = {
+        "class": [prompt.noun for prompt in prompts],
+        "context": [prompt.context for prompt in prompts],
+        "color": [prompt.color for prompt in prompts],
     }
+    return {name: share_right(seen[name], asked[name]) for name in asked}
 
 
-def judge_accuracy(scenes, images):
-    """Share (0..1) right on unseen renders: class, context, style, colour and all other attributes together."""
-    seen, truth = judge.network().read(images), encode_labels(scenes)
-    right = {}
-    for column, (name, chances) in enumerate(seen.items()):
-        known = truth[:, column] >= 0
-        group = name if "/" not in name else "attributes"
-        right.setdefault(group, []).extend(chances.argmax(1).numpy()[known] == truth[known, column])
-    return {name: float(np.mean(values)) for name, values in right.items()}
+def share_right(seen: Sequence[str], asked: Sequence[str | None]) -> float:
+    """Share (0..1) of what is seen that is as asked; where nothing was asked, it does not count."""
+    return float(np.mean([got == want for got, want in zip(seen, asked, strict=True) if want is not None]))
 
 
-def vae_psnr(autoencoder, scenes, images):
-    """Mean PSNR in dB of all, and of each style."""
-    quality, styles = vae.psnr(autoencoder, images).numpy(), np.array([scene.style for scene in scenes])
-    return {"all": quality.mean()} | {style: quality[styles == style].mean() for style in STYLES}
+def judge_accuracy(scenes: Sequence[Scene], images: Images) -> dict[str, float]:
+    """The judge's accuracy (0..1) for class, context, style, colour, and for all other attributes together."""
+    labels = encode_labels(scenes)
+    right: dict[str, list[bool]] = defaultdict(list)
+    for column, (name, probabilities) in enumerate(judge.network().read(images).items()):
+        group = "attributes" if "/" in name else name
+        known = labels[:, column] != UNKNOWN
+        predicted = probabilities.argmax(1).numpy()
+        right[group].extend(predicted[known] == labels[known, column])
+    return {name: float(np.mean(answers)) for name, answers in right.items()}
 
 
-def identity_accuracy(count=100):
-    """Nearest-neighbour accuracy (0..1) among `count` unseen objects: of all classes mixed, and of one class each."""
-    encoder = AutoModel.from_pretrained(export.WEIGHTS / "identity").eval()
-    figures = {"mixed": np.mean([identity.nearest_is_same(encoder, HELD_OUT_SEED + k * 10**6) for k in range(5)])}
-    return figures | {noun: identity.nearest_is_same(encoder, HELD_OUT_SEED, noun, count) for noun in SUBJECT_CLASSES}
+def vae_psnr(autoencoder: AutoencoderKL, scenes: Sequence[Scene], images: Images) -> dict[str, float]:
+    """Mean PSNR in dB of all images, and of those in each style."""
+    quality = vae.psnr(autoencoder, images).numpy()
+    styles = np.array([scene.style for scene in scenes])
+    return {"all": float(quality.mean())} | {style: float(quality[styles == style].mean()) for style in STYLES}
 
 
-def clip_accuracy(scenes, images):
-    """Zero-shot accuracy (0..1) of class, context and colour on unseen photographs."""
-    model = CLIPModel.from_pretrained(export.WEIGHTS / "clip").eval()
+def identity_accuracy() -> dict[str, float]:
+    """Accuracy (0..1) of finding an unseen object's other render among those of 100 objects.
+
+    "mixed" is the mean over five sets of objects of any class; the other sets have one class each.
+    """
+    encoder: Dinov2Model = AutoModel.from_pretrained(export.WEIGHTS / "identity").eval()
+    mixed = [identity.retrieval_accuracy(encoder, HELD_OUT_SEED + k * 10**6) for k in range(5)]
+    of_class = {noun: identity.retrieval_accuracy(encoder, HELD_OUT_SEED, noun) for noun in SUBJECT_CLASSES}
+    return {"mixed": float(np.mean(mixed))} | of_class
+
+
+def clip_accuracy(scenes: Sequence[Scene], images: Images) -> dict[str, float]:
+    """Zero-shot accuracy (0..1) of class, context and colour on photographs."""
+    model: CLIPModel = CLIPModel.from_pretrained(export.WEIGHTS / "clip").eval()
     return clip.zero_shot(model, CLIPTokenizer.from_pretrained(export.WEIGHTS / "clip"), scenes, images)
 
 
-def step_seconds(unet, batch=4, steps=10):
-    """Processor seconds of one full fine-tuning step of the U-Net (fp32, AdamW, eager attention)."""
-    unet = copy.deepcopy(unet).train()
+def step_seconds(unet: UNet2DConditionModel, batch: int = 4, steps: int = 10) -> float:
+    """Processor seconds of one full fine-tuning step of the U-Net (fp32, AdamW, plain attention)."""
+    unet = copy.deepcopy(unet)
+    unet.train()
     unet.set_attn_processor(AttnProcessor())
-    optimizer, started = torch.optim.AdamW(unet.parameters(), 1e-5), None
-    noisy, text = torch.randn(batch, 8, 16, 16), torch.randn(batch, 32, 128)
-    for step in range(steps + 2):
-        if step == 2:
-            started = time.process_time()
+    optimizer = torch.optim.AdamW(unet.parameters(), 1e-5)
+    noisy = torch.randn(batch, 8, 16, 16)
+    text_states = torch.randn(batch, 32, 128)
+
+    def take_step() -> None:
         optimizer.zero_grad()
-        unet(noisy, torch.arange(batch) * 100, text).sample.square().mean().backward()
+        unet(noisy, torch.arange(batch) * 100, text_states).sample.square().mean().backward()
         optimizer.step()
+
+    for _ in range(2):  # the first steps are slower
+        take_step()
+    started = time.process_time()
+    for _ in range(steps):
+        take_step()
     return (time.process_time() - started) / steps
 
 
-def percent(figures):
-    return " · ".join(f"{name} {100 * value:.1f} %" for name, value in figures.items())
+def percent(shares: Mapping[str, float]) -> str:
+    return " · ".join(f"{name} {100 * share:.1f} %" for name, share in shares.items())
 
 
-def figures(count, guidance):
-    """Every figure of the model card: what -> text. The slowest part is sampling (minutes)."""
+def figures(count: int, guidance: float) -> dict[str, str]:
+    """What was measured -> result, for every figure of the model card. Sampling `count` images takes minutes."""
     scenes = [scene_from_seed(HELD_OUT_SEED + index) for index in range(1000)]
-    images, pipeline = render_all(scenes), load_pipeline()
+    images = render_all(scenes)
+    pipeline = load_pipeline()
     quality = vae_psnr(pipeline.vae, scenes, images)
     started = time.process_time()
-    right = sample_accuracy(pipeline, count, guidance=guidance)
+    right = sample_accuracy(pipeline, count, guidance)
     seconds = (time.process_time() - started) / count
     return {
         "VAE, PSNR": " · ".join(f"{name} {value:.1f} dB" for name, value in quality.items()),
         "CLIP, zero-shot on unseen photographs": percent(clip_accuracy(scenes, images)),
-        "Identity, the same object among 100": percent(identity_accuracy()),
+        "Identity encoder, the same object among 100": percent(identity_accuracy()),
         "The judge itself, on unseen renders": percent(judge_accuracy(scenes, images)),
         f"Samples ({count} held-out prompts, DDIM {STEPS}, guidance {guidance:g})": percent(right),
-        "Processor time of an image, so sampled": f"{seconds:.2f} s",
+        "Processor time of an image, sampled in this way": f"{seconds:.2f} s",
         "Processor time of a fine-tuning step, batch 4": f"{step_seconds(pipeline.unet):.3f} s",
     }
 
 
-def write_card(table):
-    """Replace the figures between the markers of the model card."""
-    rows = "\n".join(["| what | measured |", "|---|---|"] + [f"| {what} | {value} |" for what, value in table.items()])
-    marked = re.compile(r"(?<=<!-- figures -->\n).*?(?=<!-- /figures -->)", re.DOTALL)
-    CARD.write_text(marked.sub(lambda _: rows + "\n", CARD.read_text()))
+def write_card(table: Mapping[str, str]) -> None:
+    """Replace the table between the two markers of the model card."""
+    rows = ["| what | measured |", "|---|---|"]
+    rows += [f"| {what} | {value} |" for what, value in table.items()]
+    text = "\n".join(rows) + "\n"
+    between_markers = re.compile(r"(?<=<!-- figures -->\n).*?(?=<!-- /figures -->)", re.DOTALL)
+    CARD.write_text(between_markers.sub(lambda _: text, CARD.read_text()))
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m miniature.model_card", description=__doc__)
-    parser.add_argument("--count", type=int, default=500, help="images to sample")
-    parser.add_argument("--guidance", type=float, default=GUIDANCE)
+    parser.add_argument("--count", type=int, default=500, help="how many images to sample")
+    parser.add_argument("--guidance", type=float, default=GUIDANCE, help="guidance scale of the samples")
     options = parser.parse_args()
     table = figures(options.count, options.guidance)
     for what, value in table.items():

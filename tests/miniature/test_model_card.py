@@ -8,13 +8,13 @@ from miniature.captions import PLACES
 def test_held_out_prompts_name_what_is_asked_for():
     prompts = model_card.held_out_prompts(200)
     assert prompts == model_card.held_out_prompts(200)
-    assert {noun for _, noun, _, _ in prompts} == set(CLASSES)
-    assert {context for _, _, context, _ in prompts} == set(PLACES)
-    for prompt, noun, context, color in prompts:
-        assert noun in prompt
-        assert PLACES[context][0] in prompt
-        assert (color is None) == (noun == "face")
-        assert color is None or f"{color} {noun}" in prompt
+    assert {prompt.noun for prompt in prompts} == set(CLASSES)
+    assert {prompt.context for prompt in prompts} == set(PLACES)
+    for prompt in prompts:
+        assert prompt.noun in prompt.text
+        assert PLACES[prompt.context][0] in prompt.text
+        assert (prompt.color is None) == (prompt.noun == "face")
+        assert prompt.color is None or f"{prompt.color} {prompt.noun}" in prompt.text
 
 
 def test_the_card_keeps_its_text_and_gets_the_figures(tmp_path, monkeypatch):
