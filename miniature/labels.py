@@ -23,7 +23,10 @@ HEADS: dict[str, tuple[str, ...]] = {
     "color": COLOR_NAMES,
 }
 HEADS |= {
-    f"{noun}/{name}": values(noun, name) for noun, space in ATTRIBUTES.items() for name in space if name != "color"
+    f"{noun}/{name}": values(noun, name)
+    for noun, attributes in ATTRIBUTES.items()
+    for name in attributes
+    if name != "color"
 }
 """Head -> its values. The head of an attribute other than the colour is named "class/attribute"."""
 

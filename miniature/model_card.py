@@ -71,7 +71,7 @@ def sample_accuracy(pipeline: StableDiffusionPipeline, count: int, guidance: flo
 
 
 def share_right(seen: Sequence[str], asked: Sequence[str | None]) -> float:
-    """Share (0..1) of what is seen that is as asked; where nothing was asked, it does not count."""
+    """Share (0..1) of the values seen that are as asked for; an image for which none was asked does not count."""
     return float(np.mean([got == want for got, want in zip(seen, asked, strict=True) if want is not None]))
 
 

@@ -74,7 +74,10 @@ def logit_scale(clip: CLIPModel) -> Tensor:
 
 
 def contrastive_loss(images: Tensor, texts: Tensor, false_texts: Tensor, scale: Tensor) -> Tensor:
-    """CLIP's symmetric loss, plus a loss for each image that prefers a false caption to its own (all [B, width])."""
+    """CLIP's symmetric loss, plus a penalty for each image that is nearer to its false text than to its true one.
+
+    All embeddings are [B, width] and of unit length; `scale` multiplies the cosines.
+    """
     logits = scale * images @ texts.T
     target = torch.arange(len(images), device=images.device)
     both = cross_entropy(logits, target) + cross_entropy(logits.T, target)
@@ -181,6 +184,7 @@ def train(
     torch.manual_seed(0)
     model = on_device(ClipWithHeads(build(tokenizer)))
     losses = Losses(scenes, images, tokenizer, device, batch)
+    # `fit` returns weights that require no gradients.
     model = fit("clip-vision", model, losses.classify, steps=vision_steps, lr=2e-3, folder=folder)
     model.requires_grad_(True)
     model = fit("clip", model, losses.contrast, steps=steps, lr=2e-3, folder=folder)

@@ -108,12 +108,12 @@ def train(folder: Path, identities: int, steps: int) -> Dinov2Model:
         chosen = np.concatenate([*groups, rng.integers(identities, size=GROUP)])
         pair = np.stack([rng.permutation(VIEWS)[:2] for _ in chosen])
         pixels = np.concatenate([images[chosen, pair[:, 0]], images[chosen, pair[:, 1]]])
-        truth = torch.cat([labels[chosen, pair[:, 0]], labels[chosen, pair[:, 1]]])
+        batch_labels = torch.cat([labels[chosen, pair[:, 0]], labels[chosen, pair[:, 1]]])
         with torch.autocast(device.type, torch.bfloat16):
             embeddings = embed(model.encoder, to_tensor(pixels, device))
         embeddings = embeddings.float()
         loss = same_object_loss(*embeddings.chunk(2))
-        auxiliary = heads_loss(model.heads(embeddings), truth)
+        auxiliary = heads_loss(model.heads(embeddings), batch_labels)
         return loss + 0.5 * auxiliary, {"same": f"{loss.item():.3f}", "heads": f"{auxiliary.item():.3f}"}
 
     model = fit("identity", on_device(IdentityWithHeads()), loss_of, steps=steps, lr=2e-3, folder=folder)
