@@ -1,4 +1,10 @@
-"""What each class of object can be: the attributes that are ground truth, and how an identity is drawn from them."""
+"""The attributes that objects of each class have, and how to draw a random object.
+
+A value that is listed more than once is drawn more often: most objects wear no hat.
+"""
+
+import random
+from collections.abc import Sequence
 
 from miniature.canvas import COLOR_NAMES
 
@@ -6,7 +12,7 @@ HAT = ("none",) * 50 + COLOR_NAMES
 SHADE = ("pale", "plain", "deep")
 ANIMAL_EYES = ("green", "yellow", "blue", "black", "red")
 
-SPACES = {
+ATTRIBUTES: dict[str, dict[str, tuple[str, ...]]] = {
     "cat toy": {
         "color": COLOR_NAMES,
         "shade": SHADE,
@@ -100,31 +106,46 @@ SPACES = {
         "steam": ("none", "rising"),
     },
 }
-"""Class -> attribute -> its values; a value listed more often is drawn more often."""
+"""Class -> attribute -> its values."""
 
-CLASSES = tuple(SPACES)
+CLASSES = tuple(ATTRIBUTES)
 SUBJECT_CLASSES = ("cat toy", "pig head", "potato head", "face")
-CONTRASTING = {"ears", "stripes", "snout", "spots", "nose", "shoes", "hat", "second", "roof", "door", "fruit", "stripe"}
-CONTRASTING |= {"band", "collar"}
+CONTRASTING = {
+    "ears",
+    "stripes",
+    "snout",
+    "spots",
+    "nose",
+    "shoes",
+    "hat",
+    "second",
+    "roof",
+    "door",
+    "fruit",
+    "stripe",
+    "band",
+    "collar",
+}
+"""Parts that are drawn on or beside the body: in its colour they would not be seen."""
 
 
-def values(noun, attribute):
-    """The distinct values of an attribute of a class, in order."""
-    return tuple(dict.fromkeys(SPACES[noun][attribute]))
+def values(noun: str, attribute: str) -> tuple[str, ...]:
+    """The distinct values of an attribute of class `noun`, in order."""
+    return tuple(dict.fromkeys(ATTRIBUTES[noun][attribute]))
 
 
-def sample_value(noun, attribute, rng, color=None):
-    """One value; parts that would vanish in the body's `color` are given another."""
-    choices = SPACES[noun][attribute]
+def sample_value(noun: str, attribute: str, rng: random.Random, color: str | None = None) -> str:
+    """A random value of one attribute; a part in CONTRASTING never gets the body's `color`."""
+    choices: Sequence[str] = ATTRIBUTES[noun][attribute]
     if attribute in CONTRASTING and color is not None:
         choices = [value for value in choices if value != color]
     return rng.choice(choices)
 
 
-def sample_attributes(noun, rng):
-    """A random identity of class `noun`: attribute -> value, all of them."""
-    attributes = {}
-    for attribute in SPACES[noun]:
+def sample_attributes(noun: str, rng: random.Random) -> dict[str, str]:
+    """A random object of class `noun`: a value for each of its attributes."""
+    attributes: dict[str, str] = {}
+    for attribute in ATTRIBUTES[noun]:
         attributes[attribute] = sample_value(noun, attribute, rng, attributes.get("color"))
     if attributes.get("pattern") == "plain":
         attributes["second"] = "none"

@@ -1,11 +1,17 @@
-"""What people would call a scene: captions that vary in wording and name only part of what is drawn."""
+"""Captions of scenes. They vary in wording and name only part of what is drawn.
 
+A wording that is listed more than once is chosen more often.
+"""
+
+import random
+from collections.abc import Sequence
 from dataclasses import replace
 
 from miniature.attributes import CLASSES, sample_attributes, values
 from miniature.contexts import CONTEXTS
+from miniature.world import Scene
 
-NOUNS = {
+NOUNS: dict[str, tuple[str, ...]] = {
     "cat toy": ("cat toy",) * 4 + ("toy cat", "cat toy"),
     "pig head": ("pig head",) * 5 + ("pig",),
     "potato head": ("potato head",) * 5 + ("potato",),
@@ -17,7 +23,7 @@ NOUNS = {
     "car": ("car",),
     "mug": ("mug",) * 4 + ("cup", "coffee mug"),
 }
-PLACES = {
+PLACES: dict[str, tuple[str, ...]] = {
     "beach": ("on the beach",) * 3 + ("at the beach", "on a sandy beach", "by the sea"),
     "snow": ("in the snow",) * 3 + ("in a snowy landscape", "on a snowy day", "in winter"),
     "jungle": ("in the jungle",) * 3 + ("in a jungle", "in the forest", "in a jungle"),
@@ -27,16 +33,17 @@ PLACES = {
     "space": ("in space",) * 3 + ("in outer space", "among the stars", "floating in space"),
     "indoors": ("indoors",) * 2 + ("in a room", "on a wooden floor", "inside a room"),
 }
-OPENINGS = {
+OPENINGS: dict[str, tuple[str, ...]] = {
     "photo": ("a photo of",) * 6 + ("a picture of", "photo of", "an image of", "a good photo of", "", ""),
     "painting": ("a painting of",) * 3 + ("an oil painting of", "painting of", "a watercolor painting of"),
     "sketch": ("a sketch of",) * 3 + ("a pencil sketch of", "a pencil drawing of", "sketch of"),
 }
 RARE_WORDS = ("sks", "zwx", "qpt", "vlm", "ktn", "brz", "ohwx", "xyz")
+"""Words without a meaning, as DreamBooth uses them for a subject."""
 RARE_SHARE = 0.04
+"""How often a rare word is in a caption."""
 
-# What may be said of each class besides its colour; "{}" is the attribute's value. What is missing here is never said.
-DETAILS = {
+DETAILS: dict[str, dict[str, str]] = {
     "cat toy": {"stripes": "with {} stripes", "ears": "with {} ears", "eyes": "with {} eyes"},
     "pig head": {"snout": "with a {} snout", "spots": "with {} spots", "eyes": "with {} eyes"},
     "potato head": {"nose": "with a {} nose", "shoes": "with {} shoes", "moustache": "with a {} moustache"},
@@ -54,11 +61,15 @@ DETAILS = {
     "car": {"stripe": "with a {} stripe"},
     "mug": {"band": "with a {} band", "steam": "with {} steam"},
 }
+"""Class -> attribute -> how a caption names it, "{}" being its value. Captions never name other attributes."""
 HAT_PHRASE = "wearing a {} hat"
 
 
-def phrases(scene):
-    """What can be said of the object besides class and colour: attribute -> phrase. A sketch has no colours."""
+def phrases(scene: Scene) -> dict[str, str]:
+    """Attribute -> phrase for all that a caption may say of the object besides its class and colour.
+
+    It is empty for a sketch, which shows no colours.
+    """
     if scene.style == "sketch":
         return {}
     facts = scene.facts
@@ -70,82 +81,100 @@ def phrases(scene):
     }
 
 
-def join(parts):
-    """Phrases as a person strings them: "with red ears and blue eyes wearing a green hat"."""
-    having = [part.removeprefix("with ") for part in parts if part.startswith("with ")]
-    wearing = [part.removeprefix("wearing ") for part in parts if part.startswith("wearing ")]
-    words = ["with " + " and ".join(having)] if having else []
-    return " ".join(words + (["wearing " + " and ".join(wearing)] if wearing else []))
+def join(parts: Sequence[str]) -> str:
+    """The phrases in one: "with red ears and blue eyes wearing a green hat"."""
+    with_parts = [part.removeprefix("with ") for part in parts if part.startswith("with ")]
+    worn_parts = [part.removeprefix("wearing ") for part in parts if part.startswith("wearing ")]
+    words = []
+    if with_parts:
+        words.append("with " + " and ".join(with_parts))
+    if worn_parts:
+        words.append("wearing " + " and ".join(worn_parts))
+    return " ".join(words)
 
 
-def article(words):
-    return ("an " if words[0] in "aeiou" else "a ") + words
+def with_article(words: str) -> str:
+    article = "an" if words[0] in "aeiou" else "a"
+    return f"{article} {words}"
 
 
-def nonsense(rng):
-    """A made-up word, so that words nobody trained on do little harm."""
-    return "".join(rng.choice("abcdefghijklmnopqrstuvwxyz") for _ in range(rng.randint(2, 6)))
+def random_word(rng: random.Random) -> str:
+    """Two to six random letters, so that the model learns to ignore words it has never seen."""
+    length = rng.randint(2, 6)
+    return "".join(rng.choice("abcdefghijklmnopqrstuvwxyz") for _ in range(length))
 
 
-def subject_phrase(scene, rng, with_color):
-    """The noun with its colour, its article, and at times a rare word before it."""
+def object_phrase(scene: Scene, rng: random.Random, name_color: bool) -> str:
+    """The noun with its article, perhaps its colour, and now and then a rare word before it."""
     noun = rng.choice(NOUNS[scene.noun])
-    if with_color and "color" in scene.facts and scene.style != "sketch":
+    if name_color and "color" in scene.facts and scene.style != "sketch":
         noun = f"{scene.facts['color']} {noun}"
-    if rng.random() < RARE_SHARE:
-        rare = rng.choice(RARE_WORDS) if rng.random() < 0.6 else nonsense(rng)
-        return rng.choice(("", "a ")) + f"{rare} {noun}"
-    return article(noun)
+    add_rare_word = rng.random() < RARE_SHARE
+    if not add_rare_word:
+        return with_article(noun)
+    from_the_list = rng.random() < 0.6
+    rare_word = rng.choice(RARE_WORDS) if from_the_list else random_word(rng)
+    article = rng.choice(("", "a "))
+    return f"{article}{rare_word} {noun}"
 
 
-def caption(scene, rng, must_name=()):
-    """One caption of `scene`, worded by `rng` (random.Random).
+def caption(scene: Scene, rng: random.Random, must_name: Sequence[str] = ()) -> str:
+    """One caption of `scene`; `rng` chooses the words and what is named.
 
-    The context is always named unless it is "plain"; the colour mostly; up to two details at times. `must_name` lists
-    attributes that are named for sure if they can be ("color" among them).
+    The context is always named unless it is "plain". Seven captions in ten name the colour; none to two details are
+    named. `must_name` lists attributes, perhaps "color", that are named in any case if a caption can name them.
     """
-    sayable = phrases(scene)
+    details = phrases(scene)
     count = rng.choices((0, 1, 2), weights=(5, 3, 2))[0]
-    chosen = [name for name in must_name if name in sayable]
-    others = [name for name in sayable if name not in chosen]
+    chosen = [name for name in must_name if name in details]
+    others = [name for name in details if name not in chosen]
     chosen += rng.sample(others, min(len(others), count))
-    with_color = "color" in must_name or rng.random() < 0.7
-    parts = [rng.choice(OPENINGS[scene.style]), subject_phrase(scene, rng, with_color)]
-    parts.append(join([sayable[name] for name in chosen]))
+    name_color = "color" in must_name
+    if not name_color:
+        name_color = rng.random() < 0.7
+    opening = rng.choice(OPENINGS[scene.style])
+    parts = [opening, object_phrase(scene, rng, name_color), join([details[name] for name in chosen])]
     if scene.context != "plain":
         parts.append(rng.choice(PLACES[scene.context]))
     return " ".join(part for part in parts if part)
 
 
-def false_caption(scene, rng):
-    """A caption of `scene` with one fact wrong: its class, its context, its colour or one detail."""
-    sayable = list(phrases(scene))
+def false_caption(scene: Scene, rng: random.Random) -> str:
+    """A caption of `scene` with one thing wrong: the class, the context, the colour or one detail."""
+    attributes = list(phrases(scene))
     if "color" in scene.facts and scene.style != "sketch":
-        # As often as all details together.
-        sayable += ["color"] * max(1, len(sayable))
-    kind = rng.choice(["class", "context"] + (["attribute", "attribute"] if sayable else []))
+        # The colour is as likely to be wrong as all details together.
+        attributes += ["color"] * max(1, len(attributes))
+    kinds = ["class", "context"]
+    if attributes:
+        kinds += ["attribute", "attribute"]
+    kind = rng.choice(kinds)
     if kind == "context" and scene.context != "plain":
         others = [context for context in CONTEXTS if context not in ("plain", scene.context)]
         return caption(replace(scene, context=rng.choice(others)), rng)
     if kind == "attribute":
-        return wrong_attribute(scene, rng, rng.choice(sayable))
+        return with_wrong_attribute(scene, rng, rng.choice(attributes))
     return caption(as_another_class(scene, rng), rng)
 
 
-def wrong_attribute(scene, rng, attribute):
+def with_wrong_attribute(scene: Scene, rng: random.Random, attribute: str) -> str:
+    """A caption of `scene` with a wrong value of `attribute`; with a wrong class if there is no other value."""
     truth = scene.facts[attribute]
     others = [value for value in values(scene.noun, attribute) if value not in (truth, "none")]
     if not others:
         return caption(as_another_class(scene, rng), rng)
-    # The most tempting falsehood is a colour that the image does hold, elsewhere.
+    # A colour that another part of the object has is the hardest to tell from the truth.
     elsewhere = [value for name, value in scene.facts.items() if name != attribute and value in others]
-    if elsewhere and rng.random() < 0.7:
-        others = elsewhere
-    return caption(scene.with_facts(**{attribute: rng.choice(others)}), rng, must_name=(attribute,))
+    if elsewhere:
+        take_from_elsewhere = rng.random() < 0.7
+        if take_from_elsewhere:
+            others = elsewhere
+    wrong = scene.with_facts(**{attribute: rng.choice(others)})
+    return caption(wrong, rng, must_name=(attribute,))
 
 
-def as_another_class(scene, rng):
-    """The scene with an object of another class in its place, of the same colour if both have one."""
+def as_another_class(scene: Scene, rng: random.Random) -> Scene:
+    """The scene with an object of another class in place of its own, in the same colour if both have one."""
     noun = rng.choice([other for other in CLASSES if other != scene.noun])
     attributes = sample_attributes(noun, rng)
     if "color" in scene.facts and "color" in attributes:

@@ -1,11 +1,16 @@
-"""How things with eyes are drawn: cat toy, pig head, potato head, face, dog. Each is `draw(canvas, attributes)`."""
+"""How objects with eyes are drawn: cat toy, pig head, potato head, face, dog. Each is a `Painter`."""
 
-import math
+from collections.abc import Callable, Mapping
 
-from miniature.canvas import COLORS, arc_points, darken, lighten
+from miniature.canvas import COLORS, Canvas, Color, arc_points, darken, lighten
 
-INK = (26, 24, 28)
-SKIN = {
+Attributes = Mapping[str, str]
+"""Attribute -> value, all of one object's."""
+Painter = Callable[[Canvas, Attributes], None]
+"""Draws an object with these attributes."""
+
+INK: Color = (26, 24, 28)
+SKIN: dict[str, Color] = {
     "fair": (255, 224, 198),
     "light": (241, 197, 160),
     "tan": (206, 150, 108),
@@ -14,22 +19,25 @@ SKIN = {
 }
 
 
-def body_color(attributes):
-    """The main colour in its shade (RGB)."""
+def body_color(attributes: Attributes) -> Color:
+    """The main colour in its shade."""
     color = COLORS[attributes["color"]]
     if attributes["shade"] == "pale":
         return lighten(color, 0.16)
-    return darken(color, 0.88) if attributes["shade"] == "deep" else color
+    if attributes["shade"] == "deep":
+        return darken(color, 0.88)
+    return color
 
 
-def eyes(canvas, x, y, radius, color):
+def eyes(canvas: Canvas, x: float, y: float, radius: float, color: Color) -> None:
+    """Two eyes with an iris of `color`, `x` to each side of the middle."""
     canvas.pair(x, y, radius, radius, (250, 250, 250))
     canvas.pair(x, y, radius * 0.68, radius * 0.68, color)
     canvas.pair(x, y, radius * 0.36, radius * 0.36, (10, 10, 12))
 
 
-def hat(canvas, y, name, half_width):
-    """A brimmed hat standing on `y`, or nothing when its colour is "none"."""
+def hat(canvas: Canvas, y: float, name: str, half_width: float) -> None:
+    """A hat with a brim at `y`; `name` is its colour, "none" for no hat."""
     if name == "none":
         return
     color = COLORS[name]
@@ -38,14 +46,16 @@ def hat(canvas, y, name, half_width):
     canvas.rectangle(-half_width * 1.25, y - 0.07, half_width * 1.25, y + 0.06, darken(color, 0.8))
 
 
-def cone_hat(canvas, y, name, half_width):
+def cone_hat(canvas: Canvas, y: float, name: str, half_width: float) -> None:
+    """A pointed hat whose lower edge is at `y`; `name` is its colour, "none" for no hat."""
     if name == "none":
         return
     canvas.polygon([(-half_width, y), (half_width, y), (0, y - 0.62)], COLORS[name])
     canvas.ellipse(0, y - 0.6, 0.1, 0.1, lighten(COLORS[name], 0.6))
 
 
-def glasses(canvas, x, y, radius, name):
+def glasses(canvas: Canvas, x: float, y: float, radius: float, name: str) -> None:
+    """Round glasses, `x` to each side of the middle; `name` is their colour, "none" for no glasses."""
     if name == "none":
         return
     for side in (-1, 1):
@@ -53,8 +63,9 @@ def glasses(canvas, x, y, radius, name):
     canvas.line([(-x + radius, y), (x - radius, y)], COLORS[name], 0.09)
 
 
-def cat_toy(canvas, attributes):
-    color, ears = body_color(attributes), COLORS[attributes["ears"]]
+def cat_toy(canvas: Canvas, attributes: Attributes) -> None:
+    color = body_color(attributes)
+    ears = COLORS[attributes["ears"]]
     canvas.line([(0.35, 0.8), (0.74, 0.62), (0.8, 0.25)], darken(color, 0.85), 0.15)
     canvas.ellipse(0, 0.62, 0.5, 0.42, color)
     if attributes["belly"] == "pale":
@@ -78,11 +89,11 @@ def cat_toy(canvas, attributes):
     hat(canvas, -0.55, attributes["hat"], 0.42)
 
 
-def pig_head(canvas, attributes):
-    color, snout = body_color(attributes), COLORS[attributes["snout"]]
-    up = attributes["ear_shape"] == "up"
+def pig_head(canvas: Canvas, attributes: Attributes) -> None:
+    color = body_color(attributes)
+    snout = COLORS[attributes["snout"]]
     for side in (-1, 1):
-        tip = (side * 0.7, -1.0) if up else (side * 0.98, -0.12)
+        tip = (side * 0.7, -1.0) if attributes["ear_shape"] == "up" else (side * 0.98, -0.12)
         canvas.polygon([(side * 0.78, -0.3), (side * 0.2, -0.7), tip], darken(color, 0.75))
     canvas.ellipse(0, 0.05, 0.84, 0.76, color)
     if attributes["spots"] != "none":
@@ -100,7 +111,7 @@ def pig_head(canvas, attributes):
     hat(canvas, -0.55, attributes["hat"], 0.46)
 
 
-def potato_head(canvas, attributes):
+def potato_head(canvas: Canvas, attributes: Attributes) -> None:
     color = body_color(attributes)
     canvas.pair(0.33, 0.98, 0.29, 0.13, COLORS[attributes["shoes"]])
     canvas.pair(0.68, 0.1, 0.2, 0.26, COLORS[attributes["ears"]])
@@ -119,12 +130,12 @@ def potato_head(canvas, attributes):
     cone_hat(canvas, -0.4, attributes["hat"], 0.45)
 
 
-def face(canvas, attributes):
-    skin, style = SKIN[attributes["skin"]], attributes["hair_style"]
+def face(canvas: Canvas, attributes: Attributes) -> None:
+    skin = SKIN[attributes["skin"]]
     width = 0.6 if attributes["width"] == "narrow" else 0.74
     canvas.ellipse(0, 1.2, 0.88, 0.42, COLORS[attributes["shirt"]])
     canvas.rectangle(-0.2, 0.55, 0.2, 0.95, darken(skin, 0.82))
-    if style == "long":
+    if attributes["hair_style"] == "long":
         canvas.ellipse(0, -0.15, width + 0.24, 0.82, COLORS[attributes["hair"]])
         canvas.rectangle(-width - 0.23, -0.15, width + 0.23, 0.75, COLORS[attributes["hair"]])
     canvas.pair(width, 0.05, 0.12, 0.16, darken(skin, 0.88))
@@ -136,11 +147,12 @@ def face(canvas, attributes):
     hat(canvas, -0.45, attributes["hat"], width * 0.85)
 
 
-def beard_color(attributes):
+def beard_color(attributes: Attributes) -> Color:
     return COLORS["brown"] if attributes["hair"] == "none" else COLORS[attributes["hair"]]
 
 
-def hair(canvas, attributes, width):
+def hair(canvas: Canvas, attributes: Attributes, width: float) -> None:
+    """The hair in front of a face that is 2 `width` wide."""
     style = attributes["hair_style"]
     if style == "bald":
         return
@@ -154,12 +166,13 @@ def hair(canvas, attributes, width):
         canvas.ellipse(0, -0.55, width * 0.8, 0.2, color)
     else:
         step = 2 * width / 5
-        for tooth in range(5):
-            left = -width + tooth * step
+        for spike in range(5):
+            left = -width + spike * step
             canvas.polygon([(left - 0.06, -0.36), (left + step + 0.06, -0.36), (left + step / 2, -1.05)], color)
 
 
-def features(canvas, attributes, skin):
+def features(canvas: Canvas, attributes: Attributes, skin: Color) -> None:
+    """Eyes, brows, nose, cheeks, mouth and glasses of a face."""
     radius = 0.17 if attributes["eye_size"] == "small" else 0.23
     eyes(canvas, 0.28, -0.05, radius, COLORS[attributes["eyes"]])
     brow = 0.13 if attributes["brow"] == "thick" else 0.06
@@ -174,7 +187,7 @@ def features(canvas, attributes, skin):
     glasses(canvas, 0.28, -0.05, radius + 0.08, attributes["glasses"])
 
 
-def mouth(canvas, kind):
+def mouth(canvas: Canvas, kind: str) -> None:
     lips = (172, 30, 44)
     if kind == "smile":
         canvas.arc(0, 0.38, 0.28, 0.19, 15, 165, lips, 0.11)
@@ -185,8 +198,9 @@ def mouth(canvas, kind):
         canvas.line([(-0.25, 0.5), (0.25, 0.5)], lips, 0.12)
 
 
-def dog(canvas, attributes):
-    color, ears = body_color(attributes), COLORS[attributes["ears"]]
+def dog(canvas: Canvas, attributes: Attributes) -> None:
+    color = body_color(attributes)
+    ears = COLORS[attributes["ears"]]
     for x in (-0.3, -0.06, 0.4, 0.64):
         canvas.rectangle(x - 0.09, 0.6, x + 0.09, 1.0, darken(color, 0.85))
     canvas.ellipse(0.16, 0.56, 0.64, 0.32, color)
@@ -204,10 +218,15 @@ def dog(canvas, attributes):
     canvas.ellipse(-0.36, 0.04, 0.26, 0.2, lighten(color, 0.55))
     canvas.ellipse(-0.36, -0.04, 0.12, 0.08, INK)
     canvas.line(arc_points(-0.36, 0.05, 0.14, 0.1, 20, 160), INK, 0.05)
-    # The hat follows the dog's head, which is left of the body's middle.
-    x, y = canvas.place(-0.36, 0)
-    head = type(canvas)(canvas.image, x, y, canvas.scale, math.atan2(canvas.sin, canvas.cos), canvas.mirror < 0)
+    # The dog's head is left of the body's middle.
+    head = canvas.centred_at(-0.36, 0)
     hat(head, -0.5, attributes["hat"], 0.34)
 
 
-DRAW = {"cat toy": cat_toy, "pig head": pig_head, "potato head": potato_head, "face": face, "dog": dog}
+PAINTERS: dict[str, Painter] = {
+    "cat toy": cat_toy,
+    "pig head": pig_head,
+    "potato head": potato_head,
+    "face": face,
+    "dog": dog,
+}

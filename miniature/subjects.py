@@ -1,6 +1,11 @@
-"""The four subjects of the post in this world: their exact attributes, instance images and held-out renders."""
+"""The four subjects of the post as objects of this world: their attributes, instance images and held-out scenes.
 
+`python -m miniature.subjects` draws the instance images again.
+"""
+
+import argparse
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 from miniature.contexts import CONTEXTS
@@ -8,7 +13,7 @@ from miniature.world import Pose, Scene, render, sample_pose
 
 FOLDER = Path(__file__).parent / "subjects"
 
-IDENTITIES = {
+IDENTITIES: dict[str, dict[str, str]] = {
     "cat_toy": {
         "noun": "cat toy",
         "color": "green",
@@ -65,12 +70,12 @@ IDENTITIES = {
         "hat": "none",
     },
 }
-"""Subject's folder -> its class ("noun") and every attribute of it."""
+"""Name of a subject and of its folder -> its class (under "noun") and all of its attributes."""
 
 SUBJECTS = tuple(IDENTITIES)
 INSTANCE_CONTEXTS = ("indoors", "meadow", "plain", "city", "snow")
 NEW_CONTEXTS = tuple(name for name in CONTEXTS if name not in INSTANCE_CONTEXTS)
-"""Contexts that no instance image shows: what a prompt may ask for to see whether the model still listens."""
+"""Contexts that no instance image shows. Prompts with them test whether a fine-tuned model still follows the prompt."""
 
 INSTANCE_POSES = (
     Pose(0.50, 0.53, 0.38, 0.00),
@@ -81,34 +86,40 @@ INSTANCE_POSES = (
 )
 
 
-def subject_scene(subject, context, pose, seed=0):
-    """The scene of a subject (a key of IDENTITIES) at a place, in a pose."""
+def subject_scene(subject: str, context: str, pose: Pose, seed: int = 0) -> Scene:
+    """A photo of a subject (a key of IDENTITIES) in a context and a pose."""
     attributes = {name: value for name, value in IDENTITIES[subject].items() if name != "noun"}
     return Scene(IDENTITIES[subject]["noun"], tuple(attributes.items()), context, "photo", pose, seed)
 
 
-def instance_scenes(subject):
-    """The five scenes that a subject is learnt from."""
-    first = 10 * SUBJECTS.index(subject)
+def instance_scenes(subject: str) -> list[Scene]:
+    """The scenes of a subject's five instance images."""
+    first_seed = 10 * SUBJECTS.index(subject)
     places = zip(INSTANCE_CONTEXTS, INSTANCE_POSES, strict=True)
-    return [subject_scene(subject, context, pose, first + index) for index, (context, pose) in enumerate(places)]
+    return [subject_scene(subject, context, pose, first_seed + index) for index, (context, pose) in enumerate(places)]
 
 
-def held_out_scenes(subject, count, seed=1, contexts=NEW_CONTEXTS):
-    """`count` scenes of a subject that training never shows, going round `contexts`, in random poses."""
+def held_out_scenes(subject: str, count: int, seed: int = 1, contexts: Sequence[str] = NEW_CONTEXTS) -> list[Scene]:
+    """`count` scenes of a subject that are no instance images: each of `contexts` in turn, in random poses."""
     rng = random.Random(f"{subject} {seed}")
     chosen = [contexts[index % len(contexts)] for index in range(count)]
     return [subject_scene(subject, context, sample_pose(rng), rng.randrange(2**31)) for context in chosen]
 
 
-def write_instances(folder=FOLDER):
+def write_instances(folder: Path = FOLDER) -> None:
     """Write every subject's instance images as `folder`/subject/NN.png, 64 x 64."""
     for subject in SUBJECTS:
-        target = Path(folder) / subject
+        target = folder / subject
         target.mkdir(parents=True, exist_ok=True)
         for index, scene in enumerate(instance_scenes(subject)):
             render(scene).save(target / f"{index:02d}.png")
 
 
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m miniature.subjects", description="Draw the instance images again.")
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="a folder for each subject goes into it")
+    write_instances(parser.parse_args().folder)
+
+
 if __name__ == "__main__":
-    write_instances()
+    main()

@@ -1,1 +1,1 @@
-"""How each part of the miniature is trained from nothing; `python -m miniature.pretrain` runs all of it."""
+"""How each part of the miniature is trained from nothing; `python -m miniature.pretrain` trains all of them."""

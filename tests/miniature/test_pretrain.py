@@ -1,5 +1,6 @@
-"""The training of the parts: the optimizer, the loop that resumes, the losses' arithmetic."""
+"""The training of the parts: the optimizer, the loop and how it resumes, the arithmetic of losses, the kept renders."""
 
+import itertools
 import math
 import subprocess
 import sys
@@ -11,10 +12,10 @@ import torch
 from diffusers import StableDiffusionPipeline
 from transformers import AutoModel, CLIPModel
 
-from miniature.pretrain import classifier, clip, export, identity, loop, unet, vae
+from miniature.pretrain import classifier, clip, data, export, identity, loop, unet, vae
 from miniature.pretrain.__main__ import PARTS
-from miniature.pretrain.data import render_all, scene_from_seed, to_images, to_tensor
-from miniature.pretrain.muon import Muon, optimizers, orthogonalize
+from miniature.pretrain.data import cached_renders, render_all, scene_from_seed, to_images, to_tensor
+from miniature.pretrain.muon import Muon, make_optimizers, orthogonalize
 
 PROJECT = Path(__file__).parents[2]
 
@@ -28,26 +29,28 @@ def test_orthogonalize_brings_singular_values_near_one(shape):
 
 def test_muon_takes_hidden_convolutions_and_leaves_the_rest_to_adamw():
     model = torch.nn.ModuleDict({"conv_in": torch.nn.Conv2d(2, 4, 3), "hidden": torch.nn.Conv2d(4, 4, 3)})
-    hidden, rest = optimizers(model, 0.1)
+    hidden, rest = make_optimizers(model, 0.1)
     assert [weight is model["hidden"].weight for weight in hidden.param_groups[0]["params"]] == [True]
     assert len(rest.param_groups[0]["params"]) == 3
 
 
 def test_muon_lowers_a_loss():
     weight = torch.nn.Parameter(torch.randn(4, 4, 3, 3, generator=torch.Generator().manual_seed(0)))
-    solver, before = Muon([weight], lr=0.1), weight.square().sum().item()
+    optimizer = Muon([weight], lr=0.1)
+    before = weight.square().sum().item()
     for _ in range(20):
-        solver.zero_grad()
+        optimizer.zero_grad()
         weight.square().sum().backward()
-        solver.step()
+        optimizer.step()
     assert weight.square().sum().item() < 0.5 * before
 
 
 def fit_line(folder, steps, stop_at=None):
-    """Fit a line with `loop.fit`; `stop_at` raises there, as a kill would."""
+    """Fit a line with `loop.fit`; with `stop_at` it raises in that step, as a kill would."""
+    calls = itertools.count()
 
-    def loss_of(model, rng, step):
-        if step == stop_at:
+    def loss_of(model, rng):
+        if next(calls) == stop_at:
             raise KeyboardInterrupt
         x = torch.from_numpy(rng.normal(size=(8, 1))).float()
         return (model(x) - 2 * x + torch.randn(8, 1) * 0.1).square().mean(), {}
@@ -58,7 +61,8 @@ def fit_line(folder, steps, stop_at=None):
 
 def test_a_resumed_training_ends_as_an_uninterrupted_one(tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", 0)
-    (tmp_path / "whole").mkdir(), (tmp_path / "broken").mkdir()
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "broken").mkdir()
     whole = fit_line(tmp_path / "whole", 30)
     with pytest.raises(KeyboardInterrupt):
         fit_line(tmp_path / "broken", 30, stop_at=17)
@@ -118,13 +122,30 @@ def test_psnr_of_a_known_error():
     assert vae.psnr(Shifted(), gray).tolist() == pytest.approx([-20 * math.log10(0.02)] * 3, abs=1e-3)
 
 
-def test_pixels_survive_the_way_there_and_back():
+def test_images_survive_the_way_to_tensors_and_back():
     images = render_all([scene_from_seed(0)])
     assert (to_images(to_tensor(images)) == images).all()
 
 
+def test_renders_are_kept(tmp_path, monkeypatch):
+    scenes = [scene_from_seed(seed) for seed in range(3)]
+    first = cached_renders(scenes, tmp_path / "scenes.npy")
+    assert (first == render_all(scenes)).all()
+    monkeypatch.setattr(data, "render", None)
+    assert (cached_renders(scenes, tmp_path / "scenes.npy") == first).all()
+
+
+def test_renders_that_were_interrupted_are_not_taken_for_complete(tmp_path, monkeypatch):
+    scenes = [scene_from_seed(seed) for seed in range(3)]
+    with monkeypatch.context() as patch:
+        patch.setattr(data, "render", None)
+        with pytest.raises(TypeError):
+            cached_renders(scenes, tmp_path / "scenes.npy")
+    assert (cached_renders(scenes, tmp_path / "scenes.npy") == render_all(scenes)).all()
+
+
 def first_weights(part, folder):
-    """What a part starts from: its weights after no step."""
+    """A part's weights before its first step."""
     scenes = [scene_from_seed(seed) for seed in range(4)]
     images = render_all(scenes)
     if part == "vae":
@@ -133,11 +154,11 @@ def first_weights(part, folder):
         return classifier.train(scenes, images, folder, 0)
     if part == "identity":
         return identity.train(folder, 4, 0)
-    towers, tokenizer = clip.train(scenes, images, folder, 0, 0, 0)
+    clip_model, tokenizer = clip.train(scenes, images, folder, 0, 0, 0)
     if part == "clip":
-        return towers
+        return clip_model
     moments = (torch.zeros(4, 8, 16, 16), torch.ones(4, 8, 16, 16))
-    return unet.train(scenes, moments, export.text_encoder_of(towers), tokenizer, folder, 0)
+    return unet.train(scenes, moments, export.text_encoder_of(clip_model), tokenizer, folder, 0)
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -151,13 +172,14 @@ def test_every_part_is_seeded(part, tmp_path):
 
 @pytest.mark.slow
 def test_everything_is_built_from_nothing(tmp_path):
-    """At a five-hundredth of the steps: pictures of nothing, from whole folders."""
+    """With a five-hundredth of the steps: the images show nothing, but the folders are complete."""
     command = [sys.executable, "-m", "miniature.pretrain", "--scale", "0.002", "--threads", "1"]
     folders = ["--state", str(tmp_path / "state"), "--weights", str(tmp_path / "weights")]
     subprocess.run([*command, *folders], check=True, cwd=PROJECT)
     pipeline = StableDiffusionPipeline.from_pretrained(tmp_path / "weights" / "pipeline")
     assert np.isfinite(pipeline("a photo of a dog", num_inference_steps=2, output_type="np").images).all()
-    own, towers = pipeline.text_encoder.state_dict(), CLIPModel.from_pretrained(tmp_path / "weights" / "clip")
-    assert all(torch.equal(own[name], weight) for name, weight in towers.text_model.state_dict().items())
+    text_encoder = pipeline.text_encoder.state_dict()
+    clip_model = CLIPModel.from_pretrained(tmp_path / "weights" / "clip")
+    assert all(torch.equal(text_encoder[name], weight) for name, weight in clip_model.text_model.state_dict().items())
     AutoModel.from_pretrained(tmp_path / "weights" / "identity")
     classifier.load(tmp_path / "weights" / "judge")

@@ -31,7 +31,7 @@ def test_measures_tell_the_subject_from_the_class(subject):
     asked = [context for _, context in study.prompts_of(subject) if context]
     same = held_out_scenes(subject, len(asked), contexts=asked)
     others = [sample_scene(rng, noun, context, "photo") for context in asked]
-    rest = [sample_scene(rng, noun, "plain", "photo") for _ in range(study.PLAIN + study.CLASS)]
+    rest = [sample_scene(rng, noun, "plain", "photo") for _ in range(study.WITHOUT_CONTEXT + study.OF_CLASS)]
     good = study.measure(subject, render_all(same + rest))
     untuned = study.measure(subject, render_all(others + rest))
     copied = study.measure(subject, render_all((instance_scenes(subject) * 10)[: len(same + rest)]))
@@ -43,15 +43,15 @@ def test_measures_tell_the_subject_from_the_class(subject):
 
 
 def test_trainings_are_the_posts():
-    spec = study.spec_of(study.Run("face", 2e-6, prior=True), lr_scale=40)
+    spec = study.spec_of(study.Training("face", 2e-6, prior=True), lr_scale=40)
     assert (spec.batch_size, spec.prior.num_class_images) == (2, 100)
     assert spec.effective_lr == pytest.approx(8e-5)
-    assert study.spec_of(study.Run("cat_toy", 5e-6), 40).batch_size == 4
+    assert study.spec_of(study.Training("cat_toy", 5e-6), 40).batch_size == 4
 
 
 def test_every_checkpoint_gets_the_same_prompts():
     prompts = study.prompts_of("cat_toy")
-    assert len(prompts) == study.PLACED + study.PLAIN + study.CLASS
+    assert len(prompts) == study.IN_CONTEXT + study.WITHOUT_CONTEXT + study.OF_CLASS
     assert prompts[0][0] == "a photo of sks cat toy on the beach"
     assert prompts[-1] == ("a photo of a cat toy", None)
-    assert np.all([context is not None for _, context in prompts[: study.PLACED]])
+    assert np.all([context is not None for _, context in prompts[: study.IN_CONTEXT]])

@@ -14,7 +14,7 @@ from diffusers import (
 from safetensors.torch import load_file
 from transformers import AutoModel, CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
-from miniature import judge
+from miniature import judge, model_card, sampling
 from miniature.captions import PLACES
 from miniature.pretrain import clip, identity, vae
 from miniature.pretrain.data import HELD_OUT_SEED, render_all, scene_from_seed, to_tensor
@@ -65,7 +65,7 @@ def test_the_pipeline_is_a_stable_diffusion_in_float32(pipeline):
 def test_every_scheduler_gives_what_was_asked_for(pipeline, scheduler):
     pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config)
     prompts = [f"a photo of a tree {PLACES[context][0]}" for context in ("snow", "night", "beach")]
-    read = judge.read(judge.sample(pipeline, prompts, steps=25))
+    read = judge.read(sampling.sample(pipeline, prompts, steps=25))
     # One image may fail; noise would fail them all.
     assert sum(noun == "tree" for noun in read["class"]) >= 2
     assert sum(got == want for got, want in zip(read["context"], ("snow", "night", "beach"), strict=True)) >= 2
@@ -73,7 +73,7 @@ def test_every_scheduler_gives_what_was_asked_for(pipeline, scheduler):
 
 def test_unknown_words_and_long_prompts_still_give_an_image(pipeline):
     prompts = ["Zürich 猫 antidisestablishmentarianism?", "", "sks " * 100]
-    images = judge.sample(pipeline, prompts, steps=3)
+    images = sampling.sample(pipeline, prompts, steps=3)
     assert images.shape == (3, 64, 64, 3)
     assert all(image.std() > 1 for image in images)
 
@@ -88,13 +88,13 @@ def test_reconstructions_are_sharp_and_latents_of_unit_scale(pipeline, scenes, i
     assert latents.mean((0, 2, 3)).abs().max() < 0.1
 
 
-def test_clip_knows_class_place_and_color(scenes, images):
+def test_clip_knows_class_context_and_color(scenes, images):
     model = CLIPModel.from_pretrained(WEIGHTS / "clip").eval()
     right = clip.zero_shot(model, CLIPTokenizer.from_pretrained(WEIGHTS / "clip"), scenes, images)
     assert min(right.values()) > 0.93, right
 
 
-def test_the_text_tower_of_clip_is_the_pipelines_text_encoder():
+def test_the_text_encoder_of_clip_is_the_pipelines():
     shared = load_file(WEIGHTS / "pipeline" / "text_encoder" / "model.safetensors")
     whole = load_file(WEIGHTS / "clip" / "model.safetensors")
     for name, tensor in shared.items():
@@ -103,10 +103,10 @@ def test_the_text_tower_of_clip_is_the_pipelines_text_encoder():
 
 def test_the_identity_encoder_finds_the_same_object():
     encoder = AutoModel.from_pretrained(WEIGHTS / "identity").eval()
-    assert identity.nearest_is_same(encoder, HELD_OUT_SEED + 9 * 10**6) >= 0.9
+    assert identity.retrieval_accuracy(encoder, HELD_OUT_SEED + 9 * 10**6) >= 0.9
 
 
-def test_image_processors_feed_the_towers_what_they_were_trained_on(images):
+def test_image_processors_give_the_encoders_what_they_were_trained_on(images):
     for part in ("clip", "identity"):
         processor = CLIPImageProcessorPil.from_pretrained(WEIGHTS / part)
         fed = processor(list(images[:2]), return_tensors="pt").pixel_values
@@ -114,7 +114,7 @@ def test_image_processors_feed_the_towers_what_they_were_trained_on(images):
 
 
 def test_the_judge_reads_renders(scenes, images):
-    right = judge.judge_the_judge(scenes, images)
+    right = model_card.judge_accuracy(scenes, images)
     assert right["class"] > 0.97
     assert right["context"] > 0.97
     assert right["attributes"] > 0.85

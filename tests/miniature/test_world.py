@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from miniature import labels
-from miniature.attributes import CLASSES, SPACES, sample_attributes, values
+from miniature.attributes import ATTRIBUTES, CLASSES, sample_attributes, values
 from miniature.canvas import COLORS
 from miniature.contexts import CONTEXTS
 from miniature.pretrain.data import scene_from_seed
@@ -42,7 +42,7 @@ def test_every_value_of_every_attribute_changes_the_image(noun):
         scene = scene.with_facts(hair_style="short", hair="black", glasses="none", hat="none")
     if noun == "ball":
         scene = scene.with_facts(pattern="stripe", second="none")
-    for attribute in SPACES[noun]:
+    for attribute in ATTRIBUTES[noun]:
         others = [value for value in values(noun, attribute) if value not in (scene.facts[attribute], "none")]
         if noun == "ball":
             scene = scene.with_facts(second="black" if scene.facts["color"] == "white" else "white")
@@ -66,7 +66,7 @@ def test_truth_says_nothing_of_colors_in_a_sketch():
 
 def test_labels_decode_to_the_truth():
     scene = scene_from_seed(1, noun="face", style="photo")
-    row = labels.encode([scene])[0]
+    row = labels.encode_labels([scene])[0]
     decoded = {name: labels.HEADS[name][row[i]] for i, name in enumerate(labels.NAMES) if row[i] != labels.UNKNOWN}
     assert decoded == labels.truth(scene)
     assert decoded["face/mouth"] == scene.facts["mouth"]
@@ -83,8 +83,8 @@ def test_committed_instance_images_are_the_renders(subject):
 @pytest.mark.parametrize("subject", SUBJECTS)
 def test_a_subject_is_fully_specified_and_held_out_renders_show_it_elsewhere(subject):
     identity = IDENTITIES[subject]
-    assert set(identity) == {"noun", *SPACES[identity["noun"]]}
-    for name in SPACES[identity["noun"]]:
+    assert set(identity) == {"noun", *ATTRIBUTES[identity["noun"]]}
+    for name in ATTRIBUTES[identity["noun"]]:
         assert identity[name] in values(identity["noun"], name)
     trained, held_out = instance_scenes(subject), held_out_scenes(subject, 8)
     assert len({scene.context for scene in trained}) == 5
