@@ -91,7 +91,7 @@ class Sweep:
         """Starts a training as soon as a worker is free. guided: it waits for a decision after each checkpoint."""
         settings, needed = self.context.settings, self.shared.needs(training)
         task = Task(
-            Kind.TRAIN,
+            Kind.TRAIN if self.context.store.unscored(training) else Kind.SCORE,
             training,
             needs=tuple(job.id for job in needed),
             devices=settings.gpus_per_trial,

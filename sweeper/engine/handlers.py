@@ -33,6 +33,10 @@ def _train(execution: Execution, task: Task) -> None:
     execution.run()
 
 
+def _score(execution: Execution, task: Task) -> None:
+    execution.score()
+
+
 def _sample(execution: Execution, task: Task) -> None:
     execution.sample(task.points)
 
@@ -49,6 +53,7 @@ HANDLERS: dict[Kind, Callable[[Execution, Task], None]] = {
     Kind.BASELINE: _baseline,
     Kind.TRAIN: _train,
     Kind.SAMPLE: _sample,
+    Kind.SCORE: _score,
     Kind.EXPORT: _export,
 }
 

@@ -37,7 +37,13 @@ class Kind(str, Enum):
     BASELINE = "baseline"
     TRAIN = "train"  # samples and scores each checkpoint too
     SAMPLE = "sample"  # and score: more points of checkpoints, such as a slice of other prompts or noise
+    SCORE = "score"  # on stored samples, where a scorecard lacks metrics of today
     EXPORT = "export"
+
+    @property
+    def shared(self) -> bool:
+        """Whether it makes what several trainings need."""
+        return self in (Kind.CLASS_IMAGES, Kind.INVERSION, Kind.BASELINE)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from accelerate.utils import broadcast_object_list
 from evaluation.evaluate import complete, evaluate, prepare
 from evaluation.metrics import Reference
 from evaluation.spec import EvalSpec
+from sweeper.engine.halving import halved, memory_note
 from sweeper.engine.jobs import Export, Reporter
 from sweeper.engine.rungs import scored_steps
 from sweeper.forecast import images_per_step
@@ -68,8 +68,7 @@ class Execution:
             missing = self.store.unscored(self.training)
             if self.process.is_main_process:
                 self.store.clear(self.spec)
-                for point in self.store.incomplete(self.training):
-                    self._complete(point)
+                self._complete_scorecards()
             if not missing:
                 return
             steps = sorted({point.step for point in missing})
@@ -257,6 +256,17 @@ class Execution:
         self.report.add("scoring", card.seconds["score"])
         self.denoised += point.images * point.sample.inference_steps
 
+    def score(self) -> None:
+        """Measures, on stored samples, what the scorecards lack of today's metrics."""
+        self.load()
+        with self._claimed(self.store.training(self.spec)):
+            if self.process.is_main_process:
+                self._complete_scorecards()
+
+    def _complete_scorecards(self) -> None:
+        for point in self.store.incomplete(self.training):
+            self._complete(point)
+
     def _complete(self, point: Point) -> None:
         """Measures on the stored samples what the scorecard lacks of today's metrics."""
         checkpoint = Checkpoint(self.store.training(self.spec), point.step, self.spec.model, self.untuned)
@@ -290,15 +300,3 @@ class Execution:
 
     def _asked(self, point: Point) -> tuple[SubjectSpec, SampleSpec, EvalSpec]:
         return self.spec.subject, point.sample, point.evaluation
-
-
-def halved(spec: TrainSpec) -> TrainSpec:
-    """Half the batch and twice the accumulation: the same images in each optimizer step, in half the memory."""
-    return replace(
-        spec, batch_size=spec.batch_size // 2, gradient_accumulation_steps=2 * spec.gradient_accumulation_steps
-    )
-
-
-def memory_note(spec: TrainSpec, smaller: TrainSpec) -> str:
-    before, after = (f"{s.batch_size} x {s.gradient_accumulation_steps}" for s in (spec, smaller))
-    return f"out of memory with batch {before}; trained with {after} (batch size x accumulation)"

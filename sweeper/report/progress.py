@@ -19,7 +19,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from sweeper.engine.jobs import Job, Kind, Status
+from sweeper.engine.jobs import Job, Status
 from sweeper.plan.types import Cost
 
 
@@ -98,7 +98,7 @@ class ProgressDisplay:
         done = 0.0
         for job in (job for job in jobs if job.path in self.titles):
             outcome, status = job.outcome, job.status
-            share = 1 if job.task.kind == Kind.TRAIN else 0  # the rest is done on the way
+            share = 0 if job.task.kind.shared else 1
             if outcome:
                 done += share
                 self._remove(job.path)

@@ -9,7 +9,8 @@ from accelerate import PartialState
 
 from evaluation.metrics import METRICS, Metric
 from evaluation.scorecard import NOT_YET, SAMPLES_GONE, WEIGHTS_GONE, Scorecard
-from sweeper.engine.jobs import Kind, Reporter, Task
+from sweeper.engine.handlers import carry_out
+from sweeper.engine.jobs import COMPLETE, Kind, Reporter, Task
 from sweeper.engine.queue import Queue
 from sweeper.engine.training import Execution
 from sweeper.plan.compile import compile_plan
@@ -231,3 +232,12 @@ def test_a_scorecard_that_was_written_again_is_read_again(make_cell, tmp_path):
             store.evaluation(training.spec, point) / "scores.json"
         )
         assert store.scorecard(training.spec, point).metrics == {"dino": value}
+
+
+@pytest.mark.usefixtures("frozen")
+def test_a_job_of_its_own_measures_what_is_missing(old, training, monkeypatch):
+    root, store = old
+    monkeypatch.setitem(METRICS, "brightness", BRIGHTNESS)
+    job = Queue(root / "jobs").add(Task(Kind.SCORE, training))
+    assert carry_out(job, store, Reporter(job), PartialState(cpu=True)).state == COMPLETE
+    assert store.missing(training) == ()

@@ -10,7 +10,7 @@ from hydra import compose
 from sweeper import sweep
 from sweeper.engine.base import Resources
 from sweeper.engine.inline import InlineEngine
-from sweeper.engine.jobs import COMPLETE, FAIL, PRUNED, Kind, Outcome
+from sweeper.engine.jobs import COMPLETE, FAIL, PRUNED, Outcome
 from sweeper.engine.queue import Queue
 from sweeper.engine.rungs import overfit, scored_steps
 from sweeper.forecast import Capacity
@@ -71,10 +71,10 @@ class Cluster:
 
     def add(self, task):
         job = self.queue.add(task)
-        if task.kind in (Kind.TRAIN, Kind.EXPORT):
-            self.jobs.append(job)
-        else:
+        if task.kind.shared:
             job.finish(Outcome(COMPLETE))
+        else:
+            self.jobs.append(job)
         return job
 
     def wait(self, watch):
