@@ -10,7 +10,7 @@ from diffusers import DiffusionPipeline
 from safetensors.torch import load_file
 
 from sweeper.engine import training as training_module
-from sweeper.engine.handlers import HANDLERS, carry_out
+from sweeper.engine.handlers import HANDLERS, carry_out, stopper
 from sweeper.engine.jobs import COMPLETE, Export, Kind, Reporter, Task
 from sweeper.engine.queue import Queue
 from sweeper.engine.training import Execution, Stopped
@@ -123,6 +123,17 @@ def test_what_trainings_need_can_be_made_before(models, tmp_path):
 def carry_out_alone(execution, task):
     job = Queue(execution.report.job.path.parent).add(task)
     assert carry_out(job, execution.store, Reporter(job), PartialState(cpu=True)).state == COMPLETE
+
+
+def test_who_waits_for_a_decision_leaves_where_nobody_is_left_to_take_it(training, tmp_path):
+    queue = Queue(tmp_path)
+    job = queue.add(Task(Kind.TRAIN, training, guided=True))
+    stop = stopper(job, Store(tmp_path / "store"), Reporter(job))
+    with pytest.raises(SystemExit):
+        stop(2)
+    job.decide(2, "its score is behind")
+    with queue.attended():
+        assert stop(2) == "its score is behind"
 
 
 def test_every_kind_of_job_is_carried_out():
