@@ -55,8 +55,7 @@ class Execution:
         self.untuned: Any = None  # the family's components, once loaded
 
     def run(self) -> None:
-        """Does what is missing of the training's checkpoints, samples and scores. What only lacks metrics of today is
-        measured on its stored samples.
+        """Does what is missing of the training's checkpoints, samples and scores; what `score` can do is not trained.
 
         After each checkpoint, `discarded()` gives the steps of those to delete, and `stop(step)` says why to raise
         Stopped there, or nothing.
@@ -283,8 +282,7 @@ class Execution:
             )
 
     def baseline(self, point: Point) -> Reference:
-        """Samples and scores the untuned model in the way of `point`, unless that is there. Returns what the samples of
-        a checkpoint are compared with."""
+        """What the samples of a point are compared with; made, with the untuned model's samples, where it is missing."""
         folder = self.store.baselines(self.spec, point)
         if folder not in self.references:
             with claim(folder), self.report.timed("baselines"):
