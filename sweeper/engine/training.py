@@ -55,7 +55,7 @@ class Execution:
         self.untuned: Any = None  # the family's components, once loaded
 
     def run(self) -> None:
-        """Does what is missing of the training's checkpoints, samples and scores; what `score` can do is not trained.
+        """Does what is missing of the training's checkpoints, samples and scores, and what `score` does.
 
         After each checkpoint, `discarded()` gives the steps of those to delete, and `stop(step)` says why to raise
         Stopped there, or nothing.
