@@ -282,7 +282,7 @@ class Execution:
             )
 
     def baseline(self, point: Point) -> Reference:
-        """What the samples of a point are compared with; made, with the untuned model's samples, where it is missing."""
+        """What a point is compared with; made, with samples of the untuned model, where it is missing."""
         folder = self.store.baselines(self.spec, point)
         if folder not in self.references:
             with claim(folder), self.report.timed("baselines"):
