@@ -18,6 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from evaluation.spec import show
 from sweeper.plan.axes import axis_of
+from sweeper.report.thumbnails import thumbnail
 from trainers.files import write_bytes
 
 COLUMNS, ROWS, PAGES = 12, 12, 12  # at most, of cells on a page and of pages
@@ -44,7 +45,7 @@ class Layout:
     columns: tuple[str, ...] = ()
     rows: tuple[str, ...] = ()
     pages: tuple[str, ...] = ()
-    prompts: int = 1  # as many prompts stand side by side
+    prompts: int = 1  # how many stand side by side
 
 
 @dataclass(frozen=True)
@@ -127,8 +128,10 @@ def draw(
     written = []
     for number, page in enumerate(pages[:PAGES], start=1):
         heading = [title] + [f"{axis} = {show(value)}" for axis, value in page.heading.items()]
-        if len(pages) > 1:
-            heading.append(f"page {number} of {len(pages)}" + f" ({PAGES} drawn)" * (len(pages) > PAGES))
+        if len(pages) > PAGES:
+            heading.append(f"page {number} of {len(pages)} ({PAGES} drawn)")
+        elif len(pages) > 1:
+            heading.append(f"page {number} of {len(pages)}")
         image = _Sheet(page, layout, cells, prompts, "   ·   ".join(heading)).paint(photographs, chosen)
         buffer = io.BytesIO()
         image.save(buffer, "PNG", compress_level=5)
@@ -141,17 +144,6 @@ def draw(
     return written
 
 
-def thumbnail(path: Path, size: int) -> Image.Image:
-    """A square image of `size` pixels: whole pixels when enlarged, smooth when reduced."""
-    with Image.open(path) as file:
-        image = file.convert("RGB")
-    side = min(image.size)
-    left = (image.width - side) // 2
-    top = (image.height - side) // 2
-    method = Image.Resampling.NEAREST if side <= size else Image.Resampling.LANCZOS
-    return image.resize((size, size), method, box=(left, top, left + side, top + side))
-
-
 @lru_cache(maxsize=16)
 def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
@@ -159,7 +151,7 @@ def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
 
 
 def _lines(text: str, font: Any, room: float, most: int) -> list[str]:
-    """At most so many lines; what has no room stays in the last, to be cut there."""
+    """The text in `most` lines or fewer. What has no room stays in the last line, to be cut there."""
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
