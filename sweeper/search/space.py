@@ -1,4 +1,4 @@
-"""What a search samples, and what each of its trials serves without sampling: the arguments typed after -m, sorted."""
+"""The arguments typed after -m, sorted: what a search samples, and what each of its trials serves without sampling."""
 
 import itertools
 from collections.abc import Callable, Iterable, Sequence
@@ -18,10 +18,11 @@ from sweeper.plan.grid import expand
 from sweeper.plan.inversions import inversion_steps
 from sweeper.plan.types import Cell, Training
 from trainers.errors import SpecError
+from trainers.spec import TrainSpec
 from trainers.stages import inversion_stage
 
 FREE: tuple[Stage, ...] = ("checkpoint", "sample")  # stages that cost no training
-DIGITS = 3  # significant, of a sampled number: what the page shows can be typed
+DIGITS = 3  # significant ones of a sampled number, so that what the page shows can be typed
 DECADE = 10
 PLAIN = (bool, int, float, str)  # values that Optuna keeps as they are
 
@@ -38,8 +39,9 @@ class Interval:
 
     @property
     def distribution(self) -> BaseDistribution:
-        kind = IntDistribution if self.whole else FloatDistribution
-        return kind(self.low, self.high, log=self.log)
+        if self.whole:
+            return IntDistribution(int(self.low), int(self.high), log=self.log)
+        return FloatDistribution(self.low, self.high, log=self.log)
 
     @property
     def ends(self) -> list[str]:
@@ -55,7 +57,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Choice:
-    """Values without order, and how each is typed."""
+    """Values without an order, and how each is typed."""
 
     key: str
     texts: dict[Any, str]
@@ -88,7 +90,7 @@ class Arguments:
         lines = []
         for override in self.overrides:
             text = texts.get(_key(override))
-            lines.append(override.input_line if text is None else f"{override.get_key_element()}={text}")
+            lines.append(str(override.input_line) if text is None else f"{override.get_key_element()}={text}")
         return expand(self.parse(lines), self.compose).cells
 
 
@@ -109,14 +111,15 @@ class Space:
     @cached_property
     def combinations(self) -> list[dict[str, Any]] | None:
         """Every point of the space; None where one of its axes is an interval."""
-        if any(isinstance(axis, Interval) for axis in self.axes):
+        choices = [axis for axis in self.axes if isinstance(axis, Choice)]
+        if len(choices) < len(self.axes):
             return None
-        values = itertools.product(*(axis.texts for axis in self.axes))
-        return [dict(zip([axis.key for axis in self.axes], point, strict=True)) for point in values]
+        keys = [choice.key for choice in choices]
+        return [dict(zip(keys, point, strict=True)) for point in itertools.product(*(c.texts for c in choices))]
 
     @property
     def keys(self) -> list[str]:
-        """Of everything that has several values, in the order typed."""
+        """The keys that have several values, in the order typed."""
         several = {axis.key for axis in (*self.axes, *self.free)}
         return [_key(override) for override in self.arguments.overrides if _key(override) in several]
 
@@ -128,7 +131,7 @@ class Space:
         return {key: values for key, values in ordered.items() if len(values) > 1}
 
     def training(self, params: dict[str, Any]) -> Training:
-        """Of a trial: one fine-tuning that serves all its cells. Raises SpecError where there is no such training."""
+        """The training that serves all cells of a trial. Raises SpecError where there is no such training."""
         texts = {axis.key: axis.text(params[axis.key]) for axis in self.axes}
         trainings = compile_plan(self.arguments.cells(texts)).trainings
         if len(trainings) > 1:
@@ -224,8 +227,8 @@ def _interval(override: Override, value: IntervalSweep) -> Interval:
 
 
 def _at_the_ends(arguments: Arguments, axes: Sequence[Interval | Choice]) -> list[Cell]:
-    """Cells with each axis at each of its ends and values, the others at their first, so that what is wrong with any of
-    them is said before anything runs."""
+    """Cells with each axis at each of its ends (or values) and the others at their first. They show what is wrong with
+    any value before anything runs."""
     if not axes:
         return list(arguments.cells({}))
     first = {axis.key: axis.ends[0] for axis in axes}
@@ -236,9 +239,9 @@ def _at_the_ends(arguments: Arguments, axes: Sequence[Interval | Choice]) -> lis
 
 
 def _costs_training(key: str, cells: Iterable[Cell], axes: Iterable[Interval | Choice]) -> bool:
-    """Whether cells that differ in `key` only are different trainings, as with a schedule that knows its horizon."""
+    """Whether cells that differ in `key` only need different trainings, as with a schedule that knows its horizon."""
     others = [axis.key for axis in axes if axis.key != key]
-    trainings: dict[tuple, set] = {}
+    trainings: dict[tuple[Any, ...], set[TrainSpec]] = {}
     for cell in cells:
         params = dict(cell.params)
         trainings.setdefault(tuple(params.get(other) for other in others), set()).add(cell.train)
