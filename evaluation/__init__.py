@@ -1,0 +1,1 @@
+"""How good a checkpoint is. Knows checkpoints and subjects, not plans."""

@@ -12,13 +12,12 @@ from rich.console import Console
 
 from sweeper import forecast
 from sweeper.engine.engines import make_engine
-from sweeper.names import GRID, check_name, reserve_name, unquoted
+from sweeper.names import GRID, check_name, reserve_name, sweep_name
 from sweeper.plan.compile import compile_plan, cost
 from sweeper.plan.grid import Grid, expand, parse, typed_cell
 from sweeper.report.progress import print_plan
 from sweeper.settings import Settings, check_writable, one_line, settings_of
 from sweeper.store import Store
-from trainers.spec import signature
 
 
 def run_grid(config: DictConfig, config_loader: Any, arguments: Sequence[str]) -> None:
@@ -40,13 +39,6 @@ def run_one(config: DictConfig) -> None:
         typed = [argument.split("=", 1)[0].lstrip("+") for argument in hydra.overrides.task]
         cell = typed_cell(cast(dict[str, Any], OmegaConf.to_container(config, resolve=True)), typed)
         sys.exit(run(Grid((cell,), {}), settings))
-
-
-def sweep_name(grid: Grid) -> str:
-    """Made from the subject, the axes and the content, so that the same command finds its folder again."""
-    first = dict(grid.cells[0].params)
-    content = signature(*sorted(cell.signature for cell in grid.cells))
-    return "-".join([unquoted(str(first["subject"])), *(axis.split(".")[-1] for axis in grid.axes), content[:8]])
 
 
 def run(grid: Grid, settings: Settings) -> int:

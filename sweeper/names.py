@@ -6,8 +6,10 @@ NAME/sweep.json   the signatures of a grid's cells, or the identity of a search
 from collections.abc import Collection
 from pathlib import Path
 
+from sweeper.plan.grid import Grid
 from trainers.errors import SpecError
 from trainers.files import read_json, write_json
+from trainers.spec import signature
 
 OWNER = "sweep.json"
 GRID, SEARCH = "sweep", "search"
@@ -32,3 +34,10 @@ def reserve_name(folder: Path, kind: str, content: Collection[str]) -> None:
 def unquoted(text: str) -> str:
     """Without quotation marks: MLflow finds no sweep with both kinds in its name (see sweeper/tracking/view.py)."""
     return text.replace("'", "").replace('"', "")
+
+
+def sweep_name(grid: Grid) -> str:
+    """Made from the subject, the axes and the content, so that the same command finds its folder again."""
+    first = dict(grid.cells[0].params)
+    content = signature(*sorted(cell.signature for cell in grid.cells))
+    return "-".join([unquoted(str(first["subject"])), *(axis.split(".")[-1] for axis in grid.axes), content[:8]])

@@ -1,0 +1,1 @@
+"""How weights learn. Knows nothing of sweeps."""

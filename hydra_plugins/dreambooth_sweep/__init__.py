@@ -1,0 +1,1 @@
+"""What Hydra finds here: our sweepers, our launcher and the help."""

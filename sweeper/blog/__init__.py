@@ -1,0 +1,1 @@
+"""The post's figures and claims, made again from sweeps."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from sweeper.main import sweep_name
+from sweeper.names import sweep_name
 from sweeper.plan.compile import compile_plan
 from sweeper.plan.grid import CONF, Grid, expand, parse
 from sweeper.plan.types import Plan

@@ -8,7 +8,7 @@ import pytest
 
 from sweeper import main
 from sweeper import sweep as sweep_module
-from sweeper.names import SEARCH, reserve_name
+from sweeper.names import SEARCH, reserve_name, sweep_name
 from sweeper.plan.grid import Grid
 from trainers.errors import SpecError
 
@@ -81,4 +81,4 @@ def test_the_folder_is_shown_as_it_is(sweep, tmp_path, capsys):
 
 def test_a_name_made_from_photographs_has_no_quotation_marks(make_cell):
     cell = replace(make_cell(), params=(("subject", 'Max\'s "best" cat'),))
-    assert main.sweep_name(Grid((cell,), {})).startswith("Maxs best cat-")
+    assert sweep_name(Grid((cell,), {})).startswith("Maxs best cat-")

@@ -1,4 +1,13 @@
-from sweeper.plan.axes import describe
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from sweeper.plan.axes import AXES, NESTED, RUN, axis_of, check, describe
+from trainers.errors import SpecError
+
+PROJECT = Path(__file__).parents[3]
 
 
 def test_parameters_are_described_as_typed_in_the_order_asked():
@@ -6,3 +15,68 @@ def test_parameters_are_described_as_typed_in_the_order_asked():
     assert describe(params, ["steps", "lr"]) == "steps=400 lr=2e-6"
     assert describe(params, ["use_ema", "trainer.text_encoder_lr"]) == "use_ema=false trainer.text_encoder_lr=null"
     assert describe(params, ["no_such", "lr"]) == "lr=2e-6"
+
+
+@pytest.mark.parametrize(
+    ("key", "kind", "stage", "log"),
+    [
+        ("lr", float, "train", True),
+        ("steps", int, "checkpoint", False),
+        ("use_ema", bool, "sample", False),
+        ("evaluation", str, "judge", False),
+        ("keep", object, "run", False),
+        ("trainer.ema_decay", float, "train", False),
+        ("trainer.text_encoder_lr", float, "train", True),
+        ("trainer.lora_targets", list, "train", False),
+        ("trainer.lora_rank", int, "train", False),
+        ("subject.identifier", str, "train", False),
+        ("model.lr_scale", float, "train", False),
+        ("prior.weight", float, "train", False),
+        ("prior.scheduler", str, "train", False),
+        ("evaluation.prompts", list, "judge", False),
+        ("evaluation.clip", str, "judge", False),
+        ("evaluation.prompts_by_kind.object", object, "judge", False),
+        ("trainer.no_such", object, "train", False),
+    ],
+)
+def test_a_key_has_the_axis_of_its_entry_or_of_the_field_it_sets(key, kind, stage, log):
+    axis = axis_of(key)
+    assert (axis.name, axis.kind, axis.stage, axis.log) == (key, kind, stage, log)
+    assert (PROJECT / axis.home).exists()
+
+
+def test_every_setting_has_an_entry_and_every_entry_a_default():
+    config = OmegaConf.load(PROJECT / "conf/sweep.yaml")
+    sections = {key for key in config if isinstance(config[key], DictConfig)} - {"hydra"}
+    settings = {key for key in config if key not in sections} - {"defaults", "hydra"}
+    settings |= {f"{section}.{name}" for section in sections for name in config[section]}
+    nested = {name for name in NESTED if name.startswith("prior.")}
+    assert settings == {*AXES, *RUN, *nested, "prior.folder"}
+
+
+def test_every_axis_takes_its_default():
+    config = OmegaConf.load(PROJECT / "conf/sweep.yaml")
+    for name in (*AXES, *RUN):
+        assert check(name, OmegaConf.select(config, name)) == OmegaConf.select(config, name)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("keep", True, "all, best, or a number"),
+        ("early_stop", "late", "overfit or null"),
+        ("cpu_trials", 0, "a whole number, 1 or more"),
+        ("tracking.uri", "ftp:here", "null, or text that starts with sqlite:"),
+        ("name", 5, "name=null makes one"),
+    ],
+)
+def test_a_setting_of_the_sweep_is_checked_by_its_entry(key, value, words):
+    with pytest.raises(SpecError, match=words):
+        check(key, value)
+
+
+def test_the_identity_of_a_cell_is_as_recorded_at_6044e38(make_cell):
+    cell = make_cell(eval_every=100)
+    assert cell.signature == "9f5db8e4335ec71c"
+    assert replace(cell, use_ema=False).signature == "6966bb4d1807dc3a"
+    assert len({each.signature for each in (cell, replace(cell, step=401), replace(cell, eval_every=0))}) == 3
