@@ -31,7 +31,7 @@ from torch import Tensor
 from benchmarks.script_draws import Draws, Ordered
 from benchmarks.training import MINIATURE, photographs, spec_of
 from sweeper.engine.local import ALLOCATOR
-from trainers.data import class_prompt, instance_prompt
+from trainers.prompts import class_prompt, instance_prompt
 from trainers.spec import ModelSpec, PriorSpec, TrainSpec
 from trainers.textual_inversion import placeholder
 

@@ -20,7 +20,7 @@ import yaml
 
 from evaluation.evaluate import evaluate, prepare
 from evaluation.sample import read_images, sample_images
-from evaluation.spec import EvalSpec, subject_words
+from evaluation.spec import EvalSpec
 from evaluation.sweetspot import Candidate, find
 from miniature import judge
 from miniature.captions import PLACES
@@ -31,6 +31,7 @@ from trainers.files import read_json, write_json
 from trainers.images import fingerprint
 from trainers.loop import train
 from trainers.prior import make_class_images
+from trainers.prompts import subject_words
 from trainers.spec import ModelSpec, PriorSpec, SampleSpec, SubjectSpec, TrainSpec
 
 ROOT = Path(__file__).parents[1]

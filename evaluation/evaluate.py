@@ -15,7 +15,8 @@ from evaluation.files import BASELINES, SCORES, class_folder, has_samples, sampl
 from evaluation.metrics import METRICS, Images, Reference, Samples, score
 from evaluation.sample import Progress, no_progress, read_images, sample_images
 from evaluation.scorecard import Baselines, Scorecard, Values, unmeasurable
-from evaluation.spec import EvalSpec, class_words, fill, subject_words
+from evaluation.spec import EvalSpec, fill
+from trainers.prompts import class_prompt, class_words, instance_prompt, subject_words
 from trainers.provenance import provenance
 from trainers.spec import ModelSpec, SampleSpec, SubjectSpec, signature
 
@@ -197,14 +198,6 @@ def encoders(evaluation: EvalSpec, device: str) -> tuple[ClipEncoder, DinoEncode
         clip_encoder(evaluation.clip_repo, evaluation.clip, device),
         dino_encoder(evaluation.dino_repo, evaluation.dino, device),
     )
-
-
-def class_prompt(subject: SubjectSpec) -> str:
-    return subject.class_prompt or f"a photo of {class_words(subject.class_noun)}"
-
-
-def instance_prompt(subject: SubjectSpec) -> str:
-    return subject.instance_prompt or f"a photo of {subject_words(subject.identifier, subject.class_noun)}"
 
 
 def backbone(kind: str, evaluation: EvalSpec) -> str:

@@ -55,15 +55,6 @@ def show(value: Any) -> str:
     return str(value)
 
 
-def subject_words(identifier: str, class_noun: str) -> str:
-    return f"{identifier} {class_noun}".strip()
-
-
-def class_words(class_noun: str) -> str:
-    """The class with its article: "a dog", "an owl"."""
-    return f"{'an' if class_noun[:1].lower() in 'aeiou' else 'a'} {class_noun}"
-
-
 # A determiner whose noun phrase runs up to the end: "a red ", but not "a photo of ".
 OWN_ARTICLE = re.compile(r"\b(an?|the)( (?!(of|in|on|at|by|with|and|from|for|to)\b)[\w-]+)* $", re.IGNORECASE)
 

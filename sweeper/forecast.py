@@ -132,7 +132,7 @@ def seconds(left: Sequence[Remaining], store: Store, devices: int, own_inversion
             if each.untrained and inversion_steps(each.training.spec):  # one trains the word, all wait for it
                 inversion = shared[inversion_stage(each.training.spec).signature]
                 steps = inversion.steps if own_inversions else inversion.left
-                waited = steps * images_per_step(inversion.spec) * rate["step"]
+                waited = steps * inversion.spec.images_per_step * rate["step"]
                 longest = max(longest, waited + taken)
                 if own_inversions or inversion.spec not in counted:
                     total += waited
@@ -142,12 +142,7 @@ def seconds(left: Sequence[Remaining], store: Store, devices: int, own_inversion
 
 def _seconds(left: Remaining, rate: dict[str, float]) -> float:
     images = sum(point.images * point.sample.inference_steps for point in left.missing)
-    return left.untrained * images_per_step(left.training.spec) * rate["step"] + images * rate["image"]
-
-
-def images_per_step(spec: TrainSpec) -> int:
-    """Instance and class images of an optimizer step."""
-    return spec.batch_size * spec.gradient_accumulation_steps * (2 if spec.prior else 1)
+    return left.untrained * left.training.spec.images_per_step * rate["step"] + images * rate["image"]
 
 
 def remember(store: Store, model: ModelSpec, sharing: int, step: float, image: float, start: float) -> None:

@@ -22,7 +22,6 @@ from filelock import FileLock, Timeout
 
 from evaluation.files import BASELINES, SCORES, has_samples
 from evaluation.scorecard import NOT_YET, Baselines, Scorecard, unmeasurable
-from sweeper.plan.compile import class_images_of
 from sweeper.plan.types import Point, Remaining, Training
 from trainers.errors import SpecError
 from trainers.files import (
@@ -71,7 +70,7 @@ class Store:
         return self.training(spec) / "evaluations" / f"{point.step:06d}-{point.signature}"
 
     def class_images(self, spec: TrainSpec) -> Path:
-        return self.root / "class_images" / signature(class_images_of(spec))
+        return self.root / "class_images" / spec.class_images_signature
 
     def baselines(self, spec: TrainSpec, point: Point) -> Path:
         made_for = (spec.subject, point.sample, point.evaluation)

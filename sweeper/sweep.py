@@ -241,7 +241,7 @@ def train_all(sweep: Sweep) -> None:
     planned = sweep.planned()
     missing = [training for training in planned.plan.trainings if sweep.context.store.missing(training)]
     axes = [axis for axis in planned.grid.axes if axis_of(axis).costs_training]
-    for training in sorted(missing, key=lambda t: -t.last_step * forecast.images_per_step(t.spec)):
+    for training in sorted(missing, key=lambda t: -t.last_step * t.spec.images_per_step):
         sweep.add(training, describe(dict(training.cells[0].params), axes) or training.spec.subject.name)
     sweep.wait(lambda: False, expected=len(missing))
 

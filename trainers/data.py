@@ -22,7 +22,8 @@ from trainers.families import family_of
 from trainers.files import write_bytes
 from trainers.images import caption, instance_images, load_image, resize
 from trainers.loss import offset_noise
-from trainers.spec import SubjectSpec, TrainSpec, signature
+from trainers.prompts import class_prompt, instance_prompt
+from trainers.spec import TrainSpec, signature
 from trainers.textual_inversion import template_prompts
 
 Crop = tuple[int, int, bool]  # top, left, flipped
@@ -231,11 +232,3 @@ def instance_prompts(spec: TrainSpec, path: Path) -> list[str]:
     if own:
         return [own]
     return template_prompts(spec) if spec.trainer.name == "textual_inversion" else [instance_prompt(spec.subject)]
-
-
-def instance_prompt(subject: SubjectSpec) -> str:
-    return subject.instance_prompt or f"a photo of {subject.identifier} {subject.class_noun}"
-
-
-def class_prompt(subject: SubjectSpec) -> str:
-    return subject.class_prompt or f"a photo of a {subject.class_noun}"

@@ -60,7 +60,7 @@ class Setting:
     @property
     def share(self) -> slice:
         """This process's rows of the batch."""
-        size = self.spec.batch_size // self.accelerator.num_processes
+        size = self.spec.per_process(self.accelerator.num_processes)
         return slice(size * self.accelerator.process_index, size * (self.accelerator.process_index + 1))
 
 

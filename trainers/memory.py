@@ -96,7 +96,7 @@ def _bytes(module: nn.Module) -> int:
 
 def _step(learner: Learner, spec: TrainSpec, processes: int) -> tuple[int, int]:
     """The most bytes alive in a step, and the operations of one forward and backward pass."""
-    family, size = learner.family, spec.batch_size // processes * (2 if spec.prior else 1)
+    family, size = learner.family, spec.per_process(processes) * (2 if spec.prior else 1)
     prompts, length = (2 if spec.prior else 1), learner.components.tokenizer.model_max_length
     if spec.trainer.name == "textual_inversion":
         prompts = min(size, len(TEMPLATES[spec.trainer.templates]))

@@ -12,18 +12,9 @@ from trainers.data import generator
 from trainers.families import family_of
 from trainers.files import MANIFEST, is_complete, write_bytes, write_json
 from trainers.images import instance_images, load_image, own_class_images
-from trainers.spec import ModelSpec, PriorSpec, canonical, signature
+from trainers.spec import PriorSpec, canonical
 
 SHEET = "sheet.jpg"  # beside the folder of class images
-
-
-def prior_signature(model: ModelSpec, prompt: str, prior: PriorSpec) -> str:
-    """Names the class images on disk: of what they depend on, which their weight in the loss is not."""
-    return signature(model.revision, model.family, model.resolution, prompt, _identity(prior))
-
-
-def _identity(prior: PriorSpec) -> dict[str, Any]:
-    return {name: value for name, value in canonical(prior).items() if name != "weight"}
 
 
 def make_class_images(
@@ -60,7 +51,8 @@ def make_class_images(
             write_bytes(folder / f"{k:05d}.png", png(Image.fromarray(image)))
         progress(batch.stop, prior.num_class_images)
     review_sheet(folder)
-    write_json(folder / MANIFEST, {"prompt": prompt, **_identity(prior)})
+    made_with = {name: value for name, value in canonical(prior).items() if name != "weight"}
+    write_json(folder / MANIFEST, {"prompt": prompt, **made_with})
     return folder
 
 

@@ -7,7 +7,7 @@ added to a spec is declared with `added(default=...)`, so that the signatures of
 
 import hashlib
 import json
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -208,6 +208,26 @@ class TrainSpec:
     def _lr_scale(self) -> float:
         """Prodigy finds the step size itself; its lr is a factor to that, 1 for every model."""
         return 1.0 if self.trainer.optimizer == "prodigy" else self.lr_scale
+
+    @property
+    def images_per_step(self) -> int:
+        """Instance and class images of an optimizer step, over all processes."""
+        return self.batch_size * self.gradient_accumulation_steps * (2 if self.prior else 1)
+
+    def per_process(self, processes: int) -> int:
+        """Instance images of an accumulation step on each of so many processes."""
+        return self.batch_size // processes
+
+    @cached_property
+    def class_images_signature(self) -> str:
+        """Names the class images: their model, prompt, sampling, seed and count, but not their weight in the loss.
+
+        Raises:
+            ValueError: it is a training without prior preservation.
+        """
+        if self.prior is None:
+            raise ValueError("no prior preservation, so no class images")
+        return signature((self.model, self.subject.class_prompt, replace(self.prior, weight=1.0)))
 
     @cached_property
     def signature(self) -> str:

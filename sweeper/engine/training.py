@@ -16,7 +16,6 @@ from evaluation.spec import EvalSpec
 from sweeper.engine.halving import halved, memory_note
 from sweeper.engine.jobs import Export, Reporter
 from sweeper.engine.rungs import scored_steps
-from sweeper.forecast import images_per_step
 from sweeper.plan.types import Point, Training
 from sweeper.store import Store, claim
 from trainers.checkpoint import Checkpoint
@@ -147,7 +146,7 @@ class Execution:
         if not (self.trained and self.denoised):
             return {}
         return {
-            "step": seconds["training"] / self.trained / images_per_step(self.spec),
+            "step": seconds["training"] / self.trained / self.spec.images_per_step,
             "image": (seconds["sampling"] + seconds["scoring"]) / self.denoised,
             "start": seconds["loading"],
         }

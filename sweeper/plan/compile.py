@@ -5,11 +5,10 @@ share one. What must not be shared (another seed, a schedule that knows its hori
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 
 from sweeper.plan.inversions import inversion_steps, inversions
 from sweeper.plan.types import Cell, Cost, Done, Plan, Point, Remaining, Training
-from trainers.spec import ModelSpec, PriorSpec, TrainSpec
+from trainers.spec import TrainSpec
 
 
 def cost(left: Sequence[Remaining], done: Done) -> Cost:
@@ -21,7 +20,7 @@ def cost(left: Sequence[Remaining], done: Done) -> Cost:
         cells=len(cells),
         trainings=len(trainings),
         training_steps=sum(training.last_step for training in trainings) + sum(each.steps for each in first),
-        training_steps_unshared=sum(run.step + inversion_steps(run.train) for run in cells),
+        training_steps_unshared=sum(cell.step + inversion_steps(cell.train) for cell in cells),
         images=sum(count for count, _ in images),
         checkpoints=sum(len(training.steps) for training in trainings),
         done_trainings=sum(not each.missing for each in left),
@@ -33,30 +32,26 @@ def cost(left: Sequence[Remaining], done: Done) -> Cost:
 
 def _images(left: Iterable[Remaining], done: Done) -> Iterator[tuple[int, bool]]:
     """(number of images, whether they are there) of every shared piece of sampling."""
-    baselines, class_images = {}, {}
+    baselines: dict[object, tuple[TrainSpec, Point]] = {}
+    class_images: dict[str, TrainSpec] = {}
     for each in left:
         spec = each.training.spec
-        for run in each.training.cells:
-            baselines.setdefault((spec.model, spec.subject, run.sample, run.evaluation), (spec, Point.of(run)))
+        for cell in each.training.cells:
+            baselines.setdefault((spec.model, spec.subject, cell.sample, cell.evaluation), (spec, Point.of(cell)))
         missing = sum(point.images for point in each.missing)
         yield missing, False
         yield sum(point.images for point in each.training.points) - missing, True
         if spec.prior and not spec.prior.folder:
-            class_images.setdefault(class_images_of(spec), spec)
+            class_images.setdefault(spec.class_images_signature, spec)
     for spec, point in baselines.values():
         yield point.images, done.has_baselines(spec, point)
     for spec in class_images.values():
-        yield spec.prior.num_class_images, done.has_class_images(spec)
-
-
-def class_images_of(spec: TrainSpec) -> tuple[ModelSpec, str, PriorSpec]:
-    """What determines the class images of a training: the weight of their loss does not."""
-    assert spec.prior
-    return spec.model, spec.subject.class_prompt, replace(spec.prior, weight=1.0)
+        if spec.prior:
+            yield spec.prior.num_class_images, done.has_class_images(spec)
 
 
 def distinct(cells: Iterable[Cell]) -> tuple[Cell, ...]:
-    """Each cell once, and once more for another way of evaluating before it."""
+    """Each cell once. Cells that differ only in `eval_every` are equal, and both stay."""
     return tuple({(cell, cell.eval_every): cell for cell in cells}.values())
 
 
@@ -66,5 +61,5 @@ def compile_plan(cells: Iterable[Cell]) -> Plan:
     for cell in distinct(cells):
         by_training.setdefault(cell.train, []).append(cell)
     return Plan(
-        tuple(Training(spec, tuple(sorted(cells, key=lambda r: r.step))) for spec, cells in by_training.items())
+        tuple(Training(spec, tuple(sorted(cells, key=lambda cell: cell.step))) for spec, cells in by_training.items())
     )

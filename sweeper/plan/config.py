@@ -3,14 +3,14 @@
 import json
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from enum import Enum
 from functools import cached_property, lru_cache
 from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar
 
-from evaluation.spec import EvalSpec, class_words, subject_words
+from evaluation.spec import EvalSpec
 from sweeper.plan.axes import AXES, PROMPTS, TEXT, Range, check, checked, fields_of, nested
 from sweeper.plan.models import check_captions, find_path, model_at
 from sweeper.plan.types import Cell
@@ -18,6 +18,7 @@ from trainers.errors import SpecError
 from trainers.families.defaults import DEFAULTS
 from trainers.images import fingerprint as images_fingerprint
 from trainers.images import own_class_images
+from trainers.prompts import class_prompt, instance_prompt
 from trainers.spec import (
     ENDLESS_SCHEDULES,
     ModelSpec,
@@ -75,22 +76,17 @@ def _subject(section: Mapping[str, Any]) -> SubjectSpec:
     noun, identifier = (_word(f"subject.{name}", section[name]) for name in ("class_noun", "identifier"))
     if not noun:
         raise SpecError("subject.class_noun is empty: it is the word for what is on the photographs, such as dog.")
-    prompts = {
-        name: _text(f"subject.{name}", section[name], f"a photo of {words}")
-        for name, words in (
-            ("instance_prompt", subject_words(identifier, noun)),
-            ("class_prompt", class_words(noun)),
-        )
-    }
-    return SubjectSpec(
+    subject = SubjectSpec(
         fingerprint=images_fingerprint(folder),
         class_noun=noun,
         identifier=identifier,
-        **prompts,
+        instance_prompt=_text("subject.instance_prompt", section["instance_prompt"], ""),
+        class_prompt=_text("subject.class_prompt", section["class_prompt"], ""),
         kind=check("subject.kind", section["kind"]),
         images=str(folder.resolve()),
         name=folder.resolve().name,
     )
+    return replace(subject, instance_prompt=instance_prompt(subject), class_prompt=class_prompt(subject))
 
 
 def _prior(section: Mapping[str, Any]) -> PriorSpec:
@@ -177,12 +173,14 @@ def read_cell(config: Mapping[str, Any], params: Mapping[str, Any]) -> Cell:
         **fields_of(TrainSpec, "train", axes),
     )
     validate(train)
+    evaluation = _cached(_evaluation, config["evaluation"], subject.kind)
+    judging = fields_of(EvalSpec, "judge", axes)
     return Cell(
         train=train,
         step=axes["steps"],
         sample=SampleSpec(**fields_of(SampleSpec, "sample", axes)),
-        evaluation=_cached(_evaluation, config["evaluation"], subject.kind),
-        eval_every=axes["eval_every"],
+        evaluation=replace(evaluation, **judging) if judging else evaluation,
+        **fields_of(Cell, "checkpoint", axes),
         params=tuple({**axes, **params}.items()),
         use_ema=axes["use_ema"] or not trainer.ema_decay,
     )

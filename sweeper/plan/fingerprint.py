@@ -1,4 +1,4 @@
-"""What a model is, by content: so that results are never reused for other weights in the same folder."""
+"""Identifies a model by its content, so that results are never reused for other weights in the same folder."""
 
 import hashlib
 import json
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from trainers.errors import SpecError
 
-WHOLE = 64 << 20  # bytes: larger files are sampled, or gigabytes would be read before every plan
+WHOLE = 64 << 20  # bytes; of larger files only samples are read, as every plan would read gigabytes
 CHUNK, CHUNKS = 64 << 10, 128
 
 

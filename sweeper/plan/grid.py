@@ -1,4 +1,4 @@
-"""From what was typed to the cells of the grid. Composing a config costs 0.1 s, so plain values are set without it."""
+"""From what was typed to the cells of the grid. Hydra takes 0.1 s for a config, so plain values are set without it."""
 
 import difflib
 import itertools
@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, ValueType
@@ -21,7 +21,7 @@ from sweeper.plan.types import Cell
 from trainers.errors import SpecError
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
-MOST = 100_000  # cells: what a plan of some seconds and a page can hold
+MOST = 100_000  # cells; more would take minutes to plan and not fit on a page
 
 
 @dataclass(frozen=True)
@@ -35,29 +35,38 @@ def options(group: str) -> list[str]:
     return sorted(str(p.relative_to(folder).with_suffix("")) for p in folder.rglob("*.yaml"))
 
 
+def _load(name: str) -> dict[str, Any]:
+    """A file of conf/ as it is written, without what it includes."""
+    return _plain(OmegaConf.load(CONF / f"{name}.yaml"), resolve=False)
+
+
+def _plain(config: Any, resolve: bool) -> dict[str, Any]:
+    return cast("dict[str, Any]", OmegaConf.to_container(config, resolve=resolve))
+
+
+def _settings(defaults: dict[str, Any], roots: Sequence[str]) -> list[str]:
+    """Every key that can be typed. The files of a group have the same settings."""
+    inner = [f"{root}.{name}" for root in roots if isinstance(defaults[root], dict) for name in defaults[root]]
+    files = [(group, _load(f"{group}/{option}")) for group in GROUPS for option in options(group)]
+    nested = [f"{group}.{name}" for group, file in files for name in file if name != "defaults"]
+    return list(dict.fromkeys([*roots, *inner, *nested, *GROUPS]))
+
+
 def check_arguments(arguments: Sequence[str], multirun: bool) -> None:
-    """Raises SpecError for a key that does not exist, naming the nearest that do. Knows the files only, not Hydra."""
+    """Raises SpecError for a key that does not exist and names the nearest ones. Reads conf/ without Hydra."""
     try:
         overrides = OverridesParser.create().parse_overrides(list(arguments))
     except HydraException as error:
         raise SpecError(f"{str(error).splitlines()[0]}: an argument is KEY=VALUE, such as lr=2e-6.") from error
-    defaults = OmegaConf.load(CONF / "sweep.yaml")
-    nested = [
-        f"{g}.{k}"
-        for g in GROUPS
-        for o in options(g)
-        for k in OmegaConf.load(CONF / g / f"{o}.yaml")
-        if k != "defaults"
-    ]
-    roots = [str(k) for k in defaults if k not in ("defaults", "hydra")]
-    inner = [f"{k}.{i}" for k in roots if isinstance(defaults[k], DictConfig) for i in defaults[k]]
-    known = list(dict.fromkeys([*roots, *inner, *nested, *GROUPS]))  # the files of a group have the same settings
+    defaults = _load("sweep")
+    roots = [name for name in defaults if name not in ("defaults", "hydra")]
+    known = _settings(defaults, roots)
     for override in overrides:
         key = str(override.key_or_group)
         _check_form(override, multirun)
         if key in RUN and not override.is_sweep_override():
             _check_run(key, override.value())
-        if key in roots and isinstance(defaults[key], DictConfig):
+        if key in roots and isinstance(defaults[key], dict):
             settings = ", ".join(f"{key}.{name}" for name in defaults[key])
             raise SpecError(f"{override.input_line}: {key} is no setting; give {settings} their own values.")
         if key in GROUPS:
@@ -73,7 +82,7 @@ def check_arguments(arguments: Sequence[str], multirun: bool) -> None:
 
 
 def _check_form(override: Override, multirun: bool) -> None:
-    """That it sets something, and to as many values as can be."""
+    """Raises SpecError where it sets nothing, or sets more values than it can."""
     line, key = override.input_line, str(override.key_or_group)
     if override.is_sweep_override() and not multirun:
         raise SpecError(f"{line} has several values: add -m to sweep over them.")
@@ -97,7 +106,7 @@ def _check_options(group: str, override: Override) -> None:
 
 
 def parse(arguments: Sequence[str], config_loader: Any) -> list[Override]:
-    """The overrides, of a key typed twice the last."""
+    """The overrides. Of a key that was typed twice, the last counts."""
     parsed = OverridesParser.create(config_loader=config_loader).parse_overrides(list(arguments))
     return list({override.get_key_element(): override for override in parsed}.values())
 
@@ -140,16 +149,17 @@ def _check_size(swept: Sequence[Override]) -> None:
 
 def _cells(config: DictConfig, overrides: Sequence[Override], plain: Sequence[Override]) -> Iterator[Cell]:
     keys = [str(o.key_or_group) for o in plain]
-    raw = OmegaConf.to_container(config, resolve=False)
+    raw = _plain(config, resolve=False)
     raw.pop("hydra", None)
-    depends = any(f"${{{key}}}" in json.dumps(raw, default=str) for key in keys)
-    start = raw if depends else sections(OmegaConf.to_container(OmegaConf.create(raw), resolve=True))
+    text = json.dumps(raw, default=str)
+    depends = any(f"${{{key}}}" in text for key in keys)  # something else is made of a swept value
+    start = raw if depends else sections(_plain(OmegaConf.create(raw), resolve=True))
     for values in itertools.product(*(list(o.sweep_iterator()) for o in plain)):
         cell = start
         for key, value in zip(keys, values, strict=True):
             cell = _with(cell, key.split("."), getattr(value, "text", value))  # a quoted string of the grammar
         if depends:
-            cell = OmegaConf.to_container(OmegaConf.create(cell), resolve=True)
+            cell = _plain(OmegaConf.create(cell), resolve=True)
         yield typed_cell(cell, [str(o.key_or_group) for o in overrides])
 
 
@@ -181,7 +191,8 @@ def _get(config: Any, key: str) -> Any:
 
 
 def _varying(cells: Sequence[Cell], swept: Sequence[Override]) -> dict[str, tuple[Any, ...]]:
-    axes, params = {}, [dict(cell.params) for cell in cells]
+    axes: dict[str, tuple[Any, ...]] = {}
+    params = [dict(cell.params) for cell in cells]
     for override in swept:
         key = str(override.key_or_group)
         values = tuple(dict.fromkeys(each.get(key) for each in params))

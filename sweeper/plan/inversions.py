@@ -26,21 +26,20 @@ def inversion_steps(spec: TrainSpec) -> int:
 
 
 def inversions(left: Iterable["Remaining"], cache: Path) -> dict[str, Inversion]:
-    """By signature: those that the trainings start from. What is not begun or goes on needs the word, what is trained
-    does not."""
+    """The inversions that the trainings start from, by signature. A training that is complete needs none any more."""
     found: dict[str, Inversion] = {}
     for each in left:
         steps = inversion_steps(each.training.spec)
         if steps:
             stage = inversion_stage(each.training.spec)
             missing = steps - _trained(cache / "inversions" / stage.signature, steps) if each.untrained else 0
-            before = found.get(stage.signature, Inversion(stage, 0, 0))  # which may be a shorter one
+            before = found.get(stage.signature, Inversion(stage, 0, 0))  # another training may ask for fewer steps
             found[stage.signature] = Inversion(stage, max(steps, before.steps), max(missing, before.left))
     return found
 
 
 def _trained(folder: Path, steps: int) -> int:
-    """Of `steps`, those that are there, as trainers/loop.py finds them."""
+    """How many of the `steps` have been trained. trainers/loop.py goes on from the same step."""
     if is_complete(checkpoint_folder(folder, steps)):
         return steps
     saved = saved_step(folder)

@@ -1,4 +1,4 @@
-"""The folders that a cell names: where they are, and whether what must be in them is. Imports no torch."""
+"""Finds the folders that a cell names and checks what is in them. Imports no torch."""
 
 import re
 from functools import lru_cache
@@ -12,14 +12,14 @@ PROJECT = Path(__file__).resolve().parents[2]
 
 
 def find_path(path: str) -> Path:
-    """A relative path from the working directory, or, where it is not there, from the project's folder."""
+    """The path from the working directory; if it does not exist there, from the project's folder."""
     given = Path(path).expanduser()
     return given if given.exists() or given.is_absolute() else PROJECT / given
 
 
 @lru_cache(maxsize=64)  # cell after cell asks for the same photographs
 def check_captions(images: str, identifier: str) -> None:
-    """Raises SpecError for a caption without the identifier: from it the learned word would learn nothing."""
+    """Raises SpecError for a caption without the identifier: the learned word would learn nothing from it."""
     word = re.compile(rf"(?<![\w<]){re.escape(identifier)}(?![\w>])", re.IGNORECASE)
     for path in instance_images(images):
         text = caption(path)
@@ -31,7 +31,7 @@ def check_captions(images: str, identifier: str) -> None:
 
 
 def model_at(name: str, repo: str, revision: str, holds: tuple[str, ...]) -> tuple[str, str]:
-    """Where to load a model from, and what it is; a folder has one of the files `holds`. Raises SpecError."""
+    """(where to load a model from, what it is). Raises SpecError for a folder without any of the files `holds`."""
     path = find_path(repo)
     if path.is_dir() and not any((path / file).is_file() for file in holds):  # asked before all of it is read
         raise SpecError(f"{name}={repo}: no model there (no {holds[0]}); give its folder, or owner/name on the hub.")

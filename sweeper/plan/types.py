@@ -11,7 +11,7 @@ from trainers.spec import SampleSpec, TrainSpec, not_identity, signature
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell: one checkpoint under one way of sampling and judging it."""
+    """One checkpoint, sampled and evaluated in one way: one row of the results."""
 
     train: TrainSpec
     step: int
@@ -43,9 +43,9 @@ class Point:
     use_ema: bool = True
 
     @classmethod
-    def of(cls, run: Cell, step: int | None = None) -> "Point":
+    def of(cls, cell: Cell, step: int | None = None) -> "Point":
         """What the cell asks for, or the same at another step."""
-        return cls(run.step if step is None else step, run.sample, run.evaluation, run.use_ema)
+        return cls(cell.step if step is None else step, cell.sample, cell.evaluation, cell.use_ema)
 
     @cached_property
     def signature(self) -> str:
@@ -66,15 +66,15 @@ class Training:
     @cached_property
     def points(self) -> tuple[Point, ...]:
         """All that is evaluated, by step: the asked cells, and every `eval_every` steps on the way."""
-        points = {Point.of(run): None for run in self.cells}
-        ways = {(Point.of(run, 0), run.eval_every): run for run in self.cells if run.eval_every}
-        for (_, every), run in ways.items():
-            points |= dict.fromkeys(Point.of(run, step) for step in range(every, self.last_step, every))
+        points = dict.fromkeys(Point.of(cell) for cell in self.cells)
+        ways = {(Point.of(cell, 0), cell.eval_every): cell for cell in self.cells if cell.eval_every}
+        for (_, every), cell in ways.items():
+            points |= dict.fromkeys(Point.of(cell, step) for step in range(every, self.last_step, every))
         return tuple(sorted(points, key=lambda point: point.step))
 
     @cached_property
     def last_step(self) -> int:
-        return max(run.step for run in self.cells)
+        return max(cell.step for cell in self.cells)
 
     @cached_property
     def steps(self) -> tuple[int, ...]:
@@ -82,7 +82,7 @@ class Training:
 
     def cell_at(self, point: Point) -> Cell | None:
         """The cell that asked for this point, if one did."""
-        return next((run for run in self.cells if Point.of(run) == point), None)
+        return next((cell for cell in self.cells if Point.of(cell) == point), None)
 
 
 @dataclass(frozen=True)
@@ -132,4 +132,4 @@ class Plan:
 
     @property
     def cells(self) -> tuple[Cell, ...]:
-        return tuple(run for training in self.trainings for run in dict.fromkeys(training.cells))
+        return tuple(cell for training in self.trainings for cell in dict.fromkeys(training.cells))

@@ -10,7 +10,7 @@ import numpy as np
 
 from evaluation.metrics import METRICS
 from evaluation.scorecard import Baselines, Scorecard
-from evaluation.spec import fill, show, subject_words
+from evaluation.spec import fill, show
 from evaluation.sweetspot import Candidate, SweetSpot, find
 from sweeper.engine.jobs import Job, Outcome
 from sweeper.plan.axes import axis_of, describe
@@ -20,6 +20,7 @@ from sweeper.results.types import COMPLETE, WAITING, Results, Row, TrainingResul
 from sweeper.store import Store
 from trainers.files import is_complete, read_json
 from trainers.images import instance_images
+from trainers.prompts import subject_words
 from trainers.provenance import Provenance, mixed
 from trainers.spec import TrainSpec
 

@@ -11,7 +11,6 @@ from omegaconf import DictConfig
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from evaluation.spec import show
-from sweeper.forecast import images_per_step
 from sweeper.plan.axes import Axis, Stage, axis_of, coerce, with_stage
 from sweeper.plan.compile import compile_plan
 from sweeper.plan.grid import expand
@@ -167,7 +166,7 @@ def search_space(
 
 def _expense(training: Training) -> int:
     """Images that pass through the networks."""
-    return (training.last_step + inversion_steps(training.spec)) * images_per_step(training.spec)
+    return (training.last_step + inversion_steps(training.spec)) * training.spec.images_per_step
 
 
 def _key(override: Override) -> str:

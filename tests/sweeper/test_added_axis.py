@@ -14,6 +14,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from rich.console import Console
 
+from evaluation.spec import EvalSpec
 from sweeper.plan import axes, config, grid
 from sweeper.plan.axes import Axis, Range
 from sweeper.plan.compile import compile_plan
@@ -32,11 +33,11 @@ from trainers.errors import SpecError
 from trainers.spec import SampleSpec, TrainSpec, added
 
 SEASONS = Range(int, "a whole number from 0 to 40", lambda v: 0 <= v <= 40)
-SPECS = {"train": TrainSpec, "sample": SampleSpec}
+SPECS = {"train": TrainSpec, "sample": SampleSpec, "judge": EvalSpec}
 VARYING = {"lr": (1e-6, 2e-6), "steps": (400, 800), "seasons": (1, 2)}
 
 
-@pytest.fixture(params=["train", "sample"])
+@pytest.fixture(params=["train", "sample", "judge"])
 def stage(request, monkeypatch, tmp_path):
     """Adds the axis `seasons`: its entry, its default, and the field that carries it to where it acts."""
     stage, spec = request.param, SPECS[request.param]
@@ -48,7 +49,9 @@ def stage(request, monkeypatch, tmp_path):
     monkeypatch.setattr(grid, "CONF", tmp_path / "conf")
     longer = make_dataclass(spec.__name__, [("seasons", int, added(default=0))], bases=(spec,), frozen=True)
     monkeypatch.setattr(config, spec.__name__, longer)
-    return stage
+    config._section.cache_clear()  # specs that were made without the field, or with it
+    yield stage
+    config._section.cache_clear()
 
 
 @pytest.fixture
@@ -96,11 +99,12 @@ def test_the_plan_shares_trainings_by_its_stage(cells, stage):
 def test_it_is_part_of_the_identity_and_its_default_renames_nothing(cells, stage):
     found = cells("seasons=0,1,2")
     assert len({cell.signature for cell in found}) == 3
-    train, sample = found[0].train, found[0].sample
+    cell = found[0]
+    train = cell.train
     before = TrainSpec(**{f.name: getattr(train, f.name) for f in fields(TrainSpec)})
     assert train.signature == before.signature
-    assert len({(cell.train.signature, cell.sample) for cell in found}) == 3
-    assert (sample.seasons if stage == "sample" else train.seasons) == 0
+    assert len({(each.train.signature, each.sample, each.evaluation) for each in found}) == 3
+    assert {"train": train, "sample": cell.sample, "judge": cell.evaluation}[stage].seasons == 0
 
 
 def test_a_search_samples_it_where_it_costs_training(space, stage, tmp_path):
@@ -109,6 +113,9 @@ def test_a_search_samples_it_where_it_costs_training(space, stage, tmp_path):
     if stage == "train":
         (axis,) = space("seasons=interval(1,40)").axes
         assert str(axis) == "seasons=[1, 40] log"
+    elif stage == "judge":
+        with pytest.raises(SpecError, match="a search compares all trials by one evaluation"):
+            space("lr=interval(1e-6,2e-6)", "seasons=1,2")
     else:
         with pytest.raises(SpecError, match="seasons costs no training"):
             space("lr=interval(1e-6,2e-6)", "seasons=interval(1,4)")
@@ -132,7 +139,7 @@ def test_the_table_has_its_column(stage, tmp_path):
 
 def test_the_sheet_and_the_page_lay_it_out(stage, tmp_path):
     layout = arrange(VARYING, 1)
-    assert "seasons" in (layout.rows if stage == "train" else layout.columns)
+    assert "seasons" in (layout.columns if stage == "sample" else layout.rows)
     data = page_data(make_results(tmp_path, VARYING, images=False))
     assert data["axes"]["seasons"] == {"values": (1, 2), "shown": ["1", "2"], "log": stage == "train"}
     assert set(data["varying"]["seasons"]) == {"1", "2"}
@@ -148,8 +155,8 @@ def test_mlflow_has_it(stage, tmp_path):
     assert "seasons" in cell["params"]
     assert "seasons=" in cell["name"]
     assert ("log10_seasons" in names) == (stage == "train")
-    assert any(name.startswith("score/") for name, _, _ in training["metrics"]) == (stage == "sample")
+    assert any(name.startswith("score/") for name, _, _ in training["metrics"]) == (stage != "train")
     view = json.loads(zlib.decompress(base64.b64decode(sweep["view"].removeprefix("deflate;"))))
     (lines,) = (chart for chart in view["compareRunCharts"] if chart["type"] == "PARALLEL")
     assert ("log10_seasons" in lines["selectedMetrics"]) == (stage == "train")
-    assert ("seasons" in lines["selectedParams"]) == (stage == "sample")
+    assert ("seasons" in lines["selectedParams"]) == (stage != "train")

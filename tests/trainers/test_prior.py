@@ -11,7 +11,7 @@ from tests.trainers import tiny
 from trainers.errors import SpecError
 from trainers.families import family_of
 from trainers.files import is_complete
-from trainers.prior import make_class_images, prior_signature, review_sheet
+from trainers.prior import make_class_images, review_sheet
 from trainers.spec import PriorSpec, SampleSpec
 
 PRIOR = PriorSpec(num_class_images=5, sample=SampleSpec("euler_a", 2))
@@ -59,16 +59,16 @@ def test_complete_images_are_not_made_again(components, tmp_path):
     assert make_class_images(None, PROMPT, PRIOR, folder) == folder
 
 
-def test_signature_is_of_all_that_matters():
-    model = tiny.ModelSpec(revision="r")
-    one = prior_signature(model, PROMPT, PRIOR)
-    assert one == prior_signature(model, PROMPT, replace(PRIOR, weight=0.5))
+def test_signature_is_of_all_that_matters(make_spec):
+    spec = replace(make_spec(), prior=PRIOR)
+    one = spec.class_images_signature
+    assert one == replace(spec, prior=replace(PRIOR, weight=0.5), lr=1.0, seed=9).class_images_signature
     others = [
-        prior_signature(replace(model, revision="s"), PROMPT, PRIOR),
-        prior_signature(model, "a photo of a cat", PRIOR),
-        prior_signature(model, PROMPT, replace(PRIOR, seed=1)),
-        prior_signature(model, PROMPT, replace(PRIOR, num_class_images=6)),
-        prior_signature(model, PROMPT, replace(PRIOR, sample=SampleSpec("ddim", 2))),
+        replace(spec, model=replace(spec.model, revision="s")).class_images_signature,
+        replace(spec, subject=replace(spec.subject, class_prompt="a photo of a cat")).class_images_signature,
+        replace(spec, prior=replace(PRIOR, seed=1)).class_images_signature,
+        replace(spec, prior=replace(PRIOR, num_class_images=6)).class_images_signature,
+        replace(spec, prior=replace(PRIOR, sample=SampleSpec("ddim", 2))).class_images_signature,
     ]
     assert len({one, *others}) == 6
 

@@ -101,5 +101,5 @@ def test_the_plan_counts_the_time_of_textual_inversions(space, tmp_path):
     training = space("trainer=ti_dreambooth", "trainer.inversion_steps=50", "lr=interval(1e-7,1e-5)").dearest
     remaining = [Remaining(training, training.points, 0)] * 4
     shared, own = (forecast.seconds(remaining, Store(tmp_path), 1, own_inversions=own) for own in (False, True))
-    inversion = 50 * forecast.images_per_step(training.spec) * forecast.MINIATURE["step"]
+    inversion = 50 * training.spec.images_per_step * forecast.MINIATURE["step"]
     assert own - shared == pytest.approx(3 * inversion)
