@@ -81,12 +81,12 @@ def imports() -> dict[str, frozenset[str]]:
     return found
 
 
-def test_every_module_has_a_room():
+def test_every_module_has_a_room() -> None:
     without = [module for module in files() if room_of(module) is None and module not in ("sweeper", *FOLDERS)]
     assert without == []
 
 
-def test_imports_go_down_only():
+def test_imports_go_down_only() -> None:
     upwards = []
     for module, names in imports().items():
         room = room_of(module)
@@ -100,14 +100,14 @@ def test_imports_go_down_only():
     assert upwards == []
 
 
-def test_no_imports_go_in_a_circle():
+def test_no_imports_go_in_a_circle() -> None:
     try:
         TopologicalSorter(imports()).prepare()
     except CycleError as error:
         pytest.fail(f"a circle of imports: {' <- '.join(error.args[1])}")
 
 
-def test_what_must_answer_at_once_imports_nothing_heavy():
+def test_what_must_answer_at_once_imports_nothing_heavy() -> None:
     code = "import importlib, sys\n"
     code += f"for name in {ANSWERS_AT_ONCE!r}:\n    importlib.import_module(name)\n"
     code += f"    heavy = [other for other in {HEAVY!r} if other in sys.modules]\n"
@@ -116,7 +116,7 @@ def test_what_must_answer_at_once_imports_nothing_heavy():
     assert done.returncode == 0, done.stderr
 
 
-def test_every_module_says_what_it_is():
+def test_every_module_says_what_it_is() -> None:
     silent = [
         module
         for module, path in files().items()
@@ -125,12 +125,12 @@ def test_every_module_says_what_it_is():
     assert silent == []
 
 
-def test_every_room_says_what_it_is():
+def test_every_room_says_what_it_is() -> None:
     packages = [path for path in files().values() if path.name == "__init__.py" and path.parent.name != "hydra_plugins"]
     silent = [str(p.parent.relative_to(PROJECT)) for p in packages if not ast.get_docstring(ast.parse(p.read_text()))]
     assert silent == []
 
 
-def test_no_file_is_long():
+def test_no_file_is_long() -> None:
     long = [str(path.relative_to(PROJECT)) for path in files().values() if len(path.read_text().splitlines()) > 320]
     assert long == []

@@ -15,11 +15,11 @@ from evaluation.spec import EvalSpec, show
 from trainers.errors import SpecError
 from trainers.families import FAMILIES
 from trainers.spec import SCHEDULERS, ModelSpec, PriorSpec, SubjectSpec, TrainerSpec
+from trainers.validate import PRECISIONS
 
 # What a setting acts on, and so what its values share: another value of a `train` axis is another training.
 Stage = Literal["train", "checkpoint", "sample", "judge", "run"]
 
-PRECISIONS = ("no", "fp16", "bf16")
 TRACKERS = ("sqlite:", "http:", "https:")
 
 

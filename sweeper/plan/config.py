@@ -104,8 +104,9 @@ def _trainer(section: Mapping[str, Any]) -> TrainerSpec:
     unknown = sorted(set(section) - set(known))
     if unknown:
         raise SpecError(f"trainer.{unknown[0]} is no setting; there are {', '.join(known)}.")
-    values = {name: check(f"trainer.{name}", value) for name, value in section.items()}
-    return TrainerSpec(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+    values: dict[str, Any] = {name: check(f"trainer.{name}", value) for name, value in section.items()}
+    lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+    return TrainerSpec(**(values | lists))
 
 
 def _prompts(section: Mapping[str, Any], kind: str) -> tuple[str, ...]:
@@ -122,7 +123,7 @@ def _prompts(section: Mapping[str, Any], kind: str) -> tuple[str, ...]:
 
 
 def _evaluation(section: Mapping[str, Any], kind: str) -> EvalSpec:
-    encoders = {}
+    encoders: dict[str, str] = {}
     for role in ("clip", "dino"):
         repo = _text(f"evaluation.{role}", section[role])
         at, revision = model_at(f"evaluation.{role}", repo, "main", ("config.json", "model_index.json"))
@@ -147,13 +148,15 @@ def sections(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=4096)
-def _section(build: Callable[..., T], section: str, *args: str) -> T:
+def _section(build: Callable[..., Any], section: str, *args: str) -> Any:
     return build(json.loads(section), *args)
 
 
 def _cached(build: Callable[..., T], section: Mapping[str, Any], *args: str) -> T:
     """What `build` makes of a section. Sections repeat from cell to cell, and reading one may hash files."""
-    return _section(build, section.text if isinstance(section, Section) else _ENCODER.encode(section), *args)
+    text = section.text if isinstance(section, Section) else _ENCODER.encode(section)
+    built: T = _section(build, text, *args)
+    return built
 
 
 def read_cell(config: Mapping[str, Any], params: Mapping[str, Any]) -> Cell:
@@ -188,7 +191,7 @@ def read_cell(config: Mapping[str, Any], params: Mapping[str, Any]) -> Cell:
 
 def decode(kind: Any, data: Any) -> Any:
     """The inverse of `dataclasses.asdict` after a trip through JSON."""
-    if is_dataclass(kind):
+    if isinstance(kind, type) and is_dataclass(kind):
         hints = typing.get_type_hints(kind)
         return kind(**{name: decode(hints[name], value) for name, value in data.items()})
     origin, args = typing.get_origin(kind), typing.get_args(kind)

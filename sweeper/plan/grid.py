@@ -120,7 +120,7 @@ def expand(overrides: Sequence[Override], compose: Callable[[list[str]], DictCon
                 f"{override.input_line}: a range to search needs hydra/sweeper=optuna; a grid takes a list."
             )
     _check_size(swept)
-    fixed = [o.input_line for o in overrides if not o.is_sweep_override()]
+    fixed = [o.input_line for o in overrides if o.input_line and not o.is_sweep_override()]
     composed = [o for o in swept if o.is_add() or o.is_delete() or o.key_or_group in GROUPS]
     plain = [o for o in swept if o not in composed]
     cells: list[Cell] = []
