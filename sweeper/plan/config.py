@@ -43,19 +43,20 @@ def _axis(name: str, value: Any) -> Any:
 
 
 def _text(name: str, value: Any, default: str | None = None) -> str:
-    """With a default, null and nothing are that."""
+    """The text. null and an empty text are the default, if there is one."""
     return default if default is not None and value in (None, "") else checked(name, value, TEXT)
 
 
 def _word(name: str, value: Any) -> str:
-    """A word of the prompts, which may be a number."""
-    number = isinstance(value, int) and not isinstance(value, bool)
-    return _text(name, str(value) if number else value, "").strip()
+    """A word of the prompts. YAML may have read it as a number."""
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    return _text(name, str(value) if is_number else value, "").strip()
 
 
 def _model(section: Mapping[str, Any]) -> ModelSpec:
-    repo, revision = _text("model.repo", section["repo"]), _text("model.revision", section["revision"], "main")
-    repo, revision = model_at("model.repo", repo, revision, ("model_index.json",))
+    typed = _text("model.repo", section["repo"])
+    branch = _text("model.revision", section["revision"], "main")
+    repo, revision = model_at("model.repo", typed, branch, ("model_index.json",))
     return ModelSpec(
         revision=revision,
         family=check("model.family", section["family"]),
@@ -66,14 +67,15 @@ def _model(section: Mapping[str, Any]) -> ModelSpec:
 
 
 def _lr_scale(section: Mapping[str, Any], trainer: str) -> float:
-    """What is typed as model.lr_scale; null is the family's default for the trainer."""
+    """model.lr_scale as typed. null is the family's default for the trainer."""
     typed = check("model.lr_scale", section["lr_scale"])
     return DEFAULTS[section["family"]].for_trainer(trainer).lr_scale if typed is None else float(typed)
 
 
 def _subject(section: Mapping[str, Any]) -> SubjectSpec:
     folder = find_path(_text("subject.images", section["images"]))
-    noun, identifier = (_word(f"subject.{name}", section[name]) for name in ("class_noun", "identifier"))
+    noun = _word("subject.class_noun", section["class_noun"])
+    identifier = _word("subject.identifier", section["identifier"])
     if not noun:
         raise SpecError("subject.class_noun is empty: it is the word for what is on the photographs, such as dog.")
     subject = SubjectSpec(
