@@ -17,10 +17,11 @@ from evaluation.baselines import photograph_values
 from evaluation.evaluate import plain
 from evaluation.features import ClipEncoder, DinoEncoder, encode
 from evaluation.metrics import Reference, Samples, score
-from evaluation.spec import class_words, fill
+from evaluation.spec import fill
 from evaluation.sweetspot import Candidate, find
 from miniature.subjects import IDENTITIES, SUBJECTS, instance_scenes, subject_scene
 from miniature.world import render, sample_pose, sample_scene
+from trainers.prompts import class_words
 
 WEIGHTS = Path(miniature.__file__).parent / "weights"
 PLACES = ("beach", "jungle", "night", "space")
