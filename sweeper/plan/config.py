@@ -125,7 +125,7 @@ def _prompts(section: Mapping[str, Any], kind: str) -> tuple[str, ...]:
 
 
 def _evaluation(section: Mapping[str, Any], kind: str) -> EvalSpec:
-    encoders: dict[str, str] = {}
+    encoders: dict[str, Any] = {}
     for role in ("clip", "dino"):
         repo = _text(f"evaluation.{role}", section[role])
         at, revision = model_at(f"evaluation.{role}", repo, "main", ("config.json", "model_index.json"))
