@@ -1,7 +1,7 @@
-"""MLflow, and the only file that imports it: a thread that makes the tracker show what the results on disk say.
+"""MLflow, and the only file that imports it: a thread that makes MLflow show what the results on disk say.
 
-`publish` notes in a journal what the tracker should show and returns; the thread sends what is missing. A tracker that
-is away delays nothing and loses nothing: the journal is sent when it is back, in this sweep or in a later one.
+`publish` notes in an outbox what MLflow should show, and returns; the thread sends what is missing. A server that is
+away delays nothing and loses nothing: the outbox is sent when it is back, in this sweep or in a later one.
 """
 
 import hashlib
@@ -12,24 +12,28 @@ import shutil
 import sys
 import threading
 import urllib.parse
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
 from sweeper.report.thumbnails import sample_grid
 from sweeper.results.types import COMPLETE, FAIL, PRUNED, Results
-from sweeper.tracking.outbox import Journal, Pending
+from sweeper.tracking.outbox import Outbox, Pending
 from sweeper.tracking.runs import items
 from sweeper.tracking.view import literal, view_key
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import RunInfo
 
 STATUS = {COMPLETE: "FINISHED", FAIL: "FAILED", PRUNED: "KILLED"}
 BATCH = 900  # metrics in one call; MLflow takes 1,000
 AWAY = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "UNAUTHENTICATED")
 WAITS = (1, 2, 5, 10, 30)  # seconds between attempts while the tracker is away
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # MLflow's pages for trainings, not for chat
-SETTINGS = {  # of MLflow: silent, no reports to its makers, no long retries: the journal is our retry
+SETTINGS = {  # of MLflow: silent, no reports to its makers, no long retries as the outbox is our retry
     "MLFLOW_CONFIGURE_LOGGING": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
@@ -41,19 +45,20 @@ SETTINGS = {  # of MLflow: silent, no reports to its makers, no long retries: th
 class Tracker:
     """Publishes sweeps to `uri`, or to sqlite in `folder`. Never raises, never waits except in `close`."""
 
-    def __init__(self, uri: str | None, folder: Path, experiment: str):
+    def __init__(self, uri: str | None, folder: Path, experiment: str) -> None:
         self.local = uri is None
         # SQLAlchemy decodes a percent sign in a path and ends it at a question mark.
         database = str(folder.absolute() / "mlflow.db").replace("%", "%25").replace("?", "%3F")
         self.uri = uri or f"sqlite:///{database}"
-        self.folder, self.experiment = folder, experiment
+        self.folder = folder
+        self.experiment = experiment
         name = hashlib.sha256(f"{self.uri} {experiment}".encode()).hexdigest()[:16]
-        self.journal = Journal(folder / "tracking.db", name)
+        self.outbox = Outbox(folder / "tracking.db", name)
+        self.trouble = ""  # why the last attempt failed
+        self._sender: Sender | None = None  # made on first use
         self._lock = FileLock(folder / f".tracking-{name}.lock")
         self._wake = threading.Event()
         self._closing = False
-        self.known: dict[str, dict[str, Any]] = {}
-        self.trouble = ""  # why the last attempt failed
         self._thread = threading.Thread(target=self._work, name="tracker", daemon=True)
         self._thread.start()
 
@@ -64,12 +69,12 @@ class Tracker:
         self.close()
 
     def publish(self, results: Results) -> None:
-        """Has the tracker show `results` (finished or not); what it already shows is not sent again."""
-        self.journal.want(items(results))
+        """Has MLflow show `results` (finished or not); what it already shows is not sent again."""
+        self.outbox.want(items(results))
         self._wake.set()
 
     def close(self, timeout: float = 600) -> str:
-        """Waits until all is sent, or the tracker is found away, or `timeout` seconds. Says what was kept aside."""
+        """Waits until all is sent, or MLflow is found away, or `timeout` seconds. Says what was kept aside."""
         self._closing = True
         self._wake.set()
         self._thread.join(timeout)
@@ -77,12 +82,15 @@ class Tracker:
 
     @property
     def status(self) -> str:
-        """Empty when the tracker shows everything; else one line for the user."""
-        left, refused = len(self.journal.pending()), self.journal.refused()
-        lines = [f"{left} runs are kept aside and sent with the next sweep: {self.trouble or 'not sent yet'}"] * bool(
-            left
-        )
-        lines += [f"{len(refused)} runs were refused by MLflow: {refused[0]}"] if refused else []
+        """Empty when MLflow shows everything; else one line for the user."""
+        lines = []
+        pending = len(self.outbox.pending())
+        if pending:
+            trouble = self.trouble or "not sent yet"
+            lines.append(f"{pending} runs are kept aside and sent with the next sweep: {trouble}")
+        refused = self.outbox.refused()
+        if refused:
+            lines.append(f"{len(refused)} runs were refused by MLflow: {refused[0]}")
         return "; ".join(lines)
 
     @property
@@ -90,8 +98,9 @@ class Tracker:
         """What opens MLflow: a command, or the address of the server."""
         if not self.uri.startswith("sqlite:"):
             return self.uri
-        program = Path(sys.executable).with_name("mlflow")
-        program = "mlflow" if shutil.which("mlflow") == str(program) else str(program)
+        program = str(Path(sys.executable).with_name("mlflow"))
+        if shutil.which("mlflow") == program:
+            program = "mlflow"
         # Without the variable MLflow starts eight more processes, for jobs we have none of, and leaves them behind.
         start = f"MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false {shlex.quote(program)} ui --workers 1 --host 127.0.0.1"
         return f"{start} --backend-store-uri {shlex.quote(self.uri)}"
@@ -100,7 +109,7 @@ class Tracker:
         """The page that compares the cells of a sweep, best first; for sqlite, once `command` runs."""
         address = self.uri.rstrip("/") if self.uri.startswith("http") else "http://127.0.0.1:5000"
         query = {"viewStateShareKey": view_key(sweep), "compareRunsMode": "CHART", "workflowType": "machine_learning"}
-        return f"{address}/#/experiments/{self.journal.fact('experiment') or 0}/runs?{urllib.parse.urlencode(query)}"
+        return f"{address}/#/experiments/{self.outbox.fact('experiment') or 0}/runs?{urllib.parse.urlencode(query)}"
 
     def _work(self) -> None:
         """The thread: sends while there is something to send; leaves when closing and done, or away."""
@@ -108,28 +117,28 @@ class Tracker:
         while True:
             try:
                 self._send_pending()
-                self.trouble, attempt = "", 0
+                self.trouble = ""
+                attempt = 0
             except Exception as error:  # whatever it is, it must not end the sweep
                 self.trouble = f"{type(error).__name__}: {error}".splitlines()[0][:300]
                 attempt += 1
-                self.known.clear()  # what was sent last may have arrived without an answer
-            if self._closing and (self.trouble or not self.journal.pending()):
+                if self._sender:
+                    self._sender.known.clear()  # what was sent last may have arrived without an answer
+            if self._closing and (self.trouble or not self.outbox.pending()):
                 return
             self._wake.wait(WAITS[min(attempt, len(WAITS)) - 1] if attempt else None)
             self._wake.clear()
 
     def _send_pending(self) -> None:
-        for key in self.journal.pending():
+        for key in self.outbox.pending():
             with self._lock:  # another sweep in this folder may be sending the same
-                item = self.journal.item(key)
+                item = self.outbox.item(key)
                 if item:
-                    self._connect()
-                    self._send(item)
+                    self._connect().send(item)
 
-    def _connect(self) -> None:
-        """The client and the experiment, made on first use."""
-        if hasattr(self, "client"):
-            return
+    def _connect(self) -> "Sender":
+        if self._sender:
+            return self._sender
         os.environ.update({name: value for name, value in SETTINGS.items() if name not in os.environ})
         for name in ("mlflow", "alembic"):
             logging.getLogger(name).setLevel(logging.ERROR)
@@ -141,72 +150,90 @@ class Tracker:
             place = (self.folder.absolute() / "mlartifacts").as_uri() if self.local else None
             found = client.get_experiment(client.create_experiment(self.experiment, place, KIND))
         identity = f"{found.experiment_id} {found.creation_time}"
-        if self.journal.fact("identity") != identity:  # a new database under the same address
-            self.journal.forget()
-            self.journal.note("identity", identity)
-        self.journal.note("experiment", found.experiment_id)
-        self.client, self.experiment_id = client, found.experiment_id
+        if self.outbox.fact("identity") != identity:  # a new database under the same address
+            self.outbox.forget()
+            self.outbox.note("identity", identity)
+        self.outbox.note("experiment", found.experiment_id)
+        self._sender = Sender(client, found.experiment_id, self.outbox)
+        return self._sender
 
-    def _send(self, item: Pending) -> None:
+
+@dataclass
+class Sender:
+    """Makes one run of MLflow after another what it should be."""
+
+    client: "MlflowClient"
+    experiment: str  # its id
+    outbox: Outbox
+    known: dict[str, dict[str, "RunInfo"]] = field(default_factory=dict)  # by sweep, then by key: see `_known`
+
+    def send(self, item: Pending) -> None:
+        """Raises what the client raises while MLflow is away."""
         from mlflow.exceptions import MlflowException
 
         try:
             made = False
             if item.run is None:
-                item, made = self._run(item)
-                self.journal.found(item)
-            self._send_values(item, self._models(item, made))
-            self._send_images(item, made)
-            self._send_files(item)
+                item, made = self._with_run(item)
+                self.outbox.found(item)
+            run = str(item.run)
+            self._send_values(item, run, self._models(item, run, made))
+            self._send_images(item, run, made)
+            self._send_files(item, run)
             self._send_view(item)
-            self._end(item)
-            self.journal.arrived(item)
+            self._send_state(item, run)
+            self.outbox.arrived(item)
         except MlflowException as error:
             if error.error_code in AWAY:
                 raise
-            self.journal.refuse(item.key, str(error).splitlines()[0][:300])
+            self.outbox.refuse(item.key, str(error).splitlines()[0][:300])
 
-    def _run(self, item: Pending) -> tuple[Pending, bool]:
-        """The item with its run: one with this key that the tracker had, or (True) a new one."""
-        run, made = self._known(item.wanted["tags"]["sweep"]).get(item.key), False
+    def _with_run(self, item: Pending) -> tuple[Pending, bool]:
+        """The item with its run: one with this key that MLflow had, or (True) a new one."""
+        run = self._known(item.wanted["tags"]["sweep"]).get(item.key)
+        made = run is None
         if run is None:
-            tags, name = item.wanted["tags"], item.wanted["name"]
-            run, made = self.client.create_run(self.experiment_id, item.created, tags, name).info, True
+            tags = item.wanted["tags"]
+            run = self.client.create_run(self.experiment, item.created, tags, item.wanted["name"]).info
         return replace(item, run=run.run_id, created=run.start_time), made
 
-    def _known(self, sweep: str) -> dict[str, Any]:
-        """The runs that the tracker had of a sweep when we first asked, by key."""
+    def _known(self, sweep: str) -> dict[str, "RunInfo"]:
+        """The runs that MLflow had of a sweep when we first asked, by key."""
         if sweep not in self.known:
-            condition, found, token = f"tags.sweep = {literal(sweep)}", [], None
-            while page := self.client.search_runs([self.experiment_id], condition, max_results=1000, page_token=token):
-                found += page
+            condition = f"tags.sweep = {literal(sweep)}"
+            found: dict[str, RunInfo] = {}
+            token = None
+            while True:
+                page = self.client.search_runs([self.experiment], condition, max_results=1000, page_token=token)
+                found |= {run.data.tags.get("key", ""): run.info for run in page}
                 token = page.token
-                if not token:
+                if not page or not token:
                     break
-            self.known[sweep] = {run.data.tags.get("key"): run.info for run in found}
+            self.known[sweep] = found
         return self.known[sweep]
 
-    def _models(self, item: Pending, made: bool) -> dict[int, str]:
+    def _models(self, item: Pending, run: str, made: bool) -> dict[int, str]:
         """The checkpoints of a training as models for MLflow to list and compare: step -> model, made if missing."""
         wanted = item.wanted.get("models", [])
         if not wanted:
             return {}
-        known = [] if made else self.client.search_logged_models([self.experiment_id], f"source_run_id = '{item.run}'")
+        known = [] if made else self.client.search_logged_models([self.experiment], f"source_run_id = '{run}'")
         models = {int(model.tags["step"]): model.model_id for model in known}
         for step, name, path in wanted:
             if step not in models:
                 tags = {"sweep": item.wanted["tags"]["sweep"], "step": str(step), "checkpoint": path}
                 params = {**item.wanted["params"], "steps": str(step)}
-                model = self.client.create_logged_model(self.experiment_id, name, item.run, tags, params)
+                model = self.client.create_logged_model(self.experiment, name, run, tags, params)
                 self.client.finalize_logged_model(model.model_id, "READY")
                 models[step] = model.model_id
         return models
 
-    def _send_values(self, item: Pending, models: dict[int, str]) -> None:
+    def _send_values(self, item: Pending, run: str, models: dict[int, str]) -> None:
         """Parameters, tags and metrics that have not arrived. A point sent again by mistake is stored once."""
         from mlflow.entities import Metric, Param, RunTag
 
-        wanted, sent = item.wanted, item.sent
+        wanted = item.wanted
+        sent = item.sent
         params = [Param(k, v) for k, v in _new(wanted["params"], sent.get("params", {})).items()]
         tags = [RunTag(k, v) for k, v in _new(wanted["tags"], sent.get("tags", {})).items()]
         there = set(map(tuple, sent.get("metrics", ())))
@@ -215,31 +242,31 @@ class Tracker:
             for name, value, step, revision in wanted["metrics"]
             if (name, value, step, revision) not in there
         ]
-        for start in range(0, max(1, len(metrics)), BATCH):
-            self.client.log_batch(item.run, metrics[start : start + BATCH], params, tags, synchronous=True)
-            params, tags = [], []
+        self.client.log_batch(run, metrics[:BATCH], params, tags, synchronous=True)
+        for start in range(BATCH, len(metrics), BATCH):
+            self.client.log_batch(run, metrics[start : start + BATCH], synchronous=True)
         for gone in sent.get("tags", {}).keys() - wanted["tags"].keys():
-            self.client.delete_tag(item.run, gone)
+            self.client.delete_tag(run, gone)
 
     def _send_view(self, item: Pending) -> None:
         """Only the run of the sweep has one."""
         view = item.wanted.get("view")
         if view != item.sent.get("view"):
             key = view_key(item.wanted["tags"]["sweep"])
-            self.client.set_experiment_tag(self.experiment_id, f"mlflow.sharedViewState.{key}", view)
+            self.client.set_experiment_tag(self.experiment, f"mlflow.sharedViewState.{key}", view)
 
-    def _send_images(self, item: Pending, made: bool) -> None:
+    def _send_images(self, item: Pending, run: str, made: bool) -> None:
         images = [image for image in item.wanted["images"] if image not in item.sent.get("images", ())]
-        there = self._images(item.run) if images and not made else set()
+        there = self._images(run) if images and not made else set()
         for key, step, folder in images:
             grid = None if (key, step) in there else sample_grid(Path(folder))
             if grid:
-                self.client.log_image(item.run, grid, key=key, step=step, timestamp=item.created, synchronous=True)
+                self.client.log_image(run, grid, key=key, step=step, timestamp=item.created, synchronous=True)
 
-    def _send_files(self, item: Pending) -> None:
+    def _send_files(self, item: Pending, run: str) -> None:
         for path, content in item.wanted["files"]:
             if [path, content] not in item.sent.get("files", ()) and Path(path).exists():
-                self.client.log_artifact(item.run, path)
+                self.client.log_artifact(run, path)
 
     def _images(self, run: str) -> set[tuple[str, int]]:
         """Key and step of the images that arrived whole: MLflow writes the small copy last."""
@@ -247,15 +274,15 @@ class Tracker:
         parts = [name.replace("%", "+").split("+") for name in names if name.endswith(".webp")]
         return {(part[0].replace("~", "/"), int(part[2])) for part in parts}
 
-    def _end(self, item: Pending) -> None:
+    def _send_state(self, item: Pending, run: str) -> None:
         if item.wanted["state"] != item.sent.get("state"):
             status = STATUS.get(item.wanted["state"])
             if status:
-                self.client.set_terminated(item.run, status, item.created)
+                self.client.set_terminated(run, status, item.created)
             else:
-                self.client.update_run(item.run, "RUNNING")
+                self.client.update_run(run, "RUNNING")
         if item.wanted["name"] != item.sent.get("name", item.wanted["name"]):
-            self.client.update_run(item.run, name=item.wanted["name"])
+            self.client.update_run(run, name=item.wanted["name"])
 
 
 def _new(wanted: dict[str, Any], sent: dict[str, Any]) -> dict[str, Any]:

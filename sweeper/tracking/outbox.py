@@ -1,9 +1,9 @@
-"""What the tracker should show and what it has been sent, on disk: nothing is lost, nothing is sent twice."""
+"""What MLflow should show and what it has been sent, on disk: nothing is lost, nothing is sent twice."""
 
 import json
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,21 +20,21 @@ CREATE TABLE IF NOT EXISTS fact (tracker TEXT, name TEXT, value TEXT, PRIMARY KE
 
 @dataclass(frozen=True)
 class Pending:
-    """One run of the tracker that is not yet what it should be."""
+    """One run of MLflow that is not yet what it should be."""
 
     key: str
     created: int  # ms since the epoch, when first wanted: the timestamp of everything in it
-    wanted: dict[str, Any]
+    wanted: dict[str, Any]  # sweeper.tracking.runs.Item as JSON, its metrics with a revision
     sent: dict[str, Any]  # the last state that arrived whole
     run: str | None
 
 
-def _revised(item: dict[str, Any], before: str | None) -> dict[str, Any]:
+def _revised(item: Mapping[str, Any], before: str | None) -> dict[str, Any]:
     """The item with metrics (name, value, step, revision): a value that has changed since is newer, by its revision.
 
     Of two values at the same time MLflow shows the larger one, and of a checkpoint's it refuses the second.
     """
-    # Journals of earlier versions have no revisions.
+    # Outboxes of earlier versions have no revisions.
     old = [(*metric, 0)[:4] for metric in json.loads(before)["metrics"]] if before else []
     known = {(name, step): (value, revision) for name, value, step, revision in old}
     newest = 1 + max((metric[3] for metric in old), default=-1)
@@ -43,14 +43,15 @@ def _revised(item: dict[str, Any], before: str | None) -> dict[str, Any]:
         was, number = known.get((name, step), (None, newest))
         return number if was == value else newest
 
-    return item | {"metrics": [(*metric, revision(*metric)) for metric in item["metrics"]]}
+    return {**item, "metrics": [(*metric, revision(*metric)) for metric in item["metrics"]]}
 
 
-class Journal:
+class Outbox:
     """A small sqlite file; several processes may use it. `tracker` tells the trackers of one file apart."""
 
-    def __init__(self, path: Path, tracker: str):
-        self.path, self.tracker = path, tracker
+    def __init__(self, path: Path, tracker: str) -> None:
+        self.path = path
+        self.tracker = tracker
         path.parent.mkdir(parents=True, exist_ok=True)
         with self._open() as database:
             database.executescript(_SCHEMA)
@@ -64,8 +65,8 @@ class Journal:
         finally:
             database.close()
 
-    def want(self, items: dict[str, dict[str, Any]]) -> None:
-        """Notes the state that the tracker should show; an item that is as before costs nothing later."""
+    def want(self, items: Mapping[str, Mapping[str, Any]]) -> None:
+        """Notes the state that MLflow should show; an item that is as before costs nothing later."""
         now = int(time.time() * 1000)
         with self._open() as database:
             database.execute("BEGIN IMMEDIATE")
@@ -81,13 +82,11 @@ class Journal:
     def pending(self) -> list[str]:
         """Keys of what is still to be sent, in the order in which it was first wanted."""
         with self._open() as database:
-            return [
-                key
-                for (key,) in database.execute(
-                    "SELECT key FROM item WHERE tracker = ? AND wanted != sent AND refused IS NULL ORDER BY rowid",
-                    (self.tracker,),
-                )
-            ]
+            found = database.execute(
+                "SELECT key FROM item WHERE tracker = ? AND wanted != sent AND refused IS NULL ORDER BY rowid",
+                (self.tracker,),
+            )
+            return [key for (key,) in found]
 
     def item(self, key: str) -> Pending | None:
         """What to send for `key`; None where another process has sent it meanwhile."""
@@ -96,17 +95,20 @@ class Journal:
                 "SELECT created, wanted, sent, run FROM item WHERE tracker = ? AND key = ? AND wanted != sent",
                 (self.tracker, key),
             ).fetchone()
-        return found and Pending(key, found[0], json.loads(found[1]), json.loads(found[2]), found[3])
+        if found is None:
+            return None
+        created, wanted, sent, run = found
+        return Pending(key, created, json.loads(wanted), json.loads(sent), run)
 
     def found(self, item: Pending) -> None:
-        """Notes the run, and the time of its creation, where the tracker knew it."""
+        """Notes the run, and the time of its creation, where MLflow knew it."""
         self._set("run = ?, created = ?", (item.run, item.created), item.key)
 
     def arrived(self, item: Pending) -> None:
         self._set("sent = ?", (json.dumps(item.wanted, sort_keys=True),), item.key)
 
     def refuse(self, key: str, reason: str) -> None:
-        """Leaves an item that the tracker will not take; it is tried again once it changes."""
+        """Leaves an item that MLflow will not take; it is tried again once it changes."""
         self._set("refused = ?", (reason,), key)
 
     def refused(self) -> list[str]:
@@ -115,7 +117,7 @@ class Journal:
             return [reason for (reason,) in found]
 
     def forget(self) -> None:
-        """The tracker is a new, empty one: everything is to be sent again."""
+        """MLflow's database is a new, empty one: everything is to be sent again."""
         with self._open() as database:
             database.execute(
                 "UPDATE item SET sent = '{}', run = NULL, refused = NULL WHERE tracker = ?", (self.tracker,)
@@ -130,6 +132,6 @@ class Journal:
         with self._open() as database:
             database.execute("INSERT OR REPLACE INTO fact VALUES (?, ?, ?)", (self.tracker, name, value))
 
-    def _set(self, what: str, values: tuple, key: str) -> None:
+    def _set(self, what: str, values: tuple[Any, ...], key: str) -> None:
         with self._open() as database:
             database.execute(f"UPDATE item SET {what} WHERE tracker = ? AND key = ?", (*values, self.tracker, key))

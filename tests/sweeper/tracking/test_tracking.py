@@ -20,7 +20,7 @@ from sweeper.report import write
 from sweeper.results.types import COMPLETE, FAIL, PRUNED, Row
 from sweeper.tracking import runs as publication
 from sweeper.tracking.mlflow import Tracker
-from sweeper.tracking.outbox import Journal
+from sweeper.tracking.outbox import Outbox
 from tests.sweeper.report.synthetic import make_results
 
 AXES = {"lr": (1e-6, 5e-6), "steps": (400, 800), "scheduler": ("pndm", "ddim")}
@@ -190,7 +190,7 @@ def test_the_metric_of_a_checkpoint_that_changed_is_the_newer_one(tmp_path):
     assert len(client.get_metric_history(runs[key].info.run_id, "loss")) == len(results.trainings[0].loss)
 
 
-def test_a_lost_journal_doubles_no_run(sweep):
+def test_a_lost_outbox_doubles_no_run(sweep):
     results, folder = sweep
     _, before = _runs(_uri(folder))
     (folder / "tracking.db").unlink()
@@ -210,7 +210,7 @@ def test_a_tracker_that_is_away_delays_and_loses_nothing(sweep, tmp_path):
         tracker.publish(results)
         assert time.monotonic() - start < 5
     assert "11 runs are kept aside" in tracker.status
-    assert len(tracker.journal.pending()) == 11
+    assert len(tracker.outbox.pending()) == 11
 
 
 def test_states_names_and_values_that_mlflow_would_refuse(tmp_path):
@@ -226,19 +226,19 @@ def test_states_names_and_values_that_mlflow_would_refuse(tmp_path):
     assert "\\<b\\>" not in json.dumps(found["it's <b>/sweep"]["params"])
 
 
-def test_the_journal_keeps_what_was_not_sent(tmp_path):
-    journal = Journal(tmp_path / "j.db", "a")
-    journal.want({"x": _item(1), "y": _item(1)})
-    item = journal.item("x")
-    journal.found(replace(item, run="run-1"))
-    journal.arrived(item)
-    assert Journal(tmp_path / "j.db", "a").pending() == ["y"]
-    journal.refuse("y", "no such thing")
-    assert (journal.pending(), journal.refused()) == ([], ["no such thing"])
-    journal.want({"x": _item(2), "y": _item(1)})
-    assert journal.pending() == ["x"]
-    assert (journal.item("x").sent, journal.item("x").run) == ({"metrics": [["n", 1, 0, 0]]}, "run-1")
-    assert Journal(tmp_path / "j.db", "b").pending() == []
+def test_the_outbox_keeps_what_was_not_sent(tmp_path):
+    outbox = Outbox(tmp_path / "j.db", "a")
+    outbox.want({"x": _item(1), "y": _item(1)})
+    item = outbox.item("x")
+    outbox.found(replace(item, run="run-1"))
+    outbox.arrived(item)
+    assert Outbox(tmp_path / "j.db", "a").pending() == ["y"]
+    outbox.refuse("y", "no such thing")
+    assert (outbox.pending(), outbox.refused()) == ([], ["no such thing"])
+    outbox.want({"x": _item(2), "y": _item(1)})
+    assert outbox.pending() == ["x"]
+    assert (outbox.item("x").sent, outbox.item("x").run) == ({"metrics": [["n", 1, 0, 0]]}, "run-1")
+    assert Outbox(tmp_path / "j.db", "b").pending() == []
 
 
 def _item(value):
@@ -246,15 +246,15 @@ def _item(value):
 
 
 def test_a_metric_that_changed_is_newer_than_it_was(tmp_path):
-    journal = Journal(tmp_path / "j.db", "a")
+    outbox = Outbox(tmp_path / "j.db", "a")
     for metrics, revised in (
         ([("s", 0.5, 1)], [["s", 0.5, 1, 0]]),
         ([("s", 0.5, 1), ("s", 0.6, 2)], [["s", 0.5, 1, 0], ["s", 0.6, 2, 1]]),
         ([("s", 0.4, 1), ("s", 0.6, 2)], [["s", 0.4, 1, 2], ["s", 0.6, 2, 1]]),
         ([("s", 0.5, 1), ("s", 0.6, 2)], [["s", 0.5, 1, 3], ["s", 0.6, 2, 1]]),
     ):
-        journal.want({"x": {"metrics": metrics}})
-        assert journal.item("x").wanted["metrics"] == revised
+        outbox.want({"x": {"metrics": metrics}})
+        assert outbox.item("x").wanted["metrics"] == revised
 
 
 def _free_port() -> int:
@@ -312,14 +312,14 @@ def test_a_server_killed_in_the_middle_gets_everything_once(back, tmp_path, capf
     try:
         with Tracker(server.uri, tmp_path, "dreambooth") as tracker:
             tracker.publish(results)
-            while len(tracker.journal.pending()) > 6:  # in the middle
+            while len(tracker.outbox.pending()) > 6:  # in the middle
                 time.sleep(0.05)
             server.kill()
             time.sleep(2)
             if back == "during the sweep":
                 server = _Server(tmp_path, port)
                 deadline = time.monotonic() + 120
-                while tracker.journal.pending() and time.monotonic() < deadline:
+                while tracker.outbox.pending() and time.monotonic() < deadline:
                     time.sleep(0.2)
         if back == "after it":
             assert tracker.status
