@@ -1,4 +1,4 @@
-"""The post, reconstructed: runs its experiments, judges its twelve claims, writes blog.html and blog.json.
+"""The post, reconstructed: runs its experiments, assesses its twelve claims, writes blog.html and blog.json.
 
   python -m sweeper.blog                                        on the miniature
   python -m sweeper.blog plan_only=true                         what it would cost, and stop
@@ -36,7 +36,7 @@ def main() -> int:
         "python -m sweeper.blog", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--photos", type=Path, help="your photographs, instead of the miniature's subjects")
-    parser.add_argument("--only", choices=EXPERIMENTS, help="this experiment; claims that need others are not judged")
+    parser.add_argument("--only", choices=EXPERIMENTS, help="this experiment; claims that need others get no verdict")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
     options = parser.parse_args()
     with one_line():

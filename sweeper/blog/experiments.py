@@ -52,7 +52,7 @@ def compose_all(names: Sequence[str], typed: Sequence[str], photos: Path | None)
         raise SpecError(f"{key}= is for one sweep, and this runs several.")
     own = read_photos(photos) if photos else {}
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = _composed([override.input_line for override in overrides if not override.is_sweep_override()])
+        config = _composed([str(override.input_line) for override in overrides if not override.is_sweep_override()])
         miniature = config.model.name == "miniature"
         if not miniature and not photos:
             raise SpecError(f"model={config.model.name} needs photographs of yours: --photos DIR (see --help).")

@@ -19,7 +19,7 @@ from sweeper.plan.grid import expand
 from sweeper.plan.inversions import inversion_steps
 from sweeper.plan.types import Cell, Training
 from trainers.errors import SpecError
-from trainers.spec import TrainerSpec
+from trainers.spec import TrainerSpec, TrainSpec
 from trainers.stages import inversion_stage
 
 FREE = ("steps", "scheduler", "inference_steps", "guidance_scale", "use_ema", "eval_every")  # cost no training
@@ -40,8 +40,9 @@ class Interval:
 
     @property
     def distribution(self) -> BaseDistribution:
-        kind = IntDistribution if self.whole else FloatDistribution
-        return kind(self.low, self.high, log=self.log)
+        if self.whole:
+            return IntDistribution(int(self.low), int(self.high), log=self.log)
+        return FloatDistribution(self.low, self.high, log=self.log)
 
     @property
     def ends(self) -> list[str]:
@@ -90,7 +91,7 @@ class Arguments:
         lines = []
         for override in self.overrides:
             text = texts.get(_key(override))
-            lines.append(override.input_line if text is None else f"{override.get_key_element()}={text}")
+            lines.append(str(override.input_line) if text is None else f"{override.get_key_element()}={text}")
         return expand(self.parse(lines), self.compose).cells
 
 
@@ -111,10 +112,11 @@ class Space:
     @cached_property
     def combinations(self) -> list[dict[str, Any]] | None:
         """Every point of the space; None where one of its axes is an interval."""
-        if any(isinstance(axis, Interval) for axis in self.axes):
+        choices = [axis for axis in self.axes if isinstance(axis, Choice)]
+        if len(choices) < len(self.axes):
             return None
-        values = itertools.product(*(axis.texts for axis in self.axes))
-        return [dict(zip([axis.key for axis in self.axes], point, strict=True)) for point in values]
+        keys = [choice.key for choice in choices]
+        return [dict(zip(keys, point, strict=True)) for point in itertools.product(*(c.texts for c in choices))]
 
     @property
     def keys(self) -> list[str]:
@@ -238,7 +240,7 @@ def _at_the_ends(arguments: Arguments, axes: Sequence[Interval | Choice]) -> lis
 def _costs_training(key: str, cells: Iterable[Cell], axes: Iterable[Interval | Choice]) -> bool:
     """Whether cells that differ in `key` only are different trainings, as with a schedule that knows its horizon."""
     others = [axis.key for axis in axes if axis.key != key]
-    trainings: dict[tuple, set] = {}
+    trainings: dict[tuple[Any, ...], set[TrainSpec]] = {}
     for cell in cells:
         params = dict(cell.params)
         trainings.setdefault(tuple(params.get(other) for other in others), set()).add(cell.train)

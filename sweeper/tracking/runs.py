@@ -1,7 +1,6 @@
 """A sweep as the runs that MLflow shows: one for the sweep, one per training, one per cell. Plain values only.
 
-Runs are flat, tied by the tag `sweep`: nested runs hide MLflow's charts. An item's `metrics` are (name, value, step),
-its `images` (name, step, folder of samples), its `files` (path, hash).
+Runs are flat, tied by the tag `sweep`: nested runs hide MLflow's charts.
 """
 
 import hashlib
@@ -10,7 +9,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from evaluation.spec import show
 from sweeper.plan.axes import describe
@@ -23,10 +22,35 @@ from trainers.spec import signature
 FILES = ("report.html", "results.csv", "results.json", "contact_sheet*.png")
 
 
-def items(results: Results) -> dict[str, dict[str, Any]]:
-    """Every run of the sweep by its key, the sweep first: what is wanted of the tracker, whatever it shows now."""
-    found = {f"{results.name}/sweep": _sweep(results)}
-    axes, scored = varying(results), defaultdict(list)
+Metric = tuple[str, float, int]  # name, value, step
+Images = tuple[str, int, str]  # name, step, folder of samples
+
+
+class Item(TypedDict):
+    """A run as MLflow should show it."""
+
+    name: str
+    state: str  # Optuna's word
+    params: dict[str, str]
+    tags: dict[str, str]
+    metrics: list[Metric]
+    images: list[Images]
+    files: list[tuple[str, str]]  # path, hash
+
+
+class SweepItem(Item):
+    view: str  # see view.py
+
+
+class TrainingItem(Item):
+    models: list[tuple[int, str, str]]  # its checkpoints: step, name, folder
+
+
+def items(results: Results) -> dict[str, Item]:
+    """Every run of the sweep by its key, the sweep first: what MLflow should show, whatever it shows now."""
+    found: dict[str, Item] = {f"{results.name}/sweep": _sweep(results)}
+    axes = varying(results)
+    scored: dict[str, list[Row]] = defaultdict(list)  # by training
     for row in results.rows:
         if row.state == COMPLETE:
             scored[row.training].append(row)
@@ -43,7 +67,7 @@ def items(results: Results) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _sweep(results: Results) -> dict[str, Any]:
+def _sweep(results: Results) -> SweepItem:
     best = None if results.best is None else results.rows[results.best]
     files = sorted(path for pattern in FILES for path in results.folder.glob(pattern))
     tags = {"kind": "sweep", "mlflow.note.content": _note(results), "command": results.command}
@@ -51,7 +75,7 @@ def _sweep(results: Results) -> dict[str, Any]:
     tags |= {f"axis {_safe(name)}": _listed(values) for name, values in results.axes.items()}
     if best:
         tags["sweet_spot"] = describe(best.params, varying(results))
-    numbers = {f"plan/{name}": value for name, value in results.plan.items()}
+    numbers: dict[str, Any] = {f"plan/{name}": value for name, value in results.plan.items()}
     numbers |= {f"seconds/{name}": value for name, value in results.timings.items()}
     return {
         "name": f"sweep {results.name}",
@@ -83,23 +107,24 @@ def _quoted(text: str) -> str:
     return re.sub(r"([\\`*_{}\[\]()#+!|<>~-])", r"\\\1", text)
 
 
-def _training(results: Results, training: TrainingResult, rows: list[Row], axes: Iterable[str]) -> dict[str, Any]:
+def _training(results: Results, training: TrainingResult, rows: list[Row], axes: Iterable[str]) -> TrainingItem:
     """The loss and every metric of its checkpoints against the step; several ways of sampling are several curves."""
     ways = [axis for axis in results.axes if axis in SAMPLING]
-    metrics, images = [("loss", loss, step) for step, loss in training.loss if math.isfinite(loss)], []
+    metrics: list[Metric] = [("loss", loss, step) for step, loss in training.loss if math.isfinite(loss)]
+    images: list[tuple[str, int, Path | None]] = []
     for row in rows:
         way = " ".join(show(row.params.get(axis)) for axis in ways)
-        metrics += _metrics({f"{name}/{way}" if way else name: value for name, value in row.metrics.items()}, row.step)
+        suffix = f"/{way}" if way else ""
+        metrics += _metrics({f"{name}{suffix}": value for name, value in row.metrics.items()}, row.step)
         key = f"{IMAGE_KEY} {way}".strip()
         images += [(key, 0, results.untuned_of(row)), (key, row.step, row.samples)]
     return {
         "name": f"training {_words(training.params, axes)}".strip(),
         "state": training.state,
         "params": _params(training.params),
-        "tags": {"kind": "training", "training": training.signature}
-        | _fate(training.state, training.reason, training.log),
+        "tags": {"kind": "training", "training": training.signature, **_state_tags(training)},
         "metrics": metrics,
-        "images": _there(images),
+        "images": _sampled(images),
         "models": _models(training, rows, axes),
         "files": [],
     }
@@ -112,9 +137,9 @@ def _models(training: TrainingResult, rows: list[Row], axes: Iterable[str]) -> l
     return [(step, re.sub(r"[/:.%\"']", "_", names[step]), str(path)) for step, path in kept.items()]
 
 
-def _cell(results: Results, row: Row, chosen: bool, axes: Iterable[str]) -> dict[str, Any]:
+def _cell(results: Results, row: Row, chosen: bool, axes: Iterable[str]) -> Item:
     tags = {"kind": "cell" if row.asked else "checkpoint", "training": row.training}
-    tags |= _fate(row.state, row.reason, row.log)
+    tags |= _state_tags(row)
     if row.vetoes:
         tags["vetoes"] = "; ".join(row.vetoes)
     if row.checkpoint:
@@ -128,25 +153,32 @@ def _cell(results: Results, row: Row, chosen: bool, axes: Iterable[str]) -> dict
         "tags": tags,
         # All cells at step 0 too: MLflow compares them as bars there, and its image slider opens there.
         "metrics": _metrics(row.metrics | _ends(row) | _rates(row.params), 0),
-        "images": _there([(IMAGE_KEY, 0, row.samples), (IMAGE_KEY, row.step, row.samples)]),
+        "images": _sampled([(IMAGE_KEY, 0, row.samples), (IMAGE_KEY, row.step, row.samples)]),
         "files": [],
     }
 
 
 def _words(params: dict[str, Any], axes: Iterable[str]) -> str:
     """A run's name, short because MLflow cuts it: `lr=2e-6 steps=400 ddim prior_preservation`."""
-    there = [name for name in axes if name in params]
-    numbers = [f"{n}={show(params[n])}" for n in there if not isinstance(params[n], (bool, str))]
-    return " ".join(
-        numbers + [params[n] for n in there if isinstance(params[n], str)] + [n for n in there if params[n] is True]
-    )
+    numbers, texts, switches = [], [], []
+    for name in axes:
+        value = params.get(name)
+        if isinstance(value, str):
+            texts.append(value)
+        elif isinstance(value, bool):
+            switches += [name] if value else []
+        elif name in params:
+            numbers.append(f"{name}={show(value)}")
+    return " ".join(numbers + texts + switches)
 
 
 def _ends(row: Row) -> dict[str, float]:
     """The intervals, under the names of results.csv."""
-    return {
-        f"{name}_{end}": v for name, ends in row.intervals.items() for end, v in zip(("low", "high"), ends, strict=True)
-    }
+    ends = {}
+    for name, (low, high) in row.intervals.items():
+        ends[f"{name}_low"] = low
+        ends[f"{name}_high"] = high
+    return ends
 
 
 def _rates(params: dict[str, Any]) -> dict[str, float]:
@@ -157,22 +189,27 @@ def _rates(params: dict[str, Any]) -> dict[str, float]:
     return logarithm | ({} if effective is None else {"effective_lr": effective})
 
 
-def _fate(state: str, reason: str, log: Path | None) -> dict[str, str]:
-    return {"state": state} | ({"reason": reason} if reason else {}) | ({"log": str(log)} if log else {})
+def _state_tags(of: Row | TrainingResult) -> dict[str, str]:
+    tags = {"state": of.state}
+    if of.reason:
+        tags["reason"] = of.reason
+    if of.log:
+        tags["log"] = str(of.log)
+    return tags
 
 
 def _params(params: dict[str, Any]) -> dict[str, str]:
     return {_safe(name): show(value) for name, value in params.items() if name != "effective_lr"}
 
 
-def _metrics(values: dict[str, Any], step: int) -> list[tuple[str, float, int]]:
+def _metrics(values: dict[str, Any], step: int) -> list[Metric]:
     """MLflow has no NaN to plot: what is not a finite number is left out."""
-    kept = {n: v for n, v in values.items() if isinstance(v, (int, float)) and math.isfinite(v)}
-    return [(_safe(name), float(value), step) for name, value in kept.items()]
+    finite = {n: v for n, v in values.items() if isinstance(v, (int, float)) and math.isfinite(v)}
+    return [(_safe(name), float(value), step) for name, value in finite.items()]
 
 
-def _there(images: list[tuple[str, int, Path | None]]) -> list[tuple[str, int, str]]:
-    """Without doubles and without what was not sampled."""
+def _sampled(images: list[tuple[str, int, Path | None]]) -> list[Images]:
+    """Without doubles, and without what was not sampled."""
     return list(dict.fromkeys((key, step, str(folder)) for key, step, folder in images if folder))
 
 

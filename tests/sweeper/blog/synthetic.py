@@ -4,7 +4,7 @@ from itertools import product
 
 import numpy as np
 
-from sweeper.blog.evidence import Cell, Evidence
+from sweeper.blog.evidence import Evidence, Observation
 
 PROMPTS, IMAGES, CLASS_IMAGES, PHOTOGRAPHS = 8, 2, 4, 5
 S0, SR, TC, T0, ALIKE, GREY = 0.3, 0.8, 0.2, 0.3, 0.9, 3.0
@@ -48,5 +48,5 @@ def evidence(levels, sway=0.0, seeds=(0,), **axes):
         params = dict(zip(axes, picked, strict=True))
         for step, seed in product(steps(params["subject"]), seeds):
             params = {**params, "steps": step, "seed": seed, "kind": KINDS[params["subject"]]}
-            cells.append(Cell(params, {"values": values(rng, sway, **{**LEVELS, **levels(params)})}, BASELINES))
+            cells.append(Observation(params, {"values": values(rng, sway, **{**LEVELS, **levels(params)})}, BASELINES))
     return Evidence(tuple(cells))
