@@ -1,4 +1,4 @@
-"""The twelve claims: in words, with the experiments and the function that assess them, and what they leave open."""
+"""The twelve claims in words, each with its experiments, the function that assesses it, and what stays open."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ EXPERIMENTS = (
     "textual_inversion",
     "ema",
     "rare_token",
-)  # those that others share trainings with first
+)  # first those that others share trainings with
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Claim:
     experiments: tuple[str, ...]
     assess: Callable[..., Finding]
     measures: tuple[str, ...]  # that the figure shows
-    untold: str = ""  # what is not tested, with any model
+    untold: str = ""  # what is not tested with any model
     miniature: str = ""  # what the miniature cannot say about Stable Diffusion
 
 

@@ -33,7 +33,7 @@ MEASURES = {
 
 
 class Missing(Exception):
-    """A claim needs a result that is not there; says which."""
+    """A claim needs a result that is not there. The message says which."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Observation:
 
 @dataclass(frozen=True)
 class Condition:
-    """One setting: its checkpoints, one a training seed."""
+    """One setting: its checkpoints, one for each training seed."""
 
     observations: tuple[Observation, ...]
 
@@ -108,8 +108,8 @@ class Condition:
 
 
 def measures(values: Sequence[Mapping[str, Any]], baselines: Mapping[str, Any]) -> dict[str, Bootstrapped]:
-    """MEASURES of the per-image values of a setting's checkpoints, one a training seed. Raises Missing where s or t
-    cannot be measured."""
+    """MEASURES of a setting. `values` holds the per-image values of its checkpoints, one for each training seed. Raises
+    Missing where s or t cannot be measured."""
     base = arrays_of(dict(baselines))
     by_name = {name: stacked([v[name] for v in values]) for name in ("dino", "clip_t", "copying", "noise", "pres")}
     dino = average(by_name["dino"])
@@ -149,7 +149,7 @@ class Evidence:
         return list(found)
 
     def values(self, axis: str, subject: str | None = None) -> list[Any]:
-        """What there is along an axis, in order. Raises Missing where there are fewer than two."""
+        """The values of an axis, in order. Raises Missing where there are fewer than two."""
         found = {c.params.get(axis) for c in self.observations if subject in (None, c.params["subject"])}
         if len(found) < 2:
             of_subject = f" for {subject}" if subject else ""
@@ -164,7 +164,7 @@ class Evidence:
         return self.at(subject=subject, steps=self.last(subject), **params)
 
     def at(self, **params: Any) -> Condition:
-        """The setting with these parameters, over its training seeds. Raises Missing."""
+        """The setting with these parameters, with all of its training seeds. Raises Missing."""
         found = [c for c in self.observations if all(c.params.get(name) == value for name, value in params.items())]
         if not found:
             raise Missing(f"there is no result for {_words(params)}.")

@@ -21,7 +21,7 @@ from sweeper.store import Store
 from trainers.files import write_bytes, write_json
 from trainers.images import instance_images
 
-TILES = 4  # images of each condition: the first of as many prompts
+TILES = 4  # images of each condition, one for each of the first prompts
 LARGEST = 96  # pixels of a tile
 
 
@@ -103,7 +103,8 @@ def _with_interval(number: Bootstrapped) -> tuple[float, float, float]:
 
 
 def strips(finding: Finding) -> list[Strip]:
-    """The same prompts from the same noise: of each subject its photographs, the untuned model, the conditions."""
+    """For each subject its photographs, and images of the same prompts from the same noise: of the untuned model and of
+    the conditions."""
     found: list[Strip] = []
     seen: set[tuple[str, str | Path | None]] = set()
     for label, condition in finding.conditions:

@@ -17,6 +17,7 @@ import matplotlib
 from PIL import Image, ImageDraw, ImageFont
 
 from evaluation.spec import show
+from sweeper.report.thumbnails import thumbnail
 from trainers.files import write_bytes
 
 SAMPLING = ("scheduler", "inference_steps", "guidance_scale", "use_ema")  # axes that cost no training
@@ -44,7 +45,7 @@ class Layout:
     columns: tuple[str, ...] = ()
     rows: tuple[str, ...] = ()
     pages: tuple[str, ...] = ()
-    prompts: int = 1  # as many prompts stand side by side
+    prompts: int = 1  # how many stand side by side
 
 
 @dataclass(frozen=True)
@@ -126,8 +127,10 @@ def draw(
     written = []
     for number, page in enumerate(pages[:PAGES], start=1):
         heading = [title] + [f"{axis} = {show(value)}" for axis, value in page.heading.items()]
-        if len(pages) > 1:
-            heading.append(f"page {number} of {len(pages)}" + f" ({PAGES} drawn)" * (len(pages) > PAGES))
+        if len(pages) > PAGES:
+            heading.append(f"page {number} of {len(pages)} ({PAGES} drawn)")
+        elif len(pages) > 1:
+            heading.append(f"page {number} of {len(pages)}")
         image = _Sheet(page, layout, cells, prompts, "   ·   ".join(heading)).paint(photographs, chosen)
         buffer = io.BytesIO()
         image.save(buffer, "PNG", compress_level=5)
@@ -140,17 +143,6 @@ def draw(
     return written
 
 
-def thumbnail(path: Path, size: int) -> Image.Image:
-    """A square image of `size` pixels: whole pixels when enlarged, smooth when reduced."""
-    with Image.open(path) as file:
-        image = file.convert("RGB")
-    side = min(image.size)
-    left = (image.width - side) // 2
-    top = (image.height - side) // 2
-    method = Image.Resampling.NEAREST if side <= size else Image.Resampling.LANCZOS
-    return image.resize((size, size), method, box=(left, top, left + side, top + side))
-
-
 @lru_cache(maxsize=16)
 def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
@@ -158,7 +150,7 @@ def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
 
 
 def _lines(text: str, font: Any, room: float, most: int) -> list[str]:
-    """At most so many lines; what has no room stays in the last, to be cut there."""
+    """The text in `most` lines or fewer. What has no room stays in the last line, to be cut there."""
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()

@@ -9,12 +9,21 @@ from pathlib import Path
 
 from PIL import Image
 
-from sweeper.report.contact_sheet import thumbnail
-
 BUDGET = 12_000_000  # bytes of images in one page
 TYPICAL = {64: 1300, 96: 2400, 128: 3600}  # bytes of one tile of this many pixels, to share the budget out
 LARGEST = 128  # pixels of a tile
 GRID_TILE = 192  # pixels at most of an image in a grid
+
+
+def thumbnail(path: Path, size: int) -> Image.Image:
+    """A square image of `size` pixels: whole pixels when enlarged, smooth when reduced."""
+    with Image.open(path) as file:
+        image = file.convert("RGB")
+    side = min(image.size)
+    left = (image.width - side) // 2
+    top = (image.height - side) // 2
+    method = Image.Resampling.NEAREST if side <= size else Image.Resampling.LANCZOS
+    return image.resize((size, size), method, box=(left, top, left + side, top + side))
 
 
 def data_uri(image: Image.Image, quality: int = 82) -> str:
@@ -33,7 +42,7 @@ def picture(path: Path, largest: int = 256) -> str:
 def tile_names(folders: Sequence[Path | None], count: int) -> tuple[list[str], int]:
     """Which samples of a checkpoint the page carries for `count` checkpoints, and their size in pixels.
 
-    The first image of every prompt comes before the second of any; fewer where there are many checkpoints.
+    The first image of every prompt comes before the second of any. Many checkpoints have fewer samples each.
     """
     folder = next((f for f in folders if f and f.is_dir()), None)
     if folder is None:
@@ -43,8 +52,8 @@ def tile_names(folders: Sequence[Path | None], count: int) -> tuple[list[str], i
         return [], LARGEST
     with Image.open(folder / names[0]) as image:
         size = min(min(image.size), LARGEST)
-    cost = next(bytes_ for pixels, bytes_ in TYPICAL.items() if size <= pixels)
-    return names[: max(1, BUDGET // (cost * max(1, count)))], size
+    tile_bytes = next(typical for pixels, typical in TYPICAL.items() if size <= pixels)
+    return names[: max(1, BUDGET // (tile_bytes * max(1, count)))], size
 
 
 def strips(folders: Sequence[Path | None], order: Sequence[int], names: Sequence[str], size: int) -> list[str | None]:
@@ -81,7 +90,7 @@ def _strip(folder: Path | None, names: Sequence[str], size: int) -> str | None:
 
 
 def sample_grid(folder: Path) -> Image.Image | None:
-    """The samples of one checkpoint in about a square, small ones enlarged by whole pixels."""
+    """The samples of one checkpoint as one image, about a square. Small samples are enlarged by whole pixels."""
     files = sorted(folder.glob("[0-9]*-[0-9]*.png"))
     if not files:
         return None

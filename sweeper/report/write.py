@@ -9,22 +9,22 @@ from sweeper.report import contact_sheet
 from sweeper.report.contact_sheet import Tile
 from sweeper.report.files import write_csv, write_results_json
 from sweeper.report.page import gather, render
-from sweeper.report.terminal import print_table
 from sweeper.results.ordering import raster
 from sweeper.results.types import COMPLETE, Results
 
-__all__ = ["print_table", "write"]
 SHEET_STEPS = 8  # columns of steps on the contact sheet, unless more were asked for
 
 
 def write(results: Results) -> tuple[Results, dict[str, Path]]:
     """Writes results.csv, results.json, contact_sheet.png (-2, -3, ...) and report.html into the sweep's folder.
 
-    Returns the results with the time that this took, which the files tell too, and the files.
+    Returns the results with the time that this took, which is in the files too, and the files by name.
     """
-    start, folder = time.monotonic(), results.folder
+    start = time.monotonic()
+    folder = results.folder
     sheet = write_contact_sheet(folder / "contact_sheet.png", results)
-    gathered, seconds = gather(results), time.monotonic() - start
+    gathered = gather(results)
+    seconds = time.monotonic() - start
     timings = {**results.timings, "pages": seconds, "wall": results.timings.get("wall", 0.0) + seconds}
     results = replace(results, timings=timings)
     return results, {
@@ -52,17 +52,21 @@ def write_contact_sheet(path: Path, results: Results) -> Path:
 
 
 def _some_steps(results: Results) -> tuple[int, ...]:
-    """The steps asked for and chosen, and as many of the others as fit on a sheet, evenly spread."""
+    """The steps that were asked for, the chosen one, and as many of the others as fit on a sheet, evenly spread."""
     steps = sorted({row.step for row in results.rows})
     kept = {row.step for i, row in enumerate(results.rows) if row.asked or i == results.best}
     others = [step for step in steps if step not in kept]
     room = max(0, min(SHEET_STEPS - len(kept), len(others)))
-    return tuple(sorted(kept | {others[(2 * i + 1) * len(others) // (2 * room)] for i in range(room)}))
+    between = {others[(2 * i + 1) * len(others) // (2 * room)] for i in range(room)}  # the middles of equal parts
+    return tuple(sorted(kept | between))
 
 
 def _tile(results: Results, index: int, place: dict[str, Any]) -> Tile:
     row = results.rows[index]
-    score = [f"{row.metrics['score']:.2f}"] if "score" in row.metrics else []
-    caption = " · ".join(score + ["veto"] * bool(row.vetoes))
+    caption = []
+    if "score" in row.metrics:
+        caption.append(f"{row.metrics['score']:.2f}")
+    if row.vetoes:
+        caption.append("veto")
     fault = "" if row.state == COMPLETE else f"{row.state} {row.reason}"
-    return Tile(place, row.samples, results.untuned_of(row), caption, fault)
+    return Tile(place, row.samples, results.untuned_of(row), " · ".join(caption), fault)

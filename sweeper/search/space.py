@@ -1,4 +1,4 @@
-"""What a search samples, and what each of its trials serves without sampling: the arguments typed after -m, sorted."""
+"""The arguments typed after -m, sorted: what a search samples, and what each of its trials serves without sampling."""
 
 import itertools
 import typing
@@ -23,7 +23,7 @@ from trainers.spec import TrainerSpec, TrainSpec
 from trainers.stages import inversion_stage
 
 FREE = ("steps", "scheduler", "inference_steps", "guidance_scale", "use_ema", "eval_every")  # cost no training
-DIGITS = 3  # significant, of a sampled number: what the page shows can be typed
+DIGITS = 3  # significant ones of a sampled number, so that what the page shows can be typed
 DECADE = 10
 PLAIN = (bool, int, float, str)  # values that Optuna keeps as they are
 
@@ -58,7 +58,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Choice:
-    """Values without order, and how each is typed."""
+    """Values without an order, and how each is typed."""
 
     key: str
     texts: dict[Any, str]
@@ -120,7 +120,7 @@ class Space:
 
     @property
     def keys(self) -> list[str]:
-        """Of everything that has several values, in the order typed."""
+        """The keys that have several values, in the order typed."""
         several = {axis.key for axis in (*self.axes, *self.free)}
         return [_key(override) for override in self.arguments.overrides if _key(override) in several]
 
@@ -132,7 +132,7 @@ class Space:
         return {key: values for key, values in ordered.items() if len(values) > 1}
 
     def training(self, params: dict[str, Any]) -> Training:
-        """Of a trial: one fine-tuning that serves all its cells. Raises SpecError where there is no such training."""
+        """The training that serves all cells of a trial. Raises SpecError where there is no such training."""
         texts = {axis.key: axis.text(params[axis.key]) for axis in self.axes}
         trainings = compile_plan(self.arguments.cells(texts)).trainings
         if len(trainings) > 1:
@@ -226,8 +226,8 @@ def _kind(key: str) -> type | None:
 
 
 def _at_the_ends(arguments: Arguments, axes: Sequence[Interval | Choice]) -> list[Cell]:
-    """Cells with each axis at each of its ends and values, the others at their first, so that what is wrong with any of
-    them is said before anything runs."""
+    """Cells with each axis at each of its ends (or values) and the others at their first. They show what is wrong with
+    any value before anything runs."""
     if not axes:
         return list(arguments.cells({}))
     first = {axis.key: axis.ends[0] for axis in axes}
@@ -238,7 +238,7 @@ def _at_the_ends(arguments: Arguments, axes: Sequence[Interval | Choice]) -> lis
 
 
 def _costs_training(key: str, cells: Iterable[Cell], axes: Iterable[Interval | Choice]) -> bool:
-    """Whether cells that differ in `key` only are different trainings, as with a schedule that knows its horizon."""
+    """Whether cells that differ in `key` only need different trainings, as with a schedule that knows its horizon."""
     others = [axis.key for axis in axes if axis.key != key]
     trainings: dict[tuple[Any, ...], set[TrainSpec]] = {}
     for cell in cells:

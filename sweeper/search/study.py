@@ -1,13 +1,14 @@
 """A search as Optuna sees it: which training to try next, which to end early, and how good each was.
 
-A trial is one training, and its value that of its best checkpoint. At each checkpoint it reports the best score so far,
-which is what its value would be if it ended there; a pruner that is asked then ends trainings: PRUNED. One that was
-stopped by early_stop=overfit has shown its best, so Optuna is told its value: COMPLETE.
+A trial is one training. Its value is that of its best checkpoint. At each checkpoint it reports the best score so far,
+which would be its value if it ended there; a pruner may then end it: PRUNED. A training that early_stop=overfit has
+stopped has shown its best, so it counts: COMPLETE.
 
 objective=both has two values, s and t of the checkpoint with the best score, and keeps their Pareto front. Optuna
-refuses to prune there, so the same pruner looks at a second study, in memory, of the scores alone.
+refuses to prune there, so the pruner looks at a second study, in memory, of the scores alone.
 
-Each trial has a sampler of its own, seeded by its number: a search that was killed goes on as it would have without.
+Each trial has a sampler of its own, seeded by the trial's number. So a search that was killed goes on as if it had not
+been.
 """
 
 import math
@@ -101,7 +102,7 @@ class Study:
 
     @property
     def sampled(self) -> list[FrozenTrial]:
-        """Those with all parameters; a kill can leave one with some."""
+        """The trials with all of their parameters. A kill can leave one that has only some."""
         return [trial for trial in self.trials if set(trial.params) == set(self.space.distributions)]
 
     @property
@@ -109,7 +110,7 @@ class Study:
         return [trial for trial in self.trials if trial.state.is_finished()]
 
     def ask(self, workers: int) -> Trial | None:
-        """The next trial: first those that a killed run left running; None where there are no more.
+        """The next trial, first those that a killed run left running. None where there are no more.
 
         workers: trials at once.
         """
@@ -125,7 +126,7 @@ class Study:
         return trial
 
     def report(self, trial: Trial, found: Sequence[Rung]) -> str:
-        """Reports the checkpoints so far; why to prune the trial at the last of them, or nothing."""
+        """Reports the checkpoints so far. Returns why to prune the trial at the last of them, or nothing."""
         decided = trial.user_attrs.get("reason")
         if decided:  # before a kill
             return str(decided)
@@ -223,7 +224,7 @@ def _open(settings: SearchSettings, folder: Path, identity: str, pruner: pruners
             pruner=pruner if values == 1 else pruners.NopPruner(),
             load_if_exists=True,
         )
-    except Exception as error:  # of whichever database, driver or address
+    except Exception as error:  # each database and driver has its own
         raise SpecError(f"hydra.sweeper.storage={settings.storage}: {error}") from error
     if study.user_attrs.setdefault("identity", identity) != identity:
         raise SpecError(f"name={folder.name}: another search is kept there; take another name.")
@@ -234,7 +235,7 @@ def _open(settings: SearchSettings, folder: Path, identity: str, pruner: pruners
 
 
 def _journal(path: Path) -> JournalStorage:
-    """Optuna cannot read a journal whose last line was cut off (a full disk, a power cut) once more follows it."""
+    """Cuts off a half-written last line (of a full disk, a power cut): Optuna could not read what follows it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists():
         with open(path, "rb+") as file:

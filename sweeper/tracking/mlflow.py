@@ -101,18 +101,18 @@ class Tracker:
         program = str(Path(sys.executable).with_name("mlflow"))
         if shutil.which("mlflow") == program:
             program = "mlflow"
-        # Without the variable MLflow starts eight more processes, for jobs we have none of, and leaves them behind.
+        # Without the variable MLflow starts eight processes for jobs, which we do not have, and leaves them behind.
         start = f"MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false {shlex.quote(program)} ui --workers 1 --host 127.0.0.1"
         return f"{start} --backend-store-uri {shlex.quote(self.uri)}"
 
     def link(self, sweep: str) -> str:
-        """The page that compares the cells of a sweep, best first; for sqlite, once `command` runs."""
+        """The page that compares the cells of a sweep, best first. With sqlite it is there while `command` runs."""
         address = self.uri.rstrip("/") if self.uri.startswith("http") else "http://127.0.0.1:5000"
         query = {"viewStateShareKey": view_key(sweep), "compareRunsMode": "CHART", "workflowType": "machine_learning"}
         return f"{address}/#/experiments/{self.outbox.fact('experiment') or 0}/runs?{urllib.parse.urlencode(query)}"
 
     def _work(self) -> None:
-        """The thread: sends while there is something to send; leaves when closing and done, or away."""
+        """The thread: sends whatever there is to send. It ends when closing, once all is sent or MLflow is away."""
         attempt = 0
         while True:
             try:
@@ -213,7 +213,7 @@ class Sender:
         return self.known[sweep]
 
     def _models(self, item: Pending, run: str, made: bool) -> dict[int, str]:
-        """The checkpoints of a training as models for MLflow to list and compare: step -> model, made if missing."""
+        """The checkpoints of a training as MLflow's models, by step. Those that are missing are made."""
         wanted = item.wanted.get("models", [])
         if not wanted:
             return {}
@@ -229,7 +229,7 @@ class Sender:
         return models
 
     def _send_values(self, item: Pending, run: str, models: dict[int, str]) -> None:
-        """Parameters, tags and metrics that have not arrived. A point sent again by mistake is stored once."""
+        """Sends parameters, tags and metrics that have not arrived. MLflow stores a point that is sent twice once."""
         from mlflow.entities import Metric, Param, RunTag
 
         wanted = item.wanted
@@ -269,7 +269,7 @@ class Sender:
                 self.client.log_artifact(run, path)
 
     def _images(self, run: str) -> set[tuple[str, int]]:
-        """Key and step of the images that arrived whole: MLflow writes the small copy last."""
+        """Key and step of the images that arrived whole. MLflow writes their small copies (.webp) last."""
         names = [file.path.split("/")[-1] for file in self.client.list_artifacts(run, "images")]
         parts = [name.replace("%", "+").split("+") for name in names if name.endswith(".webp")]
         return {(part[0].replace("~", "/"), int(part[2])) for part in parts}

@@ -30,9 +30,10 @@ class Pending:
 
 
 def _revised(item: Mapping[str, Any], before: str | None) -> dict[str, Any]:
-    """The item with metrics (name, value, step, revision): a value that has changed since is newer, by its revision.
+    """The item with metrics (name, value, step, revision). A value that has changed gets a newer revision.
 
-    Of two values at the same time MLflow shows the larger one, and of a checkpoint's it refuses the second.
+    The revision becomes part of the time: of two values at the same time MLflow shows the larger one, and of a
+    checkpoint's two values at the same time it refuses the second.
     """
     # Outboxes of earlier versions have no revisions.
     old = [(*metric, 0)[:4] for metric in json.loads(before)["metrics"]] if before else []
@@ -47,7 +48,7 @@ def _revised(item: Mapping[str, Any], before: str | None) -> dict[str, Any]:
 
 
 class Outbox:
-    """A small sqlite file; several processes may use it. `tracker` tells the trackers of one file apart."""
+    """A small sqlite file, which several processes may use. `tracker` names the MLflow that the items are for."""
 
     def __init__(self, path: Path, tracker: str) -> None:
         self.path = path
@@ -66,7 +67,7 @@ class Outbox:
             database.close()
 
     def want(self, items: Mapping[str, Mapping[str, Any]]) -> None:
-        """Notes the state that MLflow should show; an item that is as before costs nothing later."""
+        """Notes what MLflow should show. An item that is as before is not sent again."""
         now = int(time.time() * 1000)
         with self._open() as database:
             database.execute("BEGIN IMMEDIATE")
@@ -108,7 +109,7 @@ class Outbox:
         self._set("sent = ?", (json.dumps(item.wanted, sort_keys=True),), item.key)
 
     def refuse(self, key: str, reason: str) -> None:
-        """Leaves an item that MLflow will not take; it is tried again once it changes."""
+        """Gives up an item that MLflow will not take, until it changes."""
         self._set("refused = ?", (reason,), key)
 
     def refused(self) -> list[str]:

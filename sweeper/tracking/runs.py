@@ -108,7 +108,7 @@ def _quoted(text: str) -> str:
 
 
 def _training(results: Results, training: TrainingResult, rows: list[Row], axes: Iterable[str]) -> TrainingItem:
-    """The loss and every metric of its checkpoints against the step; several ways of sampling are several curves."""
+    """The loss and the metrics of its checkpoints against the step, with a curve for each way of sampling."""
     ways = [axis for axis in results.axes if axis in SAMPLING]
     metrics: list[Metric] = [("loss", loss, step) for step, loss in training.loss if math.isfinite(loss)]
     images: list[tuple[str, int, Path | None]] = []
@@ -151,7 +151,7 @@ def _cell(results: Results, row: Row, chosen: bool, axes: Iterable[str]) -> Item
         "state": row.state,
         "params": _params(row.params),
         "tags": tags,
-        # All cells at step 0 too: MLflow compares them as bars there, and its image slider opens there.
+        # Everything at step 0 too: there MLflow compares cells as bars, and there its image slider opens.
         "metrics": _metrics(row.metrics | _ends(row) | _rates(row.params), 0),
         "images": _sampled([(IMAGE_KEY, 0, row.samples), (IMAGE_KEY, row.step, row.samples)]),
         "files": [],
@@ -183,7 +183,7 @@ def _ends(row: Row) -> dict[str, float]:
 
 def _rates(params: dict[str, Any]) -> dict[str, float]:
     """Learning rates as numbers. MLflow's axes are linear: 1e-6 and 5e-6 fall together there, their logarithms do not.
-    The effective one is no parameter: MLflow would plot it as one more axis of the sweep."""
+    The effective learning rate is a metric, not a parameter: MLflow would show it as one more axis of the sweep."""
     lr, effective = params.get("lr"), params.get("effective_lr")
     logarithm = {"log10_lr": math.log10(lr)} if isinstance(lr, (int, float)) and lr > 0 else {}
     return logarithm | ({} if effective is None else {"effective_lr": effective})

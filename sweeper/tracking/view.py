@@ -1,4 +1,4 @@
-"""How MLflow's page opens on a sweep: its own shared view (tried with 3.17), kept as a tag of the experiment."""
+"""How MLflow's page opens on a sweep: a shared view of MLflow's own (tried with 3.17), kept as a tag."""
 
 import base64
 import hashlib
@@ -32,7 +32,8 @@ def view_key(sweep: str) -> str:
 
 
 def view_state(results: Results) -> str:
-    """The cells best first, with the axes and scores as columns; parallel coordinates, s against t, images, bars."""
+    """A table of the cells, best first, with axes and metrics as columns, and charts: parallel coordinates, s against
+    t, images, bars."""
     metrics = metric_names(results.rows)
     axes = list(varying(results))
     scores = [name for name in SCORES if name in metrics]

@@ -15,6 +15,7 @@ from sweeper.blog.verdicts import Finding
 from sweeper.report.page import TEMPLATES
 from tests.sweeper.blog.synthetic import BASELINES, evidence, values
 from tests.sweeper.blog.test_claims import CASES, GRIDS, found
+from tests.sweeper.browser import needs_chromium, opened
 from tests.sweeper.script_types import in_python, in_script
 
 
@@ -48,6 +49,16 @@ def test_it_needs_nothing_from_elsewhere(findings):
     html = page.html("miniature", findings, {})
     outside = re.sub(r"<script.*?</script>", "", html, flags=re.DOTALL)
     assert not re.findall(r"(?:src|href)=\"https?:", outside)
+
+
+@needs_chromium
+def test_it_draws_every_figure_without_an_error(findings, tmp_path):
+    path = tmp_path / "blog.html"
+    path.write_text(page.html("miniature", findings, {}))
+    dom, console = opened(path, tmp_path)
+    assert console == ""
+    figures = [page.figure(claim, finding) for claim, finding in zip(CLAIMS[:3], findings, strict=False)]
+    assert dom.count("js-plotly-plot") == sum(len(figure["plots"]) for figure in figures)
 
 
 def test_text_of_users_is_escaped():
