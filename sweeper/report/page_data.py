@@ -8,8 +8,8 @@ import numpy as np
 
 from evaluation.spec import show
 from sweeper.report.effects import Effects, effects
-from sweeper.report.titles import SCORES, description, title
-from sweeper.results.ordering import metric_names, ranked, raster, varying
+from sweeper.report.titles import description, title
+from sweeper.results.ordering import SCORES, metric_names, ranked, raster, varying
 from sweeper.results.types import Results
 
 WITH_PATHS = 1000  # rows at most for which the page carries the paths of their checkpoints

@@ -3,7 +3,7 @@
 from evaluation.metrics import METRICS
 
 # The three that are computed from the metrics of all checkpoints (evaluation/fidelity.py): title and description.
-SCORES = {
+_SCORES = {
     "score": ("score", "The harmonic mean of s and t: high where both are."),
     "s": ("subject kept, s", "0 for the untuned model, 1 for the photographs among themselves."),
     "t": ("prompt obeyed, t", "1 for the untuned model, 0 for copies of the photographs."),
@@ -12,15 +12,15 @@ SCORES = {
 
 def title(name: str) -> str:
     """A few words; an unknown name is its own title."""
-    if name in SCORES:
-        return SCORES[name][0]
+    if name in _SCORES:
+        return _SCORES[name][0]
     return METRICS[name].title if name in METRICS else name
 
 
 def description(name: str) -> str:
     """A sentence with the unit and the better direction; empty for an unknown name."""
-    if name in SCORES:
-        return SCORES[name][1]
+    if name in _SCORES:
+        return _SCORES[name][1]
     if name not in METRICS:
         return ""
     metric = METRICS[name]
