@@ -14,7 +14,6 @@ from sweeper import forecast
 from sweeper.names import GRID, check_name, reserve_name, unquoted
 from sweeper.plan.compile import compile_plan, cost
 from sweeper.plan.grid import Grid, expand, parse, typed_cell
-from sweeper.plan.types import Cell
 from sweeper.report.progress import print_plan
 from sweeper.settings import Settings, check_writable, one_line, settings_of
 from sweeper.store import Store
@@ -45,20 +44,15 @@ def run_one(config: DictConfig) -> None:
 def sweep_name(grid: Grid) -> str:
     """Made from the subject, the axes and the content, so that the same command finds its folder again."""
     first = dict(grid.cells[0].params)
-    content = signature(*sorted(map(cell_signature, grid.cells)))
+    content = signature(*sorted(cell.signature for cell in grid.cells))
     return "-".join([unquoted(str(first["subject"])), *(axis.split(".")[-1] for axis in grid.axes), content[:8]])
-
-
-def cell_signature(cell: Cell) -> str:
-    average = () if cell.use_ema else ("no average",)
-    return signature(cell.train, cell.step, cell.sample, cell.evaluation, cell.eval_every, *average)
 
 
 def run(grid: Grid, settings: Settings) -> int:
     """Runs what is missing and reports the whole. Returns the exit code: 1 if a cell failed."""
     start = time.monotonic()
     console = Console(highlight=False)
-    folder, content = settings.output_dir / (settings.name or sweep_name(grid)), list(map(cell_signature, grid.cells))
+    folder, content = settings.output_dir / (settings.name or sweep_name(grid)), [cell.signature for cell in grid.cells]
     if not settings.plan_only:
         check_writable(settings.output_dir)
     check_name(folder, GRID, content)

@@ -11,7 +11,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from sweeper.plan.axes import Axis, checked
+from sweeper.plan.axes import check
 from sweeper.store import NO_SPACE, is_full
 from trainers.errors import SpecError
 
@@ -33,20 +33,14 @@ class Settings:
 
 
 def settings_of(config: DictConfig, folder: str, engine: str) -> Settings:
-    count = Axis(int, "a whole number, 1 or more", lambda v: v >= 1)
-    keep = config.keep if isinstance(config.keep, int) else str(config.keep)
-    if not (keep in ("all", "best") or (isinstance(keep, int) and keep >= 1)):
-        raise SpecError(f"keep={keep}: must be all, best, or a number of checkpoints, 1 or more.")
-    if config.early_stop not in (None, "overfit"):
-        raise SpecError(f"early_stop={config.early_stop}: must be overfit or null.")
     return Settings(
         output_dir=Path(folder).expanduser().absolute(),
         name=config.name,
-        plan_only=checked("plan_only", config.plan_only, Axis(bool, "true or false")),
-        gpus_per_trial=checked("gpus_per_trial", config.gpus_per_trial, count),
-        cpu_trials=checked("cpu_trials", config.cpu_trials, count),
-        keep=str(keep),
-        early_stop=config.early_stop,
+        plan_only=check("plan_only", config.plan_only),
+        gpus_per_trial=check("gpus_per_trial", config.gpus_per_trial),
+        cpu_trials=check("cpu_trials", config.cpu_trials),
+        keep=str(check("keep", config.keep)),
+        early_stop=check("early_stop", config.early_stop),
         tracking_uri=config.tracking.uri,
         experiment=config.tracking.experiment,
         engine=engine,

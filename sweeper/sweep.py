@@ -19,13 +19,13 @@ from sweeper.engine import jobs
 from sweeper.engine.jobs import Export, Job
 from sweeper.engine.local import LocalEngine, leases
 from sweeper.engine.rungs import scored_steps
-from sweeper.plan.axes import describe
+from sweeper.plan.axes import axis_of, describe
 from sweeper.plan.grid import Grid
 from sweeper.plan.types import Cost, Plan, Training
 from sweeper.report import terminal, write
 from sweeper.report.progress import ProgressDisplay
 from sweeper.report.terminal import took
-from sweeper.results.collect import SAMPLING, collect
+from sweeper.results.collect import collect
 from sweeper.results.retention import prune, stopped, winners
 from sweeper.results.types import FAIL, Results
 from sweeper.store import Store
@@ -224,7 +224,7 @@ def train_all(sweep: Sweep) -> None:
     """All that is missing of a grid, the longest training first, so that no device waits for one at the end."""
     planned = sweep.planned()
     missing = [training for training in planned.plan.trainings if sweep.context.store.missing(training)]
-    axes = [axis for axis in planned.grid.axes if axis not in SAMPLING]
+    axes = [axis for axis in planned.grid.axes if axis_of(axis).costs_training]
     for training in sorted(missing, key=lambda t: -t.last_step * forecast.images_per_step(t.spec)):
         sweep.add(training, describe(dict(training.cells[0].params), axes) or training.spec.subject.name)
     sweep.wait(lambda: False, expected=len(missing))

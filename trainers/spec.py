@@ -25,6 +25,11 @@ def added(*, default: Any) -> Any:
     return field(metadata={"added": True}, default=default)
 
 
+def log_scale(*, default: Any) -> Any:
+    """A dataclass field whose values are compared by their ratio, as learning rates are."""
+    return field(metadata={"log": True}, default=default)
+
+
 def canonical(value: Any) -> Any:
     """`value` as plain JSON types; of dataclasses only the fields that determine the result."""
     return json.loads(_text(value))
@@ -146,7 +151,7 @@ class TrainerSpec:
     lr_warmup_steps: int = 0  # optimizer steps
     lr_cycles: int = 1  # of cosine_with_restarts
     lr_power: float = 1.0  # of polynomial
-    text_encoder_lr: float | None = None  # None: as lr; multiplied by lr_scale likewise
+    text_encoder_lr: float | None = log_scale(default=None)  # None: as lr; multiplied by lr_scale likewise
     text_encoder_stop_step: int | None = None  # the text encoder learns in the steps up to this one; None: in all
     ema_decay: float = 0.0  # 0: no moving average; with one, a checkpoint holds both weights
     min_snr_gamma: float | None = None  # 5 in the paper; None: every timestep weighs the same
@@ -168,7 +173,7 @@ class TrainerSpec:
     initial_word: str = ""  # whose embedding they start from; empty: the class noun
     templates: str = "object"  # object | style: the sentences around the learned word
     inversion_steps: int = 2000  # ti_dreambooth: of its first stage
-    inversion_lr: float = 5e-4
+    inversion_lr: float = log_scale(default=5e-4)
 
 
 @dataclass(frozen=True)

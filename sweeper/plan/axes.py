@@ -1,89 +1,235 @@
-"""The axes: what each may be."""
+"""The registry of axes: what each setting may be, what it acts on, and how it is shown.
+
+Help, checks, the sharing of trainings, the identity of a cell, tables, pages, MLflow and the search read it; nothing
+else lists axes. `axis_of` also knows the settings that have no entry here: it reads the field of the spec they set.
+"""
 
 import math
+import typing
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from typing import Any, Literal
 
-from evaluation.spec import show
+from evaluation.spec import EvalSpec, show
 from trainers.errors import SpecError
-from trainers.spec import SCHEDULERS
+from trainers.families import FAMILIES
+from trainers.spec import SCHEDULERS, ModelSpec, PriorSpec, SubjectSpec, TrainerSpec
+
+# What a setting acts on, and so what its values share: another value of a `train` axis is another training.
+Stage = Literal["train", "checkpoint", "sample", "judge", "run"]
 
 PRECISIONS = ("no", "fp16", "bf16")
+TRACKERS = ("sqlite:", "http:", "https:")
+
+
+def _anything(_: Any) -> bool:
+    return True
+
+
+@dataclass(frozen=True)
+class Range:
+    """The values that are allowed."""
+
+    kind: type  # object: any
+    words: str
+    holds: Callable[[Any], bool] = _anything
+    nullable: bool = False
 
 
 @dataclass(frozen=True)
 class Axis:
-    kind: type
-    allowed: str
-    holds: Callable[[Any], bool] = lambda _: True
+    """One setting under the name typed, which is the name shown."""
+
+    name: str
+    range: Range
+    stage: Stage = "train"
+    unit: str = ""
+    help: str = ""  # what the unit does not say
+    log: bool = False  # values are compared by their ratio
+    home: str = "conf/sweep.yaml"  # of the default
+
+    @property
+    def kind(self) -> type:
+        return self.range.kind
+
+    @property
+    def costs_training(self) -> bool:
+        """Whether another value is another training."""
+        return self.stage == "train"
+
+    @property
+    def log_name(self) -> str:
+        """What the logarithm of its values is called where a chart has no logarithmic scale."""
+        return f"log10_{self.name}"
+
+    @property
+    def shown(self) -> str:
+        """Its line in the help."""
+        return "; ".join(text for text in (self.unit, self.help) if text)
 
 
-def whole(low: int) -> Axis:
-    return Axis(int, f"a whole number, {low} or more", lambda v: v >= low)
+def whole(low: int) -> Range:
+    return Range(int, f"a whole number, {low} or more", lambda v: v >= low)
 
 
-def one_of(names: tuple[str, ...]) -> Axis:
-    return Axis(str, "one of " + ", ".join(names), lambda v: v in names)
+def one_of(names: Iterable[str]) -> Range:
+    allowed = tuple(names)
+    return Range(str, "one of " + ", ".join(allowed), lambda v: v in allowed)
 
 
-SWITCH = Axis(bool, "true or false")
-
-
-KINDS = {  # of what is given no narrower range
-    bool: SWITCH,
-    int: Axis(int, "a whole number"),
-    float: Axis(float, "a finite number"),
-    str: Axis(str, "text"),
-}
-
-
-TEXT = Axis(str, "text that is not empty", lambda v: bool(v.strip()))
-
-
-SCALE = Axis(float, "a finite number above 0", lambda v: v > 0)
-
-
-RESOLUTION = Axis(int, "a multiple of 8, 8 or more", lambda v: v >= 8 and v % 8 == 0)
-
-
-PROMPTS = Axis(list, "a list of one or more prompts, such as ['a photo of {} on the beach']", bool)
-
-
-LAYERS = Axis(
+ANY = Range(object, "any value")
+SWITCH = Range(bool, "true or false")
+TEXT = Range(str, "text that is not empty", lambda v: bool(v.strip()))
+SCHEDULER = one_of(SCHEDULERS)
+GUIDANCE = Range(float, "a number, 1 or more", lambda v: 1 <= v < 1000)
+STEPS = Range(int, "a whole number, 1 or more and at most 1,000,000", lambda v: 1 <= v <= 1_000_000)
+RATE = Range(float, "a number above 0 and below 1, such as 2e-6", lambda v: 0 < v < 1)
+KEEP = Range(
+    object,
+    "all, best, or a number of checkpoints, 1 or more",
+    lambda v: v in ("all", "best") or (type(v) is int and v >= 1),
+)
+TRACKER = Range(
+    str, f"null, or text that starts with {', '.join(TRACKERS)}", lambda v: v.startswith(TRACKERS), nullable=True
+)
+NAME = Range(str, "text, such as first; name=null makes one", nullable=True)
+FILE = Range(str, "the name of a file of this group in conf/")
+LAYERS = Range(
     list,
     "a list of one or more names of layers, such as [to_q,to_k]",
     lambda v: bool(v) and all(isinstance(name, str) and name for name in v),
 )
-
-
-AXES = {
-    "lr": Axis(float, "a number above 0 and below 1, such as 2e-6", lambda v: 0 < v < 1),
-    "steps": Axis(int, "a whole number, 1 or more and at most 1,000,000", lambda v: 1 <= v <= 1_000_000),
-    "prior_preservation": SWITCH,
-    "train_text_encoder": SWITCH,
-    "seed": whole(0),
-    "batch_size": whole(1),
-    "gradient_accumulation_steps": whole(1),
-    "mixed_precision": one_of(PRECISIONS),
-    "use_8bit_adam": SWITCH,
-    "gradient_checkpointing": SWITCH,
-    "eval_every": whole(0),
-    "scheduler": one_of(SCHEDULERS),
-    "inference_steps": whole(1),
-    "guidance_scale": Axis(float, "a number, 1 or more", lambda v: 1 <= v < 1000),
-    "use_ema": SWITCH,
+PROMPTS = Range(list, "a list of one or more prompts, such as ['a photo of {} on the beach']", bool, nullable=True)
+BY_TYPE = {  # of a field that has no narrower range
+    bool: SWITCH,
+    int: Range(int, "a whole number"),
+    float: Range(float, "a finite number"),
+    str: Range(str, "text"),
+    tuple: LAYERS,
 }
 
 
-PRIOR = {
-    "num_class_images": whole(1),
-    "weight": Axis(float, "a number, 0 or more", lambda v: 0 <= v < 1000),
-    "scheduler": AXES["scheduler"],
-    "inference_steps": AXES["inference_steps"],
-    "guidance_scale": AXES["guidance_scale"],
-    "seed": AXES["seed"],
+def _by_name(*axes: Axis) -> dict[str, Axis]:
+    return {axis.name: axis for axis in axes}
+
+
+# Of a cell, at the root of the configuration, in the order of the help.
+AXES = _by_name(
+    Axis("lr", RATE, unit="learning rate", help="model.lr_scale multiplies it", log=True),
+    Axis("steps", STEPS, "checkpoint", unit="optimizer steps"),
+    Axis("prior_preservation", SWITCH, unit="true | false"),
+    Axis("train_text_encoder", SWITCH, unit="true | false"),
+    Axis("seed", whole(0)),
+    Axis("batch_size", whole(1), unit="instance images"),
+    Axis("gradient_accumulation_steps", whole(1), unit="accumulation steps per optimizer step"),
+    Axis("mixed_precision", one_of(PRECISIONS), unit=" | ".join(PRECISIONS)),
+    Axis("use_8bit_adam", SWITCH, unit="true | false"),
+    Axis("gradient_checkpointing", SWITCH, unit="true | false"),
+    Axis("eval_every", whole(0), "checkpoint", unit="optimizer steps", help="0: only at the asked steps"),
+    Axis("scheduler", SCHEDULER, "sample", unit=" ".join(SCHEDULERS)),
+    Axis("inference_steps", whole(1), "sample", unit="denoising steps an image"),
+    Axis("guidance_scale", GUIDANCE, "sample", unit="1 is none"),
+    Axis("use_ema", SWITCH, "sample", help="the weights' moving average, where trainer.ema_decay keeps one"),
+)
+
+# The value is the name of a file, which sets many things at once.
+GROUPS = _by_name(
+    Axis("model", FILE, home="conf/model/"),
+    Axis("subject", FILE, home="conf/subject/"),
+    Axis("trainer", FILE, home="conf/trainer/"),
+    Axis("evaluation", FILE, "judge", home="conf/evaluation/"),
+    Axis("experiment", FILE, home="conf/experiment/"),
+)
+
+# Settings inside of others for which the type of their field says too little.
+NESTED = _by_name(
+    Axis("prior.num_class_images", whole(1)),
+    Axis("prior.weight", Range(float, "a number, 0 or more", lambda v: 0 <= v < 1000)),
+    Axis("prior.scheduler", SCHEDULER),
+    Axis("prior.inference_steps", whole(1)),
+    Axis("prior.guidance_scale", GUIDANCE),
+    Axis("prior.seed", whole(0)),
+    Axis("model.family", one_of(FAMILIES), home="conf/model/"),
+    Axis(
+        "model.resolution",
+        Range(int, "a multiple of 8, 8 or more", lambda v: v >= 8 and v % 8 == 0),
+        unit="pixels",
+        home="conf/model/",
+    ),
+    Axis(
+        "model.lr_scale",
+        Range(float, "a finite number above 0", lambda v: v > 0, nullable=True),
+        home="conf/model/",
+    ),
+    Axis("subject.kind", one_of(("object", "live", "face")), home="conf/subject/"),
+    Axis("evaluation.images_per_prompt", whole(1), "judge", home="conf/evaluation/"),
+    Axis("evaluation.class_images", whole(2), "judge", home="conf/evaluation/"),
+    Axis("evaluation.seed", whole(0), "judge", home="conf/evaluation/"),
+    Axis("evaluation.prompts", PROMPTS, "judge", home="conf/evaluation/"),
+)
+
+# Of the whole sweep: one value each, and no result depends on them.
+RUN = _by_name(
+    Axis("output_dir", Range(object, "a folder"), "run"),
+    Axis("name", NAME, "run"),
+    Axis("keep", KEEP, "run"),
+    Axis("early_stop", Range(str, "overfit or null", lambda v: v == "overfit", nullable=True), "run"),
+    Axis("gpus_per_trial", whole(1), "run"),
+    Axis("cpu_trials", whole(1), "run"),
+    Axis("plan_only", SWITCH, "run"),
+    Axis("tracking.uri", TRACKER, "run"),
+    Axis("tracking.experiment", TEXT, "run"),
+)
+
+SPECS: dict[str, type] = {  # whose fields the nested settings set
+    "model": ModelSpec,
+    "subject": SubjectSpec,
+    "trainer": TrainerSpec,
+    "prior": PriorSpec,
+    "evaluation": EvalSpec,
 }
+
+
+def axis_of(key: str) -> Axis:
+    """The axis of a key of the configuration: its entry, or what the field says that it sets."""
+    for known in (AXES, GROUPS, NESTED, RUN):
+        if key in known:
+            return known[key]
+    return _axis_of_field(key)
+
+
+@lru_cache
+def _axis_of_field(key: str) -> Axis:
+    group, _, name = key.partition(".")
+    spec = SPECS.get(group)
+    stage = GROUPS[group].stage if group in GROUPS else "train"
+    home = GROUPS[group].home if group in GROUPS else "conf/sweep.yaml"
+    hints = typing.get_type_hints(spec) if spec else {}
+    if spec is None or name not in hints:
+        return Axis(key, ANY, stage, home=home)
+    kinds = [kind for kind in typing.get_args(hints[name]) or (hints[name],) if kind is not type(None)]
+    kind = typing.get_origin(hints[name]) or kinds[0]
+    known = BY_TYPE.get(kind if kind is tuple else kinds[0], ANY)
+    values = Range(known.kind, known.words, known.holds, nullable=type(None) in typing.get_args(hints[name]))
+    log = next(field.metadata.get("log", False) for field in fields(spec) if field.name == name)
+    return Axis(key, values, stage, log=log, home=home)
+
+
+def with_stage(*stages: Stage) -> tuple[str, ...]:
+    """The names of the axes of a cell that act on these stages."""
+    return tuple(axis.name for axis in (*AXES.values(), *GROUPS.values()) if axis.stage in stages)
+
+
+def nested(group: str) -> tuple[str, ...]:
+    """The names of the entries inside a section of the configuration, without the section."""
+    return tuple(name.removeprefix(f"{group}.") for name in NESTED if name.startswith(f"{group}."))
+
+
+def fields_of(spec: type, stage: Stage, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the values of a cell's axes, those of this stage that are fields of `spec`."""
+    names = (field.name for field in fields(spec))
+    return {name: values[name] for name in names if name in AXES and AXES[name].stage == stage}
 
 
 def coerce(kind: type, value: Any) -> Any:
@@ -97,18 +243,31 @@ def coerce(kind: type, value: Any) -> Any:
     raise ValueError
 
 
-def checked(name: str, value: Any, axis: Axis) -> Any:
+def check(name: str, value: Any) -> Any:
+    """`value` as the setting `name` holds it. Raises SpecError for what it may not be."""
+    return checked(name, value, axis_of(name).range)
+
+
+def checked(name: str, value: Any, allowed: Range) -> Any:
     if name.endswith("mixed_precision") and value is False:
         value = "no"  # YAML reads a bare no as false
+    if value is None and allowed.nullable:
+        return None
     try:
-        value = coerce(axis.kind, value)
-        if axis.holds(value):
+        value = coerce(allowed.kind, value)
+        if allowed.holds(value):
             return value
     except (ValueError, OverflowError):
         pass
-    raise SpecError(f"{name}={show(value)}: must be {axis.allowed}.")
+    raise SpecError(f"{name}={show(value)}: must be {allowed.words}.")
 
 
 def describe(params: Mapping[str, Any], names: Iterable[str]) -> str:
     """The parameters of these names, as typed: "lr=2e-6 steps=400". A name without a value is left out."""
     return " ".join(f"{name}={show(params[name])}" for name in names if name in params)
+
+
+def help_table(config: Mapping[str, Any]) -> str:
+    """A line for each axis of a cell: name, default, unit."""
+    lines = (f"  {axis.name:<27} {show(config[axis.name]):<13} {axis.shown}".rstrip() for axis in AXES.values())
+    return "\n".join(lines).lstrip()

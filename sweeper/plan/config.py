@@ -1,19 +1,18 @@
 """The only reader of Hydra's configuration: the plain config of a cell becomes a `Cell`, or one clear line."""
 
-import pickle
+import json
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from types import UnionType
-from typing import Any
+from typing import Any, TypeVar
 
 from evaluation.spec import EvalSpec, class_words, subject_words
-from sweeper.plan.axes import AXES, KINDS, LAYERS, PRIOR, PROMPTS, RESOLUTION, SCALE, TEXT, Axis, checked, one_of, whole
+from sweeper.plan.axes import AXES, PROMPTS, TEXT, Range, check, checked, fields_of, nested
 from sweeper.plan.models import check_captions, find_path, model_at
 from sweeper.plan.types import Cell
 from trainers.errors import SpecError
-from trainers.families import FAMILIES
 from trainers.families.defaults import DEFAULTS
 from trainers.images import fingerprint as images_fingerprint
 from trainers.images import own_class_images
@@ -28,15 +27,16 @@ from trainers.spec import (
 )
 from trainers.validate import validate
 
+T = TypeVar("T")
 
-@lru_cache(maxsize=100_000, typed=True)
-def _checked_axis(name: str, value: Any) -> Any:
-    return checked(name, value, AXES[name])
+# A quoted string that was typed inside a list is an object of its own in Hydra.
+_ENCODER = json.JSONEncoder(default=lambda typed: typed.text)
+_check_once = lru_cache(maxsize=100_000, typed=True)(check)
 
 
 def _axis(name: str, value: Any) -> Any:
-    """Values repeat from cell to cell; what cannot be hashed is no axis' value."""
-    return _checked_axis(name, value) if isinstance(value, (str, int, float)) else checked(name, value, AXES[name])
+    """The checked value of an axis. Values repeat from cell to cell, so each is checked once."""
+    return _check_once(name, value) if isinstance(value, (str, int, float)) else check(name, value)
 
 
 def _text(name: str, value: Any, default: str | None = None) -> str:
@@ -55,8 +55,8 @@ def _model(section: Mapping[str, Any]) -> ModelSpec:
     repo, revision = model_at("model.repo", repo, revision, ("model_index.json",))
     return ModelSpec(
         revision=revision,
-        family=checked("model.family", section["family"], one_of(tuple(FAMILIES))),
-        resolution=checked("model.resolution", section["resolution"], RESOLUTION),
+        family=check("model.family", section["family"]),
+        resolution=check("model.resolution", section["resolution"]),
         repo=repo,
         name=_text("model.name", section["name"]),
     )
@@ -64,10 +64,8 @@ def _model(section: Mapping[str, Any]) -> ModelSpec:
 
 def _lr_scale(section: Mapping[str, Any], trainer: str) -> float:
     """What is typed as model.lr_scale; null is the family's default for the trainer."""
-    typed = section["lr_scale"]
-    if typed is None:
-        return DEFAULTS[section["family"]].for_trainer(trainer).lr_scale
-    return float(checked("model.lr_scale", typed, SCALE))
+    typed = check("model.lr_scale", section["lr_scale"])
+    return DEFAULTS[section["family"]].for_trainer(trainer).lr_scale if typed is None else float(typed)
 
 
 def _subject(section: Mapping[str, Any]) -> SubjectSpec:
@@ -87,15 +85,15 @@ def _subject(section: Mapping[str, Any]) -> SubjectSpec:
         class_noun=noun,
         identifier=identifier,
         **prompts,
-        kind=checked("subject.kind", section["kind"], one_of(("object", "live", "face"))),
+        kind=check("subject.kind", section["kind"]),
         images=str(folder.resolve()),
         name=folder.resolve().name,
     )
 
 
 def _prior(section: Mapping[str, Any]) -> PriorSpec:
-    values = {name: checked(f"prior.{name}", section[name], axis) for name, axis in PRIOR.items()}
-    sample = SampleSpec(*(values.pop(name) for name in ("scheduler", "inference_steps", "guidance_scale")))
+    values = {name: check(f"prior.{name}", section[name]) for name in nested("prior")}
+    sample = SampleSpec(**{f.name: values.pop(f.name) for f in fields(SampleSpec) if f.name in values})
     folder = _text("prior.folder", section["folder"], "")
     if folder:
         path = own_class_images(find_path(folder), values["num_class_images"]).resolve()
@@ -104,26 +102,18 @@ def _prior(section: Mapping[str, Any]) -> PriorSpec:
 
 
 def _trainer(section: Mapping[str, Any]) -> TrainerSpec:
-    hints = typing.get_type_hints(TrainerSpec)
-    unknown = sorted(set(section) - set(hints))
+    known = [field.name for field in fields(TrainerSpec)]
+    unknown = sorted(set(section) - set(known))
     if unknown:
-        raise SpecError(f"trainer.{unknown[0]} is no setting; there are {', '.join(hints)}.")
-    values = {}
-    for name, value in section.items():
-        kinds = typing.get_args(hints[name]) or (hints[name],)
-        if value is None and type(None) in kinds:
-            values[name] = None
-        elif typing.get_origin(hints[name]) is tuple:
-            values[name] = tuple(checked(f"trainer.{name}", value, LAYERS))
-        else:
-            values[name] = checked(f"trainer.{name}", value, KINDS[kinds[0]])
-    return TrainerSpec(**values)
+        raise SpecError(f"trainer.{unknown[0]} is no setting; there are {', '.join(known)}.")
+    values = {name: check(f"trainer.{name}", value) for name, value in section.items()}
+    return TrainerSpec(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
 
 
 def _prompts(section: Mapping[str, Any], kind: str) -> tuple[str, ...]:
     name, prompts = "evaluation.prompts", section["prompts"]
     if prompts is None:
-        kinds = Axis(dict, f"a list of prompts by kind of subject, here {kind}", lambda v: kind in v)
+        kinds = Range(dict, f"a list of prompts by kind of subject, here {kind}", lambda v: kind in v)
         prompts = checked("evaluation.prompts_by_kind", section["prompts_by_kind"], kinds)[kind]
         name = f"evaluation.prompts_by_kind.{kind}"
     checked(name, prompts, PROMPTS)
@@ -139,23 +129,33 @@ def _evaluation(section: Mapping[str, Any], kind: str) -> EvalSpec:
         repo = _text(f"evaluation.{role}", section[role])
         at, revision = model_at(f"evaluation.{role}", repo, "main", ("config.json", "model_index.json"))
         encoders |= {role: revision, f"{role}_name": repo, f"{role}_repo": at}
-    counts = {
-        name: checked(f"evaluation.{name}", section[name], whole(low))
-        for name, low in (("images_per_prompt", 1), ("class_images", 2), ("seed", 0))
-    }
+    counts = {name: check(f"evaluation.{name}", section[name]) for name in nested("evaluation") if name != "prompts"}
     return EvalSpec(
         prompts=_prompts(section, kind), name=_text("evaluation.name", section["name"]), **counts, **encoders
     )
 
 
+class Section(dict[str, Any]):
+    """A section that nobody changes any more, so that its text is made once."""
+
+    @cached_property
+    def text(self) -> str:
+        return _ENCODER.encode(self)
+
+
+def sections(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A plain configuration with its sections as `Section`: thousands of cells share them."""
+    return {name: Section(value) if isinstance(value, dict) else value for name, value in config.items()}
+
+
 @lru_cache(maxsize=4096)
-def _section(build: Callable[..., Any], section: bytes, *args: str) -> Any:
-    return build(pickle.loads(section), *args)
+def _section(build: Callable[..., T], section: str, *args: str) -> T:
+    return build(json.loads(section), *args)
 
 
-def _cached(build: Callable[..., Any], section: Any, *args: str) -> Any:
-    """Sections repeat from cell to cell, and reading one may hash files."""
-    return _section(build, pickle.dumps(section), *args)
+def _cached(build: Callable[..., T], section: Mapping[str, Any], *args: str) -> T:
+    """What `build` makes of a section. Sections repeat from cell to cell, and reading one may hash files."""
+    return _section(build, section.text if isinstance(section, Section) else _ENCODER.encode(section), *args)
 
 
 def read_cell(config: Mapping[str, Any], params: Mapping[str, Any]) -> Cell:
@@ -172,13 +172,13 @@ def read_cell(config: Mapping[str, Any], params: Mapping[str, Any]) -> Cell:
         prior=_cached(_prior, config["prior"]) if axes["prior_preservation"] else None,
         horizon=None if trainer.lr_schedule in ENDLESS_SCHEDULES else axes["steps"],
         lr_scale=_lr_scale(config["model"], trainer.name),
-        **{f.name: axes[f.name] for f in fields(TrainSpec) if f.name in axes},
+        **fields_of(TrainSpec, "train", axes),
     )
     validate(train)
     return Cell(
         train=train,
         step=axes["steps"],
-        sample=SampleSpec(axes["scheduler"], axes["inference_steps"], axes["guidance_scale"]),
+        sample=SampleSpec(**fields_of(SampleSpec, "sample", axes)),
         evaluation=_cached(_evaluation, config["evaluation"], subject.kind),
         eval_every=axes["eval_every"],
         params=tuple({**axes, **params}.items()),

@@ -4,8 +4,7 @@ import difflib
 import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
-from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,35 +14,20 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from evaluation.spec import show
-from sweeper.plan.axes import AXES
+from sweeper.plan.axes import AXES, GROUPS, RUN, axis_of, check
 from sweeper.plan.compile import distinct
-from sweeper.plan.config import read_cell
+from sweeper.plan.config import read_cell, sections
 from sweeper.plan.types import Cell
 from trainers.errors import SpecError
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
-GROUPS = ("model", "subject", "trainer", "evaluation", "experiment")
 MOST = 100_000  # cells: what a plan of some seconds and a page can hold
-TRACKERS = ("sqlite:", "http:", "https:")
-WHOLE = {  # what one sweep has, and a mistake in which would show only once it runs: what is allowed, and whether it is
-    "name": ("text, such as first; name=null makes one", lambda v: v is None or isinstance(v, str)),
-    "keep": ("all, best, or a number of checkpoints, 1 or more", lambda v: v in ("all", "best") or _count(v)),
-    "tracking.uri": (
-        f"null, or text that starts with {', '.join(TRACKERS)}",
-        lambda v: v is None or (isinstance(v, str) and v.startswith(TRACKERS)),
-    ),
-    "tracking.experiment": ("text that is not empty", lambda v: isinstance(v, str) and v.strip()),
-}
 
 
 @dataclass(frozen=True)
 class Grid:
     cells: tuple[Cell, ...]
     axes: dict[str, tuple[Any, ...]]  # those that vary, in the order typed
-
-
-def _count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def options(group: str) -> list[str]:
@@ -71,8 +55,8 @@ def check_arguments(arguments: Sequence[str], multirun: bool) -> None:
     for override in overrides:
         key = str(override.key_or_group)
         _check_form(override, multirun)
-        if key in WHOLE and not override.is_sweep_override():
-            _check_whole(key, override.value())
+        if key in RUN and not override.is_sweep_override():
+            _check_run(key, override.value())
         if key in roots and isinstance(defaults[key], DictConfig):
             settings = ", ".join(f"{key}.{name}" for name in defaults[key])
             raise SpecError(f"{override.input_line}: {key} is no setting; give {settings} their own values.")
@@ -84,7 +68,7 @@ def check_arguments(arguments: Sequence[str], multirun: bool) -> None:
             near = difflib.get_close_matches(key, known, 3, 0.6)
             listed = " or ".join(near) if near else ", ".join([*AXES, *GROUPS])
             raise SpecError(f"{key} is no setting. Did you mean {listed}? python sweep.py --help lists them all.")
-        if override.is_sweep_override() and key.split(".")[0] not in (*AXES, *GROUPS, "prior"):
+        if override.is_sweep_override() and axis_of(key).stage == "run":
             raise SpecError(f"{override.input_line}: {key} is the whole sweep's and has one value.")
 
 
@@ -99,10 +83,10 @@ def _check_form(override: Override, multirun: bool) -> None:
         raise SpecError(f"{line}: a pattern stands for no values here; list them, as in lr=1e-6,2e-6.")
 
 
-def _check_whole(key: str, value: Any) -> None:
-    allowed, holds = WHOLE[key]
-    if not holds(value) and not (isinstance(value, str) and "${" in value):
-        raise SpecError(f"{key}={show(value)}: must be {allowed}.")
+def _check_run(key: str, value: Any) -> None:
+    """A mistake here would show only once the sweep runs."""
+    if not (isinstance(value, str) and "${" in value):
+        check(key, value)
 
 
 def _check_options(group: str, override: Override) -> None:
@@ -159,21 +143,20 @@ def _cells(config: DictConfig, overrides: Sequence[Override], plain: Sequence[Ov
     raw = OmegaConf.to_container(config, resolve=False)
     raw.pop("hydra", None)
     depends = any(f"${{{key}}}" in json.dumps(raw, default=str) for key in keys)
-    resolved = None if depends else OmegaConf.to_container(OmegaConf.create(raw), resolve=True)
+    start = raw if depends else sections(OmegaConf.to_container(OmegaConf.create(raw), resolve=True))
     for values in itertools.product(*(list(o.sweep_iterator()) for o in plain)):
-        cell = deepcopy(raw) if depends else resolved
+        cell = start
         for key, value in zip(keys, values, strict=True):
-            _set(cell, key, value)
+            cell = _with(cell, key.split("."), getattr(value, "text", value))  # a quoted string of the grammar
         if depends:
             cell = OmegaConf.to_container(OmegaConf.create(cell), resolve=True)
         yield typed_cell(cell, [str(o.key_or_group) for o in overrides])
 
 
-def _set(config: dict[str, Any], key: str, value: Any) -> None:
-    *path, last = key.split(".")
-    for name in path:
-        config = config[name]
-    config[last] = getattr(value, "text", value)  # a quoted string of the grammar
+def _with(config: dict[str, Any], path: Sequence[str], value: Any) -> dict[str, Any]:
+    """A copy with another value; the sections that are not on the way to it are the same objects."""
+    name, *rest = path
+    return type(config)({**config, name: _with(config[name], rest, value) if rest else value})
 
 
 def typed_cell(config: dict[str, Any], typed: Sequence[str]) -> Cell:
@@ -181,14 +164,14 @@ def typed_cell(config: dict[str, Any], typed: Sequence[str]) -> Cell:
     if config["subject"]["images"] and "subject.images" in typed and "subject.class_noun" not in typed:
         raise SpecError("subject.images needs subject.class_noun=WORD too: what is on the photographs, such as dog.")
     params = {key: _get(config, key) for key in typed if "." in key and not key.startswith(("hydra", "tracking"))}
-    run = read_cell(config, params)
+    cell = read_cell(config, params)
     names = {
-        "model": run.train.model.name,
-        "subject": run.train.subject.name,
-        "trainer": run.train.trainer.name,
-        "evaluation": run.evaluation.name,
+        "model": cell.train.model.name,
+        "subject": cell.train.subject.name,
+        "trainer": cell.train.trainer.name,
+        "evaluation": cell.evaluation.name,
     }
-    return Cell(**{**vars(run), "params": (*run.params, *names.items())})
+    return replace(cell, params=(*cell.params, *names.items()))
 
 
 def _get(config: Any, key: str) -> Any:

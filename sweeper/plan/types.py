@@ -21,6 +21,17 @@ class Cell:
     params: tuple[tuple[str, Any], ...] = not_identity(default=())  # as typed and shown
     use_ema: bool = True  # the average of the weights, where the training keeps one
 
+    @cached_property
+    def signature(self) -> str:
+        """The identity of the cell: of all that changes what is trained, evaluated or shown for it."""
+        parts = (self.train, self.step, self.sample, self.evaluation, self.eval_every)
+        return signature(*parts, *_average(self.use_ema))
+
+
+def _average(use_ema: bool) -> tuple[str, ...]:
+    """What `use_ema` adds to an identity: nothing where it has its default, which is older than the setting."""
+    return () if use_ema else ("no average",)
+
 
 @dataclass(frozen=True)
 class Point:
@@ -38,7 +49,7 @@ class Point:
 
     @cached_property
     def signature(self) -> str:
-        return signature(self.sample, self.evaluation, *(() if self.use_ema else ("no average",)))
+        return signature(self.sample, self.evaluation, *_average(self.use_ema))
 
     @property
     def images(self) -> int:

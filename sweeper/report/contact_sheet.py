@@ -17,10 +17,10 @@ import matplotlib
 from PIL import Image, ImageDraw, ImageFont
 
 from evaluation.spec import show
+from sweeper.plan.axes import axis_of
 from sweeper.report.thumbnails import thumbnail
 from trainers.files import write_bytes
 
-SAMPLING = ("scheduler", "inference_steps", "guidance_scale", "use_ema")  # axes that cost no training
 COLUMNS, ROWS, PAGES = 12, 12, 12  # at most, of cells on a page and of pages
 GAP, GROUP_GAP, MARGIN = 4, 12, 24
 PAPER, INK, SOFT, HOLE, FAULT, ACCENT = "#ffffff", "#1c1c1e", "#6e6e73", "#f2f2f4", "#fbeceb", "#c2410c"
@@ -59,18 +59,19 @@ class Page:
 
 
 def arrange(axes: Mapping[str, Sequence[Any]], prompts: int) -> Layout:
-    """Steps run to the right and the learning rate downwards; an axis joins a side while the page stays readable."""
+    """Steps run to the right and learning rates (axes on a logarithmic scale) downwards. An axis joins a side while the
+    page stays readable."""
     columns = ["steps"] if "steps" in axes else []
     rows: list[str] = []
     pages: list[str] = []
     wide = len(axes.get("steps", ())) or 1
     high = 1
-    others = sorted((a for a in axes if a != "steps"), key=lambda a: a != "lr")
+    others = sorted((a for a in axes if a != "steps"), key=lambda a: not axis_of(a).log)
     for axis in others:
         size = len(axes[axis])
         fits_rows = not rows or high * size <= ROWS
         fits_columns = wide * size <= COLUMNS
-        if fits_columns and (axis in SAMPLING and rows or not fits_rows):
+        if fits_columns and (axis_of(axis).stage == "sample" and rows or not fits_rows):
             columns.insert(0, axis)
             wide *= size
         elif fits_rows:

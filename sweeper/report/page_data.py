@@ -7,6 +7,7 @@ from typing import Any, TypedDict
 import numpy as np
 
 from evaluation.spec import show
+from sweeper.plan.axes import axis_of
 from sweeper.report.effects import Effects, effects
 from sweeper.report.titles import description, title
 from sweeper.results.ordering import SCORES, metric_names, ranked, raster, varying
@@ -18,6 +19,7 @@ WITH_PATHS = 1000  # rows at most for which the page carries the paths of their 
 class PageAxis(TypedDict):
     values: Sequence[Any]
     shown: list[str]  # the same as typed
+    log: bool  # compared by their ratio
 
 
 class PageMetric(TypedDict):
@@ -55,7 +57,10 @@ def page_data(results: Results) -> PageData:
     metrics = metric_names(rows)
     with_intervals = [name for name in metrics if any(name in row.intervals for row in rows)]
     return {
-        "axes": {name: {"values": values, "shown": [show(v) for v in values]} for name, values in axes.items()},
+        "axes": {
+            name: {"values": values, "shown": [show(v) for v in values], "log": axis_of(name).log}
+            for name, values in axes.items()
+        },
         "place": {name: _positions(values, [place.get(name) for place in places]) for name, values in axes.items()},
         "varying": {name: [show(row.params.get(name)) for row in rows] for name in varying(results)},
         "metrics": {name: [_short(row.metrics.get(name)) for row in rows] for name in metrics},

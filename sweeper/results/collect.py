@@ -11,7 +11,7 @@ import numpy as np
 from evaluation.spec import fill, show, subject_words
 from evaluation.sweetspot import Candidate, SweetSpot, find
 from sweeper.engine.jobs import Job, Outcome
-from sweeper.plan.axes import describe
+from sweeper.plan.axes import axis_of, describe
 from sweeper.plan.grid import Grid
 from sweeper.plan.types import Plan, Point, Training
 from sweeper.results.types import COMPLETE, WAITING, Results, Row, TrainingResult
@@ -19,8 +19,6 @@ from sweeper.store import Store
 from trainers.files import is_complete, read_json
 from trainers.images import instance_images
 from trainers.spec import TrainSpec
-
-SAMPLING = ("steps", "scheduler", "inference_steps", "guidance_scale", "use_ema", "eval_every", "evaluation")
 
 
 def _row(training: Training, store: Store, point: Point, scores: Any, outcome: Outcome | None, log: Path | None) -> Row:
@@ -60,7 +58,7 @@ def result_of(training: Training, store: Store, outcome: Outcome | None, log: Pa
     done = not store.missing(training)
     return TrainingResult(
         signature=training.spec.signature,
-        params={k: v for k, v in training.cells[0].params if k not in SAMPLING},
+        params={k: v for k, v in training.cells[0].params if axis_of(k).costs_training},
         state=COMPLETE if done else outcome.state if outcome else WAITING,
         loss=tuple(enumerate(loss[: training.last_step], start=1)),
         reason=note_of(store, training.spec) if done else outcome.reason if outcome else "",

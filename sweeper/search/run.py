@@ -21,7 +21,7 @@ from sweeper.plan.inversions import inversion_steps
 from sweeper.plan.types import Plan, Remaining
 from sweeper.report.progress import hours
 from sweeper.results.types import Results
-from sweeper.search.space import FREE, Space, search_space
+from sweeper.search.space import Space, free_axes, search_space
 from sweeper.search.study import SearchSettings, Study, read_search_settings, trials_at_most
 from sweeper.search.trials import Search, Trainings
 from sweeper.settings import Settings, check_writable, one_line, settings_of
@@ -58,7 +58,7 @@ def run_search(
 
 def identity(space: Space, search_settings: SearchSettings, settings: Settings) -> str:
     """The hash of all that changes what is tried, so that the same command goes on with the same search."""
-    cells = sorted(signature(c.train, c.step, c.sample, c.evaluation, c.eval_every) for c in space.dearest.cells)
+    cells = sorted(cell.signature for cell in space.dearest.cells)
     lasting = asdict(replace(search_settings, trials=0, storage=None))
     return signature(cells, list(map(str, space.axes)), lasting, settings.early_stop)
 
@@ -110,7 +110,7 @@ def print_plan(
     images = trials * sum(point.images for point in training.points)
     remaining = [Remaining(training, training.points, 0)] * max(0, trials - done)
     seconds, disk = forecast.time_and_disk(remaining, store, settings, own_inversions=not space.one_inversion)
-    unsampled = [*map(str, space.free), *(key for key in FREE if key not in space.keys)]
+    unsampled = [*map(str, space.free), *(key for key in free_axes() if key not in space.keys)]
     rows = [
         ("trials", f"{trials:,}, each a training" + (f"  ({done:,} already done)" if done else "")),
         ("training steps", f"{steps:,} at most"),

@@ -1,7 +1,6 @@
 """The arguments typed after -m, sorted: what a search samples, and what each of its trials serves without sampling."""
 
 import itertools
-import typing
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,16 +12,16 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 from evaluation.spec import show
 from sweeper.forecast import images_per_step
-from sweeper.plan.axes import AXES, PRIOR, coerce
+from sweeper.plan.axes import Axis, Stage, axis_of, coerce, with_stage
 from sweeper.plan.compile import compile_plan
 from sweeper.plan.grid import expand
 from sweeper.plan.inversions import inversion_steps
 from sweeper.plan.types import Cell, Training
 from trainers.errors import SpecError
-from trainers.spec import TrainerSpec, TrainSpec
+from trainers.spec import TrainSpec
 from trainers.stages import inversion_stage
 
-FREE = ("steps", "scheduler", "inference_steps", "guidance_scale", "use_ema", "eval_every")  # cost no training
+FREE: tuple[Stage, ...] = ("checkpoint", "sample")  # stages that cost no training
 DIGITS = 3  # significant ones of a sampled number, so that what the page shows can be typed
 DECADE = 10
 PLAIN = (bool, int, float, str)  # values that Optuna keeps as they are
@@ -149,8 +148,8 @@ def search_space(
     swept = [override for override in overrides if override.is_sweep_override()]
     for override in swept:
         _check(override)
-    axes = [_axis(override) for override in swept if _key(override) not in FREE]
-    free = [_choice(override) for override in swept if _key(override) in FREE]
+    axes = [_axis(override) for override in swept if not _is_free(axis_of(_key(override)))]
+    free = [_choice(override) for override in swept if _is_free(axis_of(_key(override)))]
     arguments = Arguments(tuple(overrides), compose, parse)
     cells = _at_the_ends(arguments, axes)
     costly = [choice for choice in free if _costs_training(choice.key, cells, [*axes, *free])]
@@ -158,7 +157,7 @@ def search_space(
     if not axes:
         raise SpecError(
             "nothing to search: give a range such as 'lr=interval(1e-7,1e-5)' or several values of an axis; "
-            f"{', '.join(FREE)} cost no training and are never sampled."
+            f"{', '.join(free_axes())} cost no training and are never sampled."
         )
     rest = tuple(choice for choice in free if choice not in costly)
     trainings = compile_plan(cells).trainings
@@ -175,11 +174,21 @@ def _key(override: Override) -> str:
     return str(override.key_or_group)
 
 
+def free_axes() -> tuple[str, ...]:
+    """The names of the axes that cost no training."""
+    return with_stage(*FREE)
+
+
+def _is_free(axis: Axis) -> bool:
+    """Whether every trial serves all of its values without another training."""
+    return axis.stage in FREE
+
+
 def _check(override: Override) -> None:
     key = _key(override)
-    if key == "evaluation" or key.startswith("evaluation."):
+    if axis_of(key).stage == "judge":
         raise SpecError(f"{override.input_line}: a search compares all trials by one evaluation; give one value.")
-    if key in FREE and not override.is_discrete_sweep():
+    if _is_free(axis_of(key)) and not override.is_discrete_sweep():
         raise SpecError(f"{override.input_line}: {key} costs no training, so each trial serves a whole list; give one.")
 
 
@@ -202,7 +211,8 @@ def _choice(override: Override) -> Choice:
 
 
 def _interval(override: Override, value: IntervalSweep) -> Interval:
-    key, kind = _key(override), _kind(_key(override))
+    key, axis = _key(override), axis_of(_key(override))
+    kind = axis.kind
     if kind not in (int, float):
         raise SpecError(f"{override.input_line}: {key} takes no range; give a list of values.")
     try:
@@ -212,17 +222,8 @@ def _interval(override: Override, value: IntervalSweep) -> Interval:
     if not low < high:
         raise SpecError(f"{override.input_line}: the first end must be below the second.")
     wide = low > 0 and high > DECADE * low
-    log = low > 0 and (wide or "log" in value.tags or key.endswith("lr"))
+    log = low > 0 and (wide or "log" in value.tags or axis.log)
     return Interval(key, low, high, log, kind is int)
-
-
-def _kind(key: str) -> type | None:
-    group, _, name = key.rpartition(".")
-    if group == "trainer":
-        hint = typing.get_type_hints(TrainerSpec).get(name)
-        return next(iter(typing.get_args(hint)), hint)
-    axis = AXES.get(key) if not group else PRIOR.get(name) if group == "prior" else None
-    return axis.kind if axis else None
 
 
 def _at_the_ends(arguments: Arguments, axes: Sequence[Interval | Choice]) -> list[Cell]:

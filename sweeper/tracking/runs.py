@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from evaluation.spec import show
-from sweeper.plan.axes import describe
-from sweeper.report.contact_sheet import SAMPLING
+from sweeper.plan.axes import axis_of, describe
 from sweeper.results.ordering import sentence, varying
 from sweeper.results.types import COMPLETE, WAITING, Results, Row, TrainingResult
 from sweeper.tracking.view import IMAGE_KEY, view_state
@@ -109,7 +108,7 @@ def _quoted(text: str) -> str:
 
 def _training(results: Results, training: TrainingResult, rows: list[Row], axes: Iterable[str]) -> TrainingItem:
     """The loss and the metrics of its checkpoints against the step, with a curve for each way of sampling."""
-    ways = [axis for axis in results.axes if axis in SAMPLING]
+    ways = [axis for axis in results.axes if axis_of(axis).stage in ("sample", "judge")]
     metrics: list[Metric] = [("loss", loss, step) for step, loss in training.loss if math.isfinite(loss)]
     images: list[tuple[str, int, Path | None]] = []
     for row in rows:
@@ -184,9 +183,13 @@ def _ends(row: Row) -> dict[str, float]:
 def _rates(params: dict[str, Any]) -> dict[str, float]:
     """Learning rates as numbers. MLflow's axes are linear: 1e-6 and 5e-6 fall together there, their logarithms do not.
     The effective learning rate is a metric, not a parameter: MLflow would show it as one more axis of the sweep."""
-    lr, effective = params.get("lr"), params.get("effective_lr")
-    logarithm = {"log10_lr": math.log10(lr)} if isinstance(lr, (int, float)) and lr > 0 else {}
-    return logarithm | ({} if effective is None else {"effective_lr": effective})
+    rates = {}
+    for name, value in params.items():
+        if isinstance(value, (int, float)) and value > 0 and axis_of(name).log:
+            rates[axis_of(name).log_name] = math.log10(value)
+    if params.get("effective_lr") is not None:
+        rates["effective_lr"] = params["effective_lr"]
+    return rates
 
 
 def _state_tags(of: Row | TrainingResult) -> dict[str, str]:

@@ -6,6 +6,7 @@ import json
 import zlib
 from typing import Any
 
+from sweeper.plan.axes import axis_of
 from sweeper.results.ordering import SCORES, metric_names, varying
 from sweeper.results.types import Results
 
@@ -37,8 +38,9 @@ def view_state(results: Results) -> str:
     metrics = metric_names(results.rows)
     axes = list(varying(results))
     scores = [name for name in SCORES if name in metrics]
-    lines = [axis for axis in axes if axis != "lr"]
-    numbers = ["log10_lr"] * ("lr" in axes) + scores[::-1]  # MLflow colours the lines by the last
+    lines = [axis for axis in axes if not axis_of(axis).log]
+    logarithms = [axis_of(axis).log_name for axis in axes if axis_of(axis).log]
+    numbers = logarithms + scores[::-1]  # MLflow colours the lines by the last
     charts = [_chart("axes", type="PARALLEL", selectedParams=lines, selectedMetrics=numbers)]
     charts.append(_chart("samples", type="IMAGE", imageKeys=[IMAGE_KEY], step=0))
     if "s" in metrics and "t" in metrics:

@@ -30,6 +30,7 @@
  * @typedef {object} PageAxis
  * @property {any[]} values
  * @property {string[]} shown the same as typed
+ * @property {boolean} log compared by their ratio
  */
 /**
  * @typedef {object} PageMetric

@@ -2,7 +2,7 @@
 {
   // The axis that runs to the right; one plot for each value of `facet`.
   const across = axisNames.includes("steps") ? "steps" : axisNames[0];
-  const facet = ["lr", "run"].find((name) => axisNames.includes(name) && name !== across);
+  const facet = axisNames.find((name) => (data.axes[name].log || name === "run") && name !== across);
   const place = startPlace();
   const most = 12;
 
@@ -58,7 +58,7 @@
         const values = data.axes[across].values;
         const numeric = values.every((v) => typeof v === "number");
         const few = values.length <= 6 ? { tickmode: "array", tickvals: values, ticktext: data.axes[across].shown.map(plain) } : { nticks: 6 };
-        const log = numeric && across === "lr";
+        const log = numeric && data.axes[across].log;
         return [[...curve("s", rows, color("s")), ...curve("t", rows, color("t"))], {
           xaxis: { title: { text: plain(across) }, type: log ? "log" : numeric ? "linear" : "category", ...few },
           yaxis: { range: [-0.12, 1.16], tickvals: [0, 0.25, 0.5, 0.75, 1] }, shapes: marks(rows),

@@ -1,6 +1,6 @@
 "use strict";
 {
-  let by = axisNames.find((name) => name === "lr") ?? axisNames.find((name) => data.axes[name].values.length <= 8) ?? "";
+  let by = axisNames.find((name) => data.axes[name].log) ?? axisNames.find((name) => data.axes[name].values.length <= 8) ?? "";
 
   function preview(i) {
     const tiles = images.rows[i] ? images.tiles.slice(0, 4).map((tile, k) => tileOf(images.rows[i], k, tileWords(tile))) : [];
