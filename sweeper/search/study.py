@@ -29,7 +29,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from sweeper.engine.rungs import Rung
-from sweeper.plan.axes import Axis, checked
+from sweeper.plan.axes import checked, one_of, whole
 from sweeper.search.space import Space
 from trainers.errors import SpecError
 
@@ -54,11 +54,11 @@ class SearchSettings:
 
 def read_search_settings(typed: Mapping[str, Any], space: Space) -> SearchSettings:
     """Raises SpecError."""
-    for name, allowed in (("sampler", SAMPLERS), ("pruner", PRUNERS), ("objective", OBJECTIVES)):
-        known = Axis(str, f"one of {', '.join(allowed)}", allowed.__contains__)
-        checked(f"hydra.sweeper.{name}", typed[name], known)
-    for name, low in (("trials", 1), ("seed", 0)):
-        checked(f"hydra.sweeper.{name}", typed[name], Axis(int, f"a whole number, {low} or more", low.__le__))
+    checked("hydra.sweeper.sampler", typed["sampler"], one_of(SAMPLERS))
+    checked("hydra.sweeper.pruner", typed["pruner"], one_of(PRUNERS))
+    checked("hydra.sweeper.objective", typed["objective"], one_of(tuple(OBJECTIVES)))
+    checked("hydra.sweeper.trials", typed["trials"], whole(1))
+    checked("hydra.sweeper.seed", typed["seed"], whole(0))
     if typed["sampler"] == "grid" and space.combinations is None:
         raise SpecError("hydra.sweeper.sampler=grid tries every combination: give lists instead of intervals.")
     return SearchSettings(**typed)
