@@ -5,6 +5,7 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
+from sweeper.engine.engines import check_launcher
 from sweeper.plan.grid import check_arguments
 from trainers.errors import SpecError
 
@@ -20,6 +21,7 @@ if __name__ == "__main__":
     given = [a for a in sys.argv[1:] if a.startswith("~") or ("=" in a and not a.startswith("-"))]
     try:
         check_arguments(given, multirun=bool({"-m", "--multirun"} & set(sys.argv)))
+        check_launcher(given)
     except SpecError as error:
         sys.exit(f"sweep.py: {error}")
     main()

@@ -14,13 +14,12 @@ import time
 from pathlib import Path
 
 from evaluation.spec import EvalSpec
-from sweeper.engine import jobs
-from sweeper.engine.jobs import COMPLETE, Outcome
+from sweeper.engine.base import POLL
+from sweeper.engine.jobs import COMPLETE, Kind, Outcome, Task
+from sweeper.engine.queue import Queue
 from sweeper.plan.types import Cell, Training
 from sweeper.store import Store
 from trainers.spec import ModelSpec, SampleSpec, SubjectSpec, TrainSpec
-
-POLL = 0.1  # seconds, as the worker's
 
 
 def training(seed: int, steps: int) -> Training:
@@ -30,13 +29,14 @@ def training(seed: int, steps: int) -> Training:
 
 def device(folder: Path, store: Store, seconds_per_step: float) -> None:
     """One device until there is nothing left to do."""
+    queue = Queue(folder)
     while True:
-        with jobs.next_job(folder, store) as job:
+        with queue.take(store) as job:
             if job:
                 time.sleep(job.training.last_step * seconds_per_step)
                 job.finish(Outcome(COMPLETE))
         if job is None:
-            if jobs.is_closed(folder):
+            if queue.closed:
                 return
             time.sleep(POLL)
 
@@ -54,9 +54,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as root:
         folder, store = Path(root) / "jobs", Store(Path(root) / "store")
         folder.mkdir()
+        queue = Queue(folder)
         for seed, length in enumerate(lengths):  # the longest first, as a sweep adds them
-            jobs.add(folder, training(seed, length))
-        jobs.close(folder)
+            queue.add(Task(Kind.TRAIN, training(seed, length)))
+        queue.close()
         devices = [
             multiprocessing.Process(target=device, args=(folder, store, seconds_per_step)) for _ in range(given.devices)
         ]

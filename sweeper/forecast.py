@@ -5,8 +5,8 @@ import math
 import os
 import struct
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from sweeper.plan.inversions import inversion_steps, inversions
 from sweeper.plan.types import Plan, Remaining
@@ -15,9 +15,6 @@ from trainers.errors import SpecError
 from trainers.files import read_json, write_json
 from trainers.spec import ModelSpec, TrainerSpec, TrainSpec
 from trainers.stages import inversion_stage
-
-if TYPE_CHECKING:
-    from sweeper.settings import Settings
 
 # Of the hub models, U-Net and text encoder (CompVis/stable-diffusion-v1-4): their parameters, and those of an adapter
 # for each unit of its rank, on the attention projections.
@@ -63,23 +60,28 @@ def checkpoint_bytes(spec: TrainSpec) -> int:
     return 4 * count * (2 if trainer.ema_decay else 1)
 
 
-def gpus() -> int:
-    """Of this machine, as far as it can be told without torch, which takes a second to ask."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return len(visible.split(",")) if visible else len(list(Path("/dev").glob("nvidia[0-9]*")))
+@dataclass(frozen=True)
+class Capacity:
+    """What an engine has."""
+
+    workers: int  # at once
+    sharing: int = 1  # workers that share one device, and so are as fast together as one alone
+
+    @property
+    def devices(self) -> int:
+        """Groups of devices that train at full speed."""
+        return max(1, self.workers // self.sharing)
 
 
 def time_and_disk(
-    left: Sequence[Remaining], store: Store, settings: "Settings", own_inversions: bool = False
+    left: Sequence[Remaining], store: Store, keep: str, capacity: Capacity, own_inversions: bool = False
 ) -> tuple[float | None, int]:
-    """`seconds` and `disk` of the work on this machine."""
-    devices = max(1, gpus() // settings.gpus_per_trial)
-    at_once = devices if gpus() else settings.cpu_trials
-    return seconds(left, store, devices, own_inversions), disk(left, settings.keep, at_once)
+    """`seconds` and `disk` of the work on what an engine has."""
+    return seconds(left, store, capacity.devices, own_inversions), disk(left, keep, capacity.workers)
 
 
 def checkpoints_kept(keep: str, final: bool) -> int:
-    """Of keep=best or a number: the checkpoints of a whole sweep that stay, at its end or before."""
+    """How many checkpoints of a sweep stay with keep=best or a number: at its end, or before it."""
     return (1 if keep == "best" else int(keep)) + SPARE * (not final)
 
 
@@ -87,7 +89,7 @@ def disk(left: Sequence[Remaining], keep: str, at_once: int) -> int:
     """Bytes that the work will add at most, of checkpoints, training states (weights and two moments) and samples.
 
     A state takes the place of the one before when it is written. Where losing checkpoints are deleted, there are those
-    that are kept, and of each training at work the last two: one is trained while the one before is judged.
+    that are kept, and of each training at work the last two: one is trained while the one before is scored.
     """
     sizes: dict[tuple[ModelSpec, TrainerSpec, bool], int] = {}
     samples = 0
@@ -100,7 +102,8 @@ def disk(left: Sequence[Remaining], keep: str, at_once: int) -> int:
         checkpoints = len({point.step for point in each.missing})
         weights.append(sizes[key] * (checkpoints + STATE * bool(each.missing)))
         samples += sum(point.images for point in each.missing) * spec.model.resolution**2
-    largest, at_work = max(sizes.values(), default=0), min(at_once, sum(map(bool, weights)))
+    largest = max(sizes.values(), default=0)
+    at_work = min(at_once, sum(map(bool, weights)))
     whole = sum(weights) + STATE * largest * at_work
     if keep != "all":
         whole = min(whole, ((2 * STATE + 2) * at_work + checkpoints_kept(keep, False)) * largest)
@@ -114,18 +117,20 @@ def seconds(left: Sequence[Remaining], store: Store, devices: int, own_inversion
     """
     rates = read_json(store.rates) if store.rates.exists() else {}
     longest = total = start = 0.0
-    first, counted = inversions(left, store.cache), set()
+    shared = inversions(left, store.cache)
+    counted = set()
     for each in left:
         if each.missing:
             model = each.training.spec.model
             rate = rates.get(model.revision, MINIATURE if model.name == "miniature" else None)
             if rate is None:
                 return None
-            taken, start = _seconds(each, rate), rate["start"]
+            start = rate["start"]
+            taken = _seconds(each, rate)
             longest = max(longest, taken)
             total += taken
             if each.untrained and inversion_steps(each.training.spec):  # one trains the word, all wait for it
-                inversion = first[inversion_stage(each.training.spec).signature]
+                inversion = shared[inversion_stage(each.training.spec).signature]
                 steps = inversion.steps if own_inversions else inversion.left
                 waited = steps * images_per_step(inversion.spec) * rate["step"]
                 longest = max(longest, waited + taken)

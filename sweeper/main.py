@@ -4,13 +4,14 @@ import gc
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from sweeper import forecast
+from sweeper.engine.engines import make_engine
 from sweeper.names import GRID, check_name, reserve_name, unquoted
 from sweeper.plan.compile import compile_plan, cost
 from sweeper.plan.grid import Grid, expand, parse, typed_cell
@@ -20,11 +21,11 @@ from sweeper.store import Store
 from trainers.spec import signature
 
 
-def run_grid(config: DictConfig, config_loader: Any, arguments: Sequence[str], launcher: Any) -> None:
+def run_grid(config: DictConfig, config_loader: Any, arguments: Sequence[str]) -> None:
     """The grid of what was typed after -m. Exits non-zero if a cell failed."""
     gc.disable()  # until the plan is made: thousands of cells are a million objects, all of them needed
     with one_line():
-        settings = settings_of(config, config.hydra.sweep.dir, getattr(launcher, "engine", "local"))
+        settings = settings_of(config, config.hydra.sweep.dir, config.hydra.runtime.choices)
         grid = expand(
             parse(arguments, config_loader), lambda typed: config_loader.load_sweep_config(config, list(typed))
         )
@@ -35,9 +36,9 @@ def run_one(config: DictConfig) -> None:
     """The one cell of the config."""
     with one_line():
         hydra = HydraConfig.get()
-        settings = settings_of(config, hydra.run.dir, "local")
+        settings = settings_of(config, hydra.run.dir, hydra.runtime.choices)
         typed = [argument.split("=", 1)[0].lstrip("+") for argument in hydra.overrides.task]
-        cell = typed_cell(OmegaConf.to_container(config, resolve=True), typed)
+        cell = typed_cell(cast(dict[str, Any], OmegaConf.to_container(config, resolve=True)), typed)
         sys.exit(run(Grid((cell,), {}), settings))
 
 
@@ -61,7 +62,7 @@ def run(grid: Grid, settings: Settings) -> int:
     expected_cost = cost(left, store)
     gc.enable()
     models = " ".join(dict.fromkeys(t.spec.model.name for t in plan.trainings))
-    seconds, disk = forecast.time_and_disk(left, store, settings)
+    seconds, disk = forecast.time_and_disk(left, store, settings.keep, make_engine(settings).capacity())
     print_plan(console, expected_cost, grid.axes, seconds, disk, models)
     if settings.plan_only:
         return 0

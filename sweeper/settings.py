@@ -4,8 +4,10 @@ import contextlib
 import signal
 import sys
 import tempfile
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hydra.errors import HydraException
 from omegaconf import DictConfig
@@ -29,10 +31,11 @@ class Settings:
     early_stop: str | None
     tracking_uri: str | None
     experiment: str
-    engine: str
+    engine: str  # a name of sweeper/engine/engines.py
 
 
-def settings_of(config: DictConfig, folder: str, engine: str) -> Settings:
+def settings_of(config: DictConfig, folder: str, choices: Mapping[str, Any]) -> Settings:
+    """`choices`: what Hydra chose of each group of configurations. Raises SpecError."""
     return Settings(
         output_dir=Path(folder).expanduser().absolute(),
         name=config.name,
@@ -43,12 +46,12 @@ def settings_of(config: DictConfig, folder: str, engine: str) -> Settings:
         early_stop=check("early_stop", config.early_stop),
         tracking_uri=config.tracking.uri,
         experiment=config.tracking.experiment,
-        engine=engine,
+        engine=str(choices["hydra/launcher"]),
     )
 
 
 @contextlib.contextmanager
-def one_line():
+def one_line() -> Iterator[None]:
     """A user's mistake ends the program with its one line; stopping it leaves what was computed."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:

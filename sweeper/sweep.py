@@ -15,10 +15,13 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from sweeper import forecast
-from sweeper.engine import jobs
-from sweeper.engine.jobs import Export, Job
-from sweeper.engine.local import LocalEngine, leases
+from sweeper.engine.base import Workplace
+from sweeper.engine.crew import Crew
+from sweeper.engine.engines import make_engine
+from sweeper.engine.jobs import Export, Job, Kind, Task
+from sweeper.engine.queue import new_folder
 from sweeper.engine.rungs import scored_steps
+from sweeper.engine.shared import SharedWork
 from sweeper.plan.axes import axis_of, describe
 from sweeper.plan.grid import Grid
 from sweeper.plan.types import Cost, Plan, Training
@@ -71,9 +74,9 @@ class Sweep:
 
     context: Context
     planned: Callable[[], Planned]
-    engine: LocalEngine
+    crew: Crew
+    shared: SharedWork
     tracker: Tracker
-    work: Path  # the folder of this run's jobs
     begun: dict[str, Job] = field(default_factory=dict)  # jobs of this run, by signature of their training
     titles: dict[Path, str] = field(default_factory=dict)  # what the progress display calls each job, by its path
     seen: Seen = Seen()
@@ -82,13 +85,22 @@ class Sweep:
     @property
     def capacity(self) -> int:
         """Trainings at once."""
-        return len(self.engine.leased)
+        return self.crew.capacity.workers
 
     def add(self, training: Training, title: str, guided: bool = False) -> Job:
         """Starts a training as soon as a worker is free. guided: it waits for a decision after each checkpoint."""
-        job = jobs.add(self.work, training, early_stop=self.context.settings.early_stop, guided=guided)
-        self.titles[job.path] = title
-        self.begun[training.spec.signature] = self.engine.add(job)
+        settings, needed = self.context.settings, self.shared.needs(training)
+        task = Task(
+            Kind.TRAIN,
+            training,
+            needs=tuple(job.id for job in needed),
+            devices=settings.gpus_per_trial,
+            early_stop=settings.early_stop,
+            guided=guided,
+        )
+        job = self.crew.add(task)
+        self.titles |= {each.path: each.title for each in needed} | {job.path: title}
+        self.begun[training.spec.signature] = job
         return job
 
     def wait(self, go_on: Callable[[], bool], expected: int) -> None:
@@ -106,13 +118,13 @@ class Sweep:
                 more = go_on()
 
             while more:
-                self.engine.wait(watch)
+                self.crew.wait(watch)
 
     def finish(self) -> tuple[Results, dict[str, Path]]:
         """Exports the sweet spot, writes and tracks everything. Returns the results and the files, by name."""
         planned = self.planned()
         results = self._export(self._collect(planned), planned.plan)
-        jobs.close(self.work)
+        self.crew.close()
         results = self._delete_losers(results, planned.plan, final=True)
         results, paths = write.write(replace(results, timings=self._timings()))
         self.tracker.publish(results)
@@ -120,7 +132,7 @@ class Sweep:
 
     def remember_rates(self) -> None:
         """Keeps the speed measured here for the forecast of the next plan."""
-        sharing = 1 if forecast.gpus() else min(self.context.settings.cpu_trials, len(self.begun))
+        sharing = min(self.crew.capacity.sharing, len(self.begun))
         for training in self.planned().plan.trainings:
             job = self.begun.get(training.spec.signature)
             outcome = job.outcome if job else None
@@ -183,16 +195,18 @@ class Sweep:
         target = self.context.folder / "export" / name
         if not is_complete(target):
             training = next(t for t in plan.trainings if t.spec.signature == row.training)
-            job = self.engine.add(jobs.add(self.work, training, export=Export(row.step, scheduler, use_ema, target)))
+            export = Export(row.step, scheduler, use_ema, target)
+            task = Task(Kind.EXPORT, training, devices=self.context.settings.gpus_per_trial, export=export)
+            job = self.crew.add(task)
             with ProgressDisplay(self.context.console, {job.path: "sweet spot"}) as display:
-                self.engine.wait(display)
+                self.crew.wait(display)
         self.export_seconds = time.monotonic() - start
         return replace(results, export=target if is_complete(target) else None)
 
     def _timings(self) -> dict[str, float]:
         """Seconds of each kind of work, over all jobs of this run, and of the whole ("wall")."""
         seconds = {"wall": time.monotonic() - self.context.start, "export": self.export_seconds}
-        for job in self.begun.values():
+        for job in [*self.begun.values(), *self.shared.jobs]:
             outcome = job.outcome
             for kind, value in outcome.seconds.items() if outcome else ():
                 if kind != "total":
@@ -203,13 +217,14 @@ class Sweep:
 def run_sweep(context: Context, planned: Callable[[], Planned], train: Callable[[Sweep], None]) -> Results:
     """Everything from the plan to the answer on the terminal. `train` adds the trainings and waits for them."""
     settings = context.settings
-    work = jobs.new_folder(context.folder)
-    leased = leases(settings.gpus_per_trial, settings.cpu_trials)
+    engine = make_engine(settings)
+    engine.prepare()
+    workplace = Workplace(new_folder(context.folder), context.store.root)
     with (
         Tracker(settings.tracking_uri, settings.output_dir, settings.experiment) as tracker,
-        LocalEngine(leased, work, context.store.root) as engine,
+        Crew(engine, workplace) as crew,
     ):
-        sweep = Sweep(context, planned, engine, tracker, work)
+        sweep = Sweep(context, planned, crew, SharedWork(crew, context.store), tracker)
         train(sweep)
         results, paths = sweep.finish()
         sending = time.monotonic()

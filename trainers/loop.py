@@ -187,7 +187,7 @@ def _start(
     family = family_of(spec.model)
     components = components if components is not None else family.load(spec.model)
     if spec.trainer.name == "ti_dreambooth":
-        components = _inverted([s for s in (whole, spec) if s], components, cache, progress)
+        components = inverted([s for s in (whole, spec) if s], components, cache, progress)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = spec.trainer.tf32
     learner = LEARNERS[spec.trainer.name](components, spec)
     learner.to(accelerator.device)
@@ -208,7 +208,7 @@ def _start(
     return Setting(spec, accelerator, network, weights, halves, noising, texts), state
 
 
-def _inverted(specs: list[TrainSpec], components: Any, cache: Path, progress: Progress) -> Any:
+def inverted(specs: list[TrainSpec], components: Any, cache: Path, progress: Progress) -> Any:
     """`components` with the word that a textual inversion learned, trained once for all that start from it: that of the
     first of `specs` whose inversion is there, or of the last."""
     steps, inversions = specs[-1].trainer.inversion_steps, cache / "inversions"

@@ -1,10 +1,10 @@
 """`hydra/sweeper=grid`: hands what was typed after -m to the sweeper. Imported at every start: nothing heavy here."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_store import ConfigStore
-from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
@@ -20,19 +20,21 @@ ConfigStore.instance().store(group="hydra/sweeper", name="grid", node=GridConf, 
 
 
 class GridSweeper(Sweeper):
+    loader: ConfigLoader
+    composed: DictConfig  # the configuration with Hydra's own part
+
     def __init__(self, params: DictConfig) -> None:
-        self.params = OmegaConf.to_container(params)
+        self.params = cast(dict[str, Any], OmegaConf.to_container(params))
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        self.config_loader, self.config = hydra_context.config_loader, config
-        self.launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=task_function, config=config
-        )
+        self.loader = hydra_context.config_loader
+        self.composed = config
 
     def sweep(self, arguments: list[str]) -> Any:
         from sweeper.main import run_grid
 
-        return run_grid(self.config, self.config_loader, self.typed(arguments), self.launcher)
+        return run_grid(self.composed, self.loader, self.typed(arguments))
 
     def typed(self, arguments: list[str]) -> list[str]:
+        """The axes of the experiment's file, then what was typed."""
         return [*(f"{key}={value}" for key, value in self.params.items()), *arguments]

@@ -31,4 +31,4 @@ class SearchSweeper(GridSweeper):
     def sweep(self, arguments: list[str]) -> Any:
         from sweeper.search.run import run_search
 
-        return run_search(self.config, self.config_loader, self.typed(arguments), self.launcher, self.settings)
+        return run_search(self.composed, self.loader, self.typed(arguments), self.settings)

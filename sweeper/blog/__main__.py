@@ -22,6 +22,7 @@ from sweeper import forecast
 from sweeper.blog.catalogue import EXPERIMENTS
 from sweeper.blog.experiments import Experiment, compose_all
 from sweeper.blog.page import write_blog
+from sweeper.engine.engines import make_engine
 from sweeper.plan.compile import compile_plan, cost
 from sweeper.plan.grid import check_arguments
 from sweeper.report.progress import print_plan
@@ -58,7 +59,7 @@ def show_plan(experiments: list[Experiment], store: Store, settings: Settings) -
     plan = compile_plan(cell for experiment in experiments for cell in experiment.grid.cells)
     left = [store.left(training) for training in plan.trainings]
     names = tuple(dict.fromkeys(experiment.name for experiment in experiments))
-    seconds, disk = forecast.time_and_disk(left, store, settings)
+    seconds, disk = forecast.time_and_disk(left, store, settings.keep, make_engine(settings).capacity())
     print_plan(Console(), cost(left, store), {"experiment": names}, seconds, disk, experiments[0].model)
 
 

@@ -65,7 +65,7 @@ def compose_all(names: Sequence[str], typed: Sequence[str], photos: Path | None)
             subjects = of_kinds(_kinds(axes, file), own) if photos else [()]
             rest = (*(f"{key}={value}" for key, value in full.items()), *typed)
             experiments += [_experiment(name, axes, (*subject, *rest)) for subject in subjects]
-    return experiments, settings_of(config, config.hydra.sweep.dir, "local")
+    return experiments, settings_of(config, config.hydra.sweep.dir, config.hydra.runtime.choices)
 
 
 def _composed(overrides: Sequence[str]) -> DictConfig:

@@ -1,1 +1,4 @@
-"""Where trainings run: jobs, the workers that take them, and what places the workers."""
+"""Where the work is done: jobs, the workers that take them, and the engines that place the workers.
+
+base.py is the seam, crew.py what all engines have in common, engines.py the list of them.
+"""

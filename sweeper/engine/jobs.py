@@ -1,31 +1,67 @@
-"""How the sweep and its workers speak: files in one folder, so that it works across processes and machines.
+"""A job and its files: how the sweep and its workers speak, across processes and machines.
 
-NAME.json           the training to run; workers take them in the order of their names
-NAME.status.json    what is being done, for the progress display
-NAME.verdict.json   of a guided job: up to which step its scores were judged, and why to stop there, if so
-NAME.discarded.json    with keep=best or a number: the steps whose checkpoints have lost, for the worker to delete
-NAME.result.json    how it ended; written last
-closed              no more will come
+NAME.json            what is to be done; written once
+NAME.status.json     what is being done, for the progress display; a job that has it was begun
+NAME.verdict.json    of a guided job: up to which step the sweep has decided, and why to stop there, if so
+NAME.discarded.json  with keep=best or a number: the steps whose checkpoints have lost, for the worker to delete
+NAME.error-N.json    of several processes: why the N-th failed
+NAME.lost.json       how each process ended that had begun the job and never finished it
+NAME.result.json     how it ended; written last
 """
 
-import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from enum import Enum
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from sweeper.plan.config import decode
-from sweeper.plan.types import Training
-from sweeper.store import Store, claim, is_claimed
+from sweeper.plan.types import Point, Training
+from sweeper.store import claim
 from trainers.files import read_json, write_json
 
-CLOSED = "closed"
 REPORT_EVERY = 0.2  # seconds between status files
-
 
 # Optuna's names for the state of a trial.
 WAITING, RUNNING, COMPLETE, PRUNED, FAIL = "WAITING", "RUNNING", "COMPLETE", "PRUNED", "FAIL"
+
+
+class Kind(str, Enum):
+    """What a job is for; sweeper/engine/handlers.py carries it out."""
+
+    CLASS_IMAGES = "class images"
+    INVERSION = "inversion"
+    BASELINE = "baseline"
+    TRAIN = "train"  # samples and scores each checkpoint too
+    SAMPLE = "sample"  # and score: more points of checkpoints, such as a slice of other prompts or noise
+    EXPORT = "export"
+
+
+@dataclass(frozen=True)
+class Export:
+    """A checkpoint to be written as a diffusers folder, with the scheduler and the weights that it was scored with."""
+
+    step: int
+    scheduler: str
+    use_ema: bool  # the moving average, where the training keeps one
+    to: Path
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a job is to do. Of every kind, `training` says for which model, subject and settings."""
+
+    kind: Kind
+    training: Training
+    needs: tuple[str, ...] = ()  # ids of the jobs that must be COMPLETE before
+    devices: int = 1  # of the worker that takes it, at least
+    points: tuple[Point, ...] = ()  # baseline, sample: which
+    export: Export | None = None
+    early_stop: str | None = None  # train: "overfit" ends it once it overfits
+    guided: bool = False  # train: it waits for the sweep's verdict after each checkpoint
 
 
 @dataclass(frozen=True)
@@ -45,18 +81,18 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Export:
-    """A checkpoint to be written as a diffusers folder, with the scheduler and the weights that it was judged with."""
-
-    step: int
-    scheduler: str
-    use_ema: bool  # the moving average, where the training keeps one
-    to: Path
+class Verdict:
+    step: int = 0  # the sweep has decided up to here
+    reason: str = ""  # to stop there; empty: go on
 
 
 @dataclass(frozen=True)
 class Job:
     path: Path
+
+    @property
+    def id(self) -> str:
+        return self.path.stem
 
     @property
     def log(self) -> Path:
@@ -75,35 +111,34 @@ class Job:
         return self.path.with_suffix(".discarded.json")
 
     @property
+    def _lost(self) -> Path:
+        return self.path.with_suffix(".lost.json")
+
+    @property
     def _result(self) -> Path:
         return self.path.with_suffix(".result.json")
 
+    @cached_property
+    def task(self) -> Task:
+        task: Task = decode(Task, read_json(self.path))
+        return task
+
     @property
     def training(self) -> Training:
-        return decode(Training, read_json(self.path)["training"])
+        return self.task.training
 
     @property
-    def export(self) -> Export | None:
-        asked = read_json(self.path)["export"]
-        return Export(**{**asked, "to": Path(asked["to"])}) if asked else None
+    def title(self) -> str:
+        """For a reader who knows the sweep: "class images", "baseline"."""
+        return self.task.kind.value
 
-    @property
-    def early_stop(self) -> str | None:
-        return read_json(self.path)["early_stop"]
-
-    @property
-    def guided(self) -> bool:
-        """Whether it waits for the sweep's verdict after each checkpoint."""
-        return read_json(self.path)["guided"]
-
-    def judge(self, step: int, reason: str) -> None:
+    def decide(self, step: int, reason: str) -> None:
         """Lets the training go on from the checkpoint at `step`, or, with a reason, stops it there."""
-        write_json(self._verdict, {"step": step, "reason": reason})
+        write_json(self._verdict, asdict(Verdict(step, reason)))
 
     @property
-    def verdict(self) -> tuple[int, str]:
-        found = read_json(self._verdict) if self._verdict.exists() else {"step": 0, "reason": ""}
-        return found["step"], found["reason"]
+    def verdict(self) -> Verdict:
+        return Verdict(**read_json(self._verdict)) if self._verdict.exists() else Verdict()
 
     def discard(self, steps: Iterable[int]) -> None:
         """Lets whoever holds the training delete its checkpoints at `steps`."""
@@ -111,44 +146,85 @@ class Job:
 
     @property
     def discarded(self) -> list[int]:
-        return read_json(self._discarded) if self._discarded.exists() else []
+        return list(read_json(self._discarded)) if self._discarded.exists() else []
+
+    def report(self, status: Status) -> None:
+        write_json(self._status, asdict(status))
 
     @property
     def status(self) -> Status | None:
-        return Status(**read_json(self._status)) if self._status.exists() else None
+        found = _read(self._status)
+        return None if found is None else Status(**found)
+
+    def finish(self, outcome: Outcome) -> None:
+        write_json(self._result, asdict(outcome))
 
     @property
     def outcome(self) -> Outcome | None:
         return Outcome(**read_json(self._result)) if self._result.exists() else None
 
+    @property
+    def waits(self) -> bool:
+        """Whether nobody has begun it."""
+        return not self._status.exists() and not self._result.exists()
+
+    @property
+    def died(self) -> bool:
+        """Whether it was begun and its process ended without an outcome: the claim died with it."""
+        if not self._status.exists() or self._result.exists():
+            return False
+        with claim(self.path, wait=False) as free:
+            return free and not self._result.exists()
+
+    def give_back(self, reason: str) -> None:
+        """Lets another worker take a job whose process ended; `reason` says how."""
+        write_json(self._lost, [*self.lost, reason])
+        for path in self._errors:
+            path.unlink()
+        self._status.unlink(missing_ok=True)
+
+    @property
+    def lost(self) -> list[str]:
+        """How the processes ended that had begun it before."""
+        return list(read_json(self._lost)) if self._lost.exists() else []
+
     def fail_together(self, process: int, reason: str) -> None:
-        """Notes why one of several processes failed; the others then fail of its absence."""
+        """Notes why one of several processes failed; the others then fail because it is gone."""
         write_json(self.path.with_suffix(f".error-{process}.json"), reason)
 
     @property
-    def reasons(self) -> list[str]:
-        """Of `fail_together`, causes before consequences."""
-        reasons = [read_json(path) for path in sorted(self.path.parent.glob(f"{self.path.stem}.error-*.json"))]
-        return sorted(reasons, key=lambda reason: "gloo" in reason.lower() or "nccl" in reason.lower())
+    def _errors(self) -> list[Path]:
+        return sorted(self.path.parent.glob(f"{self.path.stem}.error-*.json"))
 
-    def finish(self, outcome: Outcome) -> None:
-        write_json(self._result, asdict(outcome))
+    @property
+    def causes(self) -> list[str]:
+        """Why it failed, as noted by `fail_together`; without those who only missed another process."""
+        reasons: list[str] = [read_json(path) for path in self._errors]
+        return [reason for reason in reasons if not ("gloo" in reason.lower() or "nccl" in reason.lower())]
 
-    def report(self, status: Status) -> None:
-        write_json(self._status, asdict(status))
+
+def _read(path: Path) -> Any:
+    """The content of a file that another process may delete; None where there is none."""
+    try:
+        return read_json(path)
+    except FileNotFoundError:
+        return None
 
 
 class Reporter:
     """Writes a job's status at most every `REPORT_EVERY` seconds, and adds up the seconds of each kind of work.
 
     It is called between two steps and between two batches of images, so that is where a process that was asked to stop
-    does: `stopping` makes the next call raise SystemExit.
+    does: `stopping` makes the next call raise SystemExit. `meanwhile` is called as often as the status is written.
     """
 
     stopping = False
 
-    def __init__(self, job: Job) -> None:
-        self.job, self.seconds, self.fraction, self._last = job, {}, 0.0, 0.0
+    def __init__(self, job: Job, meanwhile: Callable[[], None] = lambda: None) -> None:
+        self.job, self.meanwhile = job, meanwhile
+        self.seconds: dict[str, float] = {}
+        self.fraction = 0.0
+        self._last = 0.0
 
     def __call__(self, phase: str, done: int = 0, total: int = 0) -> None:
         if Reporter.stopping:
@@ -157,6 +233,7 @@ class Reporter:
         if now - self._last >= REPORT_EVERY or done == total:
             self._last = now
             self.job.report(Status(phase, done, total, self.fraction))
+            self.meanwhile()
 
     @contextmanager
     def timed(self, kind: str) -> Iterator[None]:
@@ -168,59 +245,3 @@ class Reporter:
 
     def add(self, kind: str, seconds: float) -> None:
         self.seconds[kind] = self.seconds.get(kind, 0.0) + seconds
-
-
-def new_folder(sweep: Path) -> Path:
-    """A folder for the jobs of this run of the sweep; two runs at once have one each."""
-    (sweep / "jobs").mkdir(parents=True, exist_ok=True)
-    return Path(tempfile.mkdtemp(prefix=time.strftime("%Y%m%d-%H%M%S-"), dir=sweep / "jobs"))
-
-
-def add(
-    folder: Path,
-    training: Training,
-    export: Export | None = None,
-    early_stop: str | None = None,
-    guided: bool = False,
-) -> Job:
-    """Asks for a training, or for the export of one of its checkpoints."""
-    number = len(list(folder.glob("[0-9]*.log")))
-    path = folder / f"{number:05d}-{training.spec.signature}.json"
-    Job(path).log.touch()
-    exported = export and asdict(export)
-    asked = {"training": asdict(training), "export": exported, "early_stop": early_stop, "guided": guided}
-    write_json(path, asked)
-    return Job(path)
-
-
-def close(folder: Path) -> None:
-    (folder / CLOSED).touch()
-
-
-def died(job: Job) -> bool:
-    """Whether the job was begun and its process ended without an outcome: the claim died with it."""
-    if job.status is None or job.outcome:
-        return False
-    with claim(job.path, wait=False) as free:
-        return free and job.outcome is None
-
-
-def is_closed(folder: Path) -> bool:
-    return (folder / CLOSED).exists()
-
-
-@contextmanager
-def next_job(folder: Path, store: Store) -> Iterator[Job | None]:
-    """The first job nobody has begun, held until the block ends; None where there is none for now.
-
-    A training that another sweep is at is left for later: when its turn comes, most of it is there.
-    """
-    for path in sorted(folder.glob("[0-9]*-" + "[0-9a-f]" * 16 + ".json")):
-        job = Job(path)
-        if job.status is None and not is_claimed(store.training(job.training.spec)):
-            with claim(path, wait=False) as mine:
-                if mine and job.status is None:
-                    job.report(Status("starting"))
-                    yield job
-                    return
-    yield None

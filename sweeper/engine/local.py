@@ -1,189 +1,131 @@
-"""The local engine: this machine's devices leased to workers, one process per device under accelerate."""
+"""The local engine: this machine's devices leased to workers, one process for each device under accelerate."""
 
-import ctypes
+import functools
 import os
-import signal
 import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from sweeper.engine import jobs
-from sweeper.engine.jobs import FAIL, Job, Outcome
-from trainers.errors import SpecError
+from sweeper.engine import devices
+from sweeper.engine.base import GRACE, RUNNING, Engine, Phase, Resources, WorkerState, Workplace
+from sweeper.engine.devices import Lease
+from sweeper.engine.processes import die_with, end_sessions
+from sweeper.forecast import Capacity
 
 PROJECT = Path(__file__).resolve().parents[2]
-POLL = 0.1  # seconds
-GRACE = 10.0  # seconds between asking a process to end and ending it
-PR_SET_PDEATHSIG = 1
+WORKER = "sweeper.engine.worker"  # the module that is run
 # How much freed memory stays with a process, and what is big enough to be no part of that: see mallopt(3) of glibc.
 # By default it hands the activations of every training step back to the kernel, and faults them in again page by page.
 ALLOCATOR = {"MALLOC_TRIM_THRESHOLD_": str(512 * 1024**2), "MALLOC_MMAP_THRESHOLD_": str(32 * 1024**2)}
+# Threads that wait by spinning for milliseconds come to a stand where anything else runs on the machine: two threads on
+# two busy cores took 10.9 s for what took 0.33 s so. Measured, see docs/log.md.
+SPINS = {"GOMP_SPINCOUNT": "1000"}
+QUIET = {"TRANSFORMERS_VERBOSITY": "error", "DIFFUSERS_VERBOSITY": "error"}
+OFFLINE = {"HF_HUB_OFFLINE": "1"}  # whatever is needed was fetched before
 
 
-@dataclass(frozen=True)
-class Lease:
-    """The devices of one worker; none stands for the processor."""
-
-    devices: tuple[str, ...]
-    threads: int
-
-
-def leases(per_trial: int, cpu_trials: int = 1) -> list[Lease]:
-    """This machine's devices, `per_trial` to a worker; without a GPU `cpu_trials` workers, which share the cores.
-
-    Raises:
-        SpecError: there are too few devices, or cores.
-    """
-    import torch
-
-    cores = len(os.sched_getaffinity(0))
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    count = torch.cuda.device_count()
-    if not count:
-        if cpu_trials > cores:
-            raise SpecError(f"cpu_trials={cpu_trials}: this machine has {cores} cores; use {cores} or less.")
-        return [Lease(("cpu",) * per_trial, max(1, cores // (cpu_trials * per_trial)))] * cpu_trials
-    names = visible.split(",") if visible else [str(i) for i in range(count)]
-    if per_trial > count:
-        raise SpecError(f"gpus_per_trial={per_trial}: this machine has {count}; use {count} or less.")
-    groups = [names[i : i + per_trial] for i in range(0, count - per_trial + 1, per_trial)]
-    return [Lease(tuple(group), max(1, cores // count)) for group in groups]
+def environment(lease: Lease) -> dict[str, str]:
+    """Of a worker. What the user set stays where it changes the speed only."""
+    paths = [str(PROJECT), os.environ.get("PYTHONPATH", "")]
+    chosen = {"ACCELERATE_USE_CPU": "true"} if lease.cpu else {"CUDA_VISIBLE_DEVICES": ",".join(lease.devices)}
+    return {
+        **ALLOCATOR,
+        **SPINS,
+        **os.environ,
+        "OMP_NUM_THREADS": str(lease.threads),
+        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+        "PYTHONUNBUFFERED": "1",
+        **OFFLINE,
+        **QUIET,
+        **chosen,
+    }
 
 
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+def command(lease: Lease, workplace: Workplace, module: str = WORKER) -> list[str]:
+    count = len(lease.devices)
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", str(count)]
+    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    if count > 1:
+        launch += ["--multi_gpu", "--main_process_port", "0"]
+    elif lease.cpu:
+        launch += ["--cpu"]
+    told = ["--jobs", str(workplace.jobs), "--store", str(workplace.store), "--leave-with-sweep"]
+    held = [f"--device={lock}" for lock in devices.locks(lease)]
+    return [*launch, "--module", module, *told, *held]
 
 
 class Worker:
     """One `accelerate launch` in a session of its own, so that a signal reaches all of its processes."""
 
-    def __init__(self, lease: Lease, jobs_folder: Path, store: Path, log: Path) -> None:
+    def __init__(self, lease: Lease, workplace: Workplace, log: Path, module: str) -> None:
         self.lease, self.log = lease, log
-        cpu = lease.devices[0] == "cpu"
-        environment = {
-            **ALLOCATOR,
-            **os.environ,
-            "OMP_NUM_THREADS": str(lease.threads),
-            # Threads that wait by spinning for milliseconds come to a stand where anything else runs on the machine:
-            # two threads on two busy cores took 10.9 s for what took 0.33 s so. Measured, see docs/log.md.
-            "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "1000"),
-            "PYTHONPATH": os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")])),
-            "PYTHONUNBUFFERED": "1",
-            "HF_HUB_OFFLINE": "1",  # whatever is needed was fetched before
-            "TRANSFORMERS_VERBOSITY": "error",
-            "DIFFUSERS_VERBOSITY": "error",
-            **({"ACCELERATE_USE_CPU": "true"} if cpu else {"CUDA_VISIBLE_DEVICES": ",".join(lease.devices)}),
-        }
-        count = len(lease.devices)
-        several = ["--multi_gpu", "--main_process_port", "0"] if count > 1 else ["--cpu"] if cpu else []
-        command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", str(count)]
-        command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", *several]
-        command += ["--module", "sweeper.engine.worker", "--jobs", str(jobs_folder), "--store", str(store)]
-        command += [f"--device={lock}" for lock in self.locks]
+        self.state = RUNNING
         with open(log, "ab") as out:
             self.process = subprocess.Popen(
-                command,
-                env=environment,
+                command(lease, workplace, module),
+                env=environment(lease),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
                 start_new_session=True,
-                preexec_fn=_die_with_parent,
+                preexec_fn=functools.partial(die_with, os.getpid()),
             )
 
-    @property
-    def locks(self) -> list[Path]:
-        """One per GPU and user of this machine, so that two sweeps take turns rather than run out of its memory."""
-        folder = Path(tempfile.gettempdir()) / f"dreambooth-sweep-{os.getuid()}"
-        return [folder / f"gpu-{name}" for name in self.lease.devices if name != "cpu"]
-
-    @property
-    def group(self) -> set[int]:
-        """The processes of the worker that are still there."""
-        import psutil
-
-        return {p.pid for p in psutil.process_iter() if _session(p.pid) == self.process.pid and _alive(p)}
-
-    def stop(self) -> None:
-        """Asks every process to end, waits, then ends them."""
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            if not self.group:
-                break
-            os.killpg(self.process.pid, number)
-            deadline = time.monotonic() + GRACE
-            while self.group and time.monotonic() < deadline:
-                time.sleep(POLL)
-        self.process.wait()
+    def check(self) -> WorkerState:
+        """GONE once its first process has ended, and all others after it."""
+        if self.state == RUNNING and self.process.poll() is not None:
+            end_sessions([self.process.pid], GRACE)
+            code = self.process.returncode
+            self.state = WorkerState(Phase.GONE, f"the process ended with code {code}; see {self.log}")
+        return self.state
 
 
-def _session(pid: int) -> int:
-    try:
-        return os.getsid(pid)
-    except ProcessLookupError:
-        return -1
+class LocalEngine(Engine):
+    """Its workers end with the process that started them."""
 
+    module = WORKER
 
-def _alive(process) -> bool:
-    import psutil
+    def __init__(self, resources: Resources) -> None:
+        super().__init__(resources)
+        self._leases: list[Lease] = []
+        self._workers: dict[str, Worker] = {}
 
-    try:
-        return process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+    def capacity(self) -> Capacity:
+        if self._leases:
+            found = len(self._leases)
+            return Capacity(found, found if self._leases[0].cpu else 1)
+        gpus = devices.count_gpus()
+        if not gpus:
+            return Capacity(self.resources.cpu_workers, self.resources.cpu_workers)
+        return Capacity(max(1, gpus // self.resources.devices))
 
+    def prepare(self) -> None:
+        if not self._leases:
+            self._leases = devices.leases(self.resources.devices, self.resources.cpu_workers)
 
-class LocalEngine:
-    """Keeps one worker per lease until it is left; a worker that died is replaced, its training has failed."""
+    def start(self, count: int, workplace: Workplace) -> tuple[str, ...]:
+        self.prepare()
+        free = list(self._leases)
+        for worker in self._workers.values():
+            if worker.check() == RUNNING:
+                free.remove(worker.lease)
+        started = []
+        for lease in free[:count]:
+            id = f"worker-{len(self._workers)}"
+            self._workers[id] = Worker(lease, workplace, workplace.jobs / f"{id}.log", self.module)
+            started.append(id)
+        return tuple(started)
 
-    def __init__(self, leased: list[Lease], folder: Path, store: Path) -> None:
-        self.folder, self.store, self.leased = folder, store, leased
-        self.workers: list[Worker] = []
-        self.jobs: list[Job] = []
+    def states(self) -> Mapping[str, WorkerState]:
+        return {id: worker.check() for id, worker in self._workers.items()}
 
-    def __enter__(self) -> "LocalEngine":
-        return self
+    def stop(self, ids: Collection[str], grace: float = GRACE) -> None:
+        workers = [self._workers[id] for id in ids]
+        end_sessions([worker.process.pid for worker in workers], grace)
+        for worker in workers:
+            worker.process.wait()
+            worker.check()
 
-    def __exit__(self, *_: object) -> None:
-        jobs.close(self.folder)
-        for worker in self.workers:
-            worker.stop()
-
-    def add(self, job: Job) -> Job:
-        self.jobs.append(job)
-        if len(self.workers) < min(len(self.jobs), len(self.leased)):
-            self._start(self.leased[len(self.workers)])
-        return job
-
-    def wait(self, watch: Callable[[list[Job]], None]) -> None:
-        """Returns when every job has an outcome; calls `watch` meanwhile."""
-        while True:
-            self._bury()
-            watch(self.jobs)
-            if all(job.outcome for job in self.jobs):
-                return
-            time.sleep(POLL)
-
-    def _start(self, lease: Lease) -> None:
-        log = self.folder / f"worker-{len(self.workers)}.log"
-        self.workers.append(Worker(lease, self.folder, self.store, log))
-
-    def _bury(self) -> None:
-        """Fails the trainings whose worker died, and starts another worker in its place."""
-        for index, worker in enumerate(self.workers):
-            if worker.process.poll() is None:
-                continue
-            worker.stop()
-            lost = [job for job in self.jobs if jobs.died(job)]
-            for job in lost:
-                ended = f"the process ended with code {worker.process.returncode}"
-                job.finish(Outcome(FAIL, f"{(job.reasons or [ended])[0]}; see {worker.log}"))
-            waiting = [job for job in self.jobs if job.outcome is None and job.status is None]
-            if waiting and not lost:
-                for job in waiting:
-                    job.finish(Outcome(FAIL, f"no worker could be started; see {worker.log}"))
-            elif lost:  # also where nothing waits: more may come, of a search or to export
-                self.workers[index] = Worker(worker.lease, self.folder, self.store, worker.log)
+    def adopt(self, workplace: Workplace) -> tuple[str, ...]:
+        return ()

@@ -63,4 +63,5 @@ def overfit(training: Training, store: Store) -> str:
     for evaluation in dict.fromkeys(point.evaluation for point in training.points):
         _, spot = sweet_spot_so_far(training, store, evaluation)
         onsets += [None] if spot.verdict == "refused" else spot.onset.values()
-    return "" if None in onsets else OVERFIT.format(max(onsets))
+    begun = [onset for onset in onsets if onset is not None]
+    return OVERFIT.format(max(begun)) if len(begun) == len(onsets) else ""

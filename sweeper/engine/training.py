@@ -1,7 +1,7 @@
 """One training, a checkpoint at a time: train -> sample -> score. Runs in a worker; writes into the store only."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +21,7 @@ from sweeper.store import Store, claim
 from trainers.checkpoint import Checkpoint
 from trainers.families import family_of
 from trainers.files import complete_folder, is_complete, remove_folder, write_json
-from trainers.loop import train
+from trainers.loop import inverted, train
 from trainers.memory import capacity, check_fits
 from trainers.prior import make_class_images
 from trainers.spec import SampleSpec, SubjectSpec, TrainSpec
@@ -48,7 +48,9 @@ class Execution:
         self.training, self.spec, self.stop, self.discarded = training, training.spec, stop, discarded
         self.store, self.report, self.process = store, report, process
         self.baselines: dict[Path, Baselines] = {}
-        self.trained = self.denoised = 0  # optimizer steps; images x inference steps
+        self.trained = 0  # optimizer steps
+        self.denoised = 0  # images x inference steps
+        self.untuned: Any = None  # the family's components, once loaded
 
     def run(self) -> None:
         """Does what is missing of the training's checkpoints, samples and scores.
@@ -57,8 +59,8 @@ class Execution:
         Stopped there, or nothing.
         """
         self._check_memory()
-        self._load()
-        class_images = self._class_images()
+        self.load()
+        class_images = self.class_images()
         with self._claimed(self.store.training(self.spec)):
             if self.process.is_main_process:
                 self.store.clear(self.spec)
@@ -102,13 +104,17 @@ class Execution:
                 yield checkpoint
             return
         except torch.OutOfMemoryError:
-            if self.spec.batch_size % (2 * self.process.num_processes):
+            if not self._can_halve:
                 raise
         smaller = halved(self.spec)
         if self.process.is_main_process:
             write_json(self.store.note(self.spec), memory_note(self.spec, smaller))
         torch.cuda.empty_cache()
         yield from self._timed(self._train(smaller, steps[done:], class_images))
+
+    @property
+    def _can_halve(self) -> bool:
+        return bool(self.spec.batch_size % (2 * self.process.num_processes) == 0)
 
     def _train(self, spec: TrainSpec, steps: list[int], class_images: Path | None) -> Iterator[Checkpoint]:
         return train(
@@ -153,13 +159,27 @@ class Execution:
             self.process.wait_for_everyone()
             yield
 
+    def _restore(self, steps: list[int]) -> None:
+        """Trains checkpoints that were deleted once more; the same seed gives the same weights."""
+        gone = [step for step in steps if not is_complete(self.store.checkpoint(self.spec, step))]
+        if gone:
+            with self._claimed(self.store.training(self.spec)):
+                list(self._checkpoints(gone, self.class_images()))
+
+    def sample(self, points: Sequence[Point]) -> None:
+        """Samples and scores checkpoints at `points`, which may be others than those of the training."""
+        self.load()
+        self._restore(sorted({point.step for point in points}))
+        if self.process.is_main_process:
+            for point in points:
+                checkpoint = Checkpoint(self.store.training(self.spec), point.step, self.spec.model, self.untuned)
+                self._evaluate(checkpoint, point)
+
     def export(self, asked: Export) -> None:
         """Writes a checkpoint as a whole diffusers folder; one that was deleted is trained again before."""
-        self._load()
+        self.load()
         family, step = family_of(self.spec.model), asked.step
-        if not is_complete(self.store.checkpoint(self.spec, step)):  # the same seed gives the same weights
-            with self._claimed(self.store.training(self.spec)):
-                list(self._checkpoints([step], self._class_images()))
+        self._restore([step])
         if not self.process.is_main_process:
             return
         manifest = {"training": self.spec.signature, "step": step, "scheduler": asked.scheduler}
@@ -172,12 +192,26 @@ class Execution:
         """A checkpoint's weights, or their moving average where the training keeps one."""
         return checkpoint.components(ema=use_ema and bool(self.spec.trainer.ema_decay))
 
-    def _load(self) -> None:
+    def load(self) -> None:
         with self.report.timed("loading"):
             self.report("loading the model")
             self.untuned = family_of(self.spec.model).load(self.spec.model)
 
-    def _class_images(self) -> Path | None:
+    def inversion(self) -> None:
+        """Learns the word that the training starts from; once out of memory, with half the batch."""
+        self.load()
+        with self.report.timed("training"):
+            try:
+                inverted([self.spec], self.untuned, self.store.cache, self._trained)
+                return
+            except torch.OutOfMemoryError:
+                if not self._can_halve:
+                    raise
+            torch.cuda.empty_cache()
+            inverted([self.spec, halved(self.spec)], self.untuned, self.store.cache, self._trained)
+
+    def class_images(self) -> Path | None:
+        """The folder of the class images, made where they are missing; None where the training needs none."""
         prior = self.spec.prior
         if prior is None or prior.folder:
             return Path(prior.folder) if prior else None
@@ -197,12 +231,12 @@ class Execution:
         return folder
 
     def _evaluate(self, checkpoint: Checkpoint, point: Point) -> None:
-        baselines = self._baselines(point)
+        baselines = self.baseline(point)
         with self.report.timed("sampling"):
             components = self._components(checkpoint, point.use_ema)
         card = evaluate(
             components,
-            *self._judged(point),
+            *self._asked(point),
             baselines,
             self.store.evaluation(self.spec, point),
             progress=lambda done, total: self.report(f"sampling step {point.step}", done, total),
@@ -213,13 +247,14 @@ class Execution:
         self.report.add("scoring", card["seconds"]["score"])
         self.denoised += point.images * point.sample.inference_steps
 
-    def _baselines(self, point: Point) -> Baselines:
+    def baseline(self, point: Point) -> Baselines:
+        """Samples and scores the untuned model in the way of `point`, unless that is there."""
         folder = self.store.baselines(self.spec, point)
         if folder not in self.baselines:
             with claim(folder), self.report.timed("baselines"):
                 self.baselines[folder] = prepare(
                     self.untuned,
-                    *self._judged(point),
+                    *self._asked(point),
                     folder,
                     progress=lambda done, total: self.report("sampling the untuned model", done, total),
                     device=str(self.process.device),
@@ -229,7 +264,7 @@ class Execution:
                     write_json(self.store.baseline_values(self.spec, point), self.baselines[folder].values)
         return self.baselines[folder]
 
-    def _judged(self, point: Point) -> tuple[SubjectSpec, SampleSpec, EvalSpec]:
+    def _asked(self, point: Point) -> tuple[SubjectSpec, SampleSpec, EvalSpec]:
         return self.spec.subject, point.sample, point.evaluation
 
 

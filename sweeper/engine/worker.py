@@ -1,12 +1,10 @@
-"""Takes trainings from a folder of jobs until it is closed. One process per device, started by accelerate.
+"""Takes jobs from a folder until it is closed. One process for each device, started by accelerate.
 
-It stays alive between trainings, so the next one costs neither imports nor loading the untuned weights. Of several
-processes (one trial on several devices) the first takes the jobs, samples and scores; all of them train.
+It stays alive between jobs, so the next one costs neither imports nor loading the untuned weights. Of several processes
+(one trial on several devices) the first takes the jobs, samples and scores; all of them train.
 """
 
 import argparse
-import contextlib
-import ctypes
 import gc
 import logging
 import os
@@ -14,34 +12,48 @@ import signal
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from sweeper.engine import jobs
-from sweeper.engine.jobs import COMPLETE, FAIL, PRUNED, Job, Outcome, Reporter
-from sweeper.engine.local import PR_SET_PDEATHSIG
-from sweeper.engine.rungs import overfit
+from sweeper.engine.base import POLL
+from sweeper.engine.jobs import FAIL, Job, Outcome, Reporter
+from sweeper.engine.processes import die_with
+from sweeper.engine.queue import Queue
 from sweeper.store import NO_SPACE, Store, claim, is_full
 
-POLL = 0.1  # seconds
+if TYPE_CHECKING:
+    from accelerate import PartialState
+
 PATIENCE = timedelta(hours=12)  # of the other processes, while the first samples and scores
 
+# Carries out a job; its outcome, or the exception that the job failed with.
+Handler = Callable[[Job, Store, Reporter, "PartialState"], Outcome]
 
-def run_job(job: Job, store: Store, process) -> None:
-    """One training; whatever it dies of, the others go on."""
-    from sweeper.engine.training import Execution, Stopped
 
-    report = Reporter(job)
+def carry_out(job: Job, store: Store, report: Reporter, process: "PartialState") -> Outcome:
+    """The handler of all kinds of jobs. Importing it takes seconds."""
+    from sweeper.engine import handlers
+
+    return handlers.carry_out(job, store, report, process)
+
+
+def run_job(
+    job: Job,
+    store: Store,
+    process: "PartialState",
+    handler: Handler = carry_out,
+    meanwhile: Callable[[], None] = lambda: None,
+) -> None:
+    """One job; whatever it fails of, the others go on. `meanwhile` is called a few times a second."""
+    report = Reporter(job, meanwhile)
     start = time.monotonic()
     log = logging.FileHandler(job.log)
     logging.getLogger().addHandler(log)
     try:
-        execution = Execution(job.training, store, report, process, stopper(job, store, report), lambda: job.discarded)
-        execution.export(job.export) if job.export else execution.run()
-        outcome = Outcome(COMPLETE, rates=execution.rates())
-    except Stopped as stopped:
-        outcome = Outcome(PRUNED, str(stopped), rates=execution.rates())
+        outcome = handler(job, store, report, process)
     except Exception as error:
         logging.getLogger().error(traceback.format_exc())
         outcome = Outcome(FAIL, NO_SPACE if is_full(error) else f"{type(error).__name__}: {error}".splitlines()[0])
@@ -50,67 +62,84 @@ def run_job(job: Job, store: Store, process) -> None:
             os._exit(1)
     finally:
         logging.getLogger().removeHandler(log)
+        log.close()
     report.seconds["total"] = time.monotonic() - start
     if process.is_main_process:
         job.finish(replace(outcome, seconds=report.seconds))
 
 
-def stopper(job: Job, store: Store, report: Reporter) -> Callable[[int], str]:
-    """Why to stop the job after the checkpoint at a step, or nothing; of a guided job the sweep decides."""
-
-    def stop(step: int) -> str:
-        reason = overfit(job.training, store) if job.early_stop else ""
-        while job.guided and not reason and job.verdict[0] < step:
-            report("waiting for the verdict", step)
-            time.sleep(POLL)
-        return reason or job.verdict[1]
-
-    return stop
-
-
-def serve(folder: Path, store: Store, devices: list[Path], process) -> None:
-    """Runs jobs until there are no more, each while it holds the devices."""
-    from accelerate.utils import broadcast_object_list
-
+def serve(
+    queue: Queue,
+    store: Store,
+    devices: list[Path],
+    process: "PartialState",
+    handler: Handler = carry_out,
+    leave_with_sweep: bool = False,
+) -> None:
+    """Runs jobs until there are no more, each while it holds the locks of the devices."""
     while not Reporter.stopping:
-        with contextlib.ExitStack() as held:
-            message: list = [None, False]
+        with ExitStack() as held:
+            job = None
+            done = False
             if process.is_main_process:
+                done = leave_with_sweep and queue.deserted
                 for device in sorted(devices):
                     held.enter_context(claim(device))
-                job = held.enter_context(jobs.next_job(folder, store))
-                message = [job and job.path, jobs.is_closed(folder)]
-            if process.num_processes > 1:
-                broadcast_object_list(message)
-            path, closed = message
+                job = None if done else held.enter_context(queue.take(store, process.num_processes))
+                done = done or (job is None and queue.closed)
+            path, done = _agreed(job.path if job else None, done, process)
             if path:
-                run_job(Job(path), store, process)
+                run_job(job or Job(path), store, process, handler)
+        if done:
+            return
         if not path:
-            if closed:
-                return
             time.sleep(POLL)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+def _agreed(path: Path | None, done: bool, process: "PartialState") -> tuple[Path | None, bool]:
+    """What the first of the processes found, for all of them."""
+    if process.num_processes == 1:
+        return path, done
+    from accelerate.utils import broadcast_object_list
+
+    message = [(path, done)]
+    broadcast_object_list(message)
+    return message[0]
+
+
+def arguments(description: str | None = __doc__) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--jobs", type=Path, required=True)
     parser.add_argument("--store", type=Path, required=True)
     parser.add_argument("--device", type=Path, action="append", default=[], help="lock of a device to hold")
-    given = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: setattr(Reporter, "stopping", True))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the sweep, which asks us to stop
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    parser.add_argument("--leave-with-sweep", action="store_true", help="end once the sweep's own process is gone")
+    return parser.parse_args()
 
+
+def listen() -> None:
+    """SIGTERM, which the end of the parent sends too, ends the job between two steps."""
+    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the sweep, which asks us to stop
+    die_with(os.getppid())
+
+
+def _stop(*_: object) -> None:
+    Reporter.stopping = True
+
+
+def main(handler: Handler = carry_out) -> None:
+    given = arguments()
+    listen()
     gc.disable()  # four thousand modules are kept for good: looking for garbage among them takes a fifth of the time
     from accelerate import PartialState
     from accelerate.utils import parse_flag_from_env
 
-    import sweeper.engine.training  # noqa: F401  - seconds of imports, before the first training rather than in it
-
+    if handler is carry_out:
+        import sweeper.engine.handlers  # noqa: F401  - seconds of imports, before the first job rather than in it
     gc.freeze()
     gc.enable()
     process = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"), timeout=PATIENCE)
-    serve(given.jobs, Store(given.store), given.device, process)
+    serve(Queue(given.jobs), Store(given.store), given.device, process, handler, given.leave_with_sweep)
 
 
 if __name__ == "__main__":

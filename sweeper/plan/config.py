@@ -4,7 +4,9 @@ import json
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
+from enum import Enum
 from functools import cached_property, lru_cache
+from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar
 
@@ -197,4 +199,6 @@ def decode(kind: Any, data: Any) -> Any:
     if origin is tuple and isinstance(data, list):
         kinds = args if args and args[-1] is not Ellipsis else (args[0],) * len(data)
         return tuple(decode(k, v) for k, v in zip(kinds, data, strict=True))
+    if isinstance(kind, type) and issubclass(kind, (Enum, Path)):
+        return kind(data)
     return data

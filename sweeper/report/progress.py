@@ -19,7 +19,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from sweeper.engine.jobs import Job, Status
+from sweeper.engine.jobs import Job, Kind, Status
 from sweeper.plan.types import Cost
 
 
@@ -98,16 +98,19 @@ class ProgressDisplay:
         done = 0.0
         for job in (job for job in jobs if job.path in self.titles):
             outcome, status = job.outcome, job.status
+            share = 1 if job.task.kind == Kind.TRAIN else 0  # the rest is done on the way
             if outcome:
-                done += 1
+                done += share
                 self._remove(job.path)
                 took = hours(outcome.seconds.get("total", 0))
                 self._say(job.path, f"{outcome.state} in {took}  {outcome.reason}")
             elif status:
-                done += status.fraction
+                done += share * status.fraction
                 self._show(job.path, status)
                 if self.quiet:
                     self._say(job.path, "started")
+            else:
+                self._remove(job.path)  # its worker is gone, and it waits for another
         if self.whole is not None:
             self.progress.update(self.whole, completed=int(100 * done / self.count))
 

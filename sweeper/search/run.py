@@ -15,6 +15,7 @@ from rich.filesize import decimal
 from rich.markup import escape
 
 from sweeper import forecast
+from sweeper.engine.engines import make_engine
 from sweeper.names import SEARCH, check_name, reserve_name, unquoted
 from sweeper.plan.grid import parse
 from sweeper.plan.inversions import inversion_steps
@@ -34,11 +35,7 @@ NOT_KNOWN = "not known before the first training here"
 
 
 def run_search(
-    config: DictConfig,
-    config_loader: ConfigLoader,
-    arguments: Sequence[str],
-    launcher: Any,
-    settings: Mapping[str, Any],
+    config: DictConfig, config_loader: ConfigLoader, arguments: Sequence[str], settings: Mapping[str, Any]
 ) -> None:
     """The search of what was typed after -m. Exits non-zero if a trial failed."""
 
@@ -51,9 +48,8 @@ def run_search(
     with one_line():
         space = search_space(parsed(arguments), composed, parsed)
         search_settings = read_search_settings(settings, space)
-        engine = getattr(launcher, "engine", "local")
-        code = search(space, search_settings, settings_of(config, config.hydra.sweep.dir, engine))
-        sys.exit(code)
+        sweep_settings = settings_of(config, config.hydra.sweep.dir, config.hydra.runtime.choices)
+        sys.exit(search(space, search_settings, sweep_settings))
 
 
 def identity(space: Space, search_settings: SearchSettings, settings: Settings) -> str:
@@ -109,7 +105,9 @@ def print_plan(
     steps = trials * training.last_step + inversions * inversion_steps(training.spec)
     images = trials * sum(point.images for point in training.points)
     remaining = [Remaining(training, training.points, 0)] * max(0, trials - done)
-    seconds, disk = forecast.time_and_disk(remaining, store, settings, own_inversions=not space.one_inversion)
+    seconds, disk = forecast.time_and_disk(
+        remaining, store, settings.keep, make_engine(settings).capacity(), own_inversions=not space.one_inversion
+    )
     unsampled = [*map(str, space.free), *(key for key in free_axes() if key not in space.keys)]
     rows = [
         ("trials", f"{trials:,}, each a training" + (f"  ({done:,} already done)" if done else "")),

@@ -129,7 +129,7 @@ class Search:
             running.rungs = rungs(points, spot)
             reason = self.refusal or self.study.report(running.trial, running.rungs)
             if job and running.decides and not outcome:
-                job.judge(steps[-1], reason)
+                job.decide(steps[-1], reason)
         if outcome or not job:
             self.running.remove(running)
             self._tell(running)
@@ -144,7 +144,7 @@ class Search:
         if self.refusal:
             state = FAIL
             notes["reason"] = self.refusal
-        elif job and state == PRUNED and not job.verdict[1]:  # stopped because it overfits: it has shown its best
+        elif job and state == PRUNED and not job.verdict.reason:  # stopped because it overfits: it has shown its best
             state = COMPLETE
         self.study.tell(running.trial, state, running.rungs, **notes)
 

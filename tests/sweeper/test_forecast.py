@@ -2,11 +2,12 @@
 
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from sweeper import forecast
+from sweeper.engine.base import Resources
+from sweeper.engine.local import LocalEngine
 from sweeper.forecast import MINIATURE as RATE
 from sweeper.forecast import STATE, checkpoint_bytes, disk, remember, seconds
 from sweeper.plan.compile import compile_plan
@@ -108,10 +109,10 @@ def test_time_of_a_textual_inversion_that_trainings_share(left, tmp_path):
 def test_forecast_of_the_visible_devices(left, tmp_path, monkeypatch, visible, per_trial, cpu_trials, devices, at_once):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     monkeypatch.setattr(Path, "glob", lambda *_: iter(()))
-    monkeypatch.setattr(forecast, "seconds", lambda left, store, devices: devices)
+    monkeypatch.setattr(forecast, "seconds", lambda left, store, devices, own_inversions: devices)
     monkeypatch.setattr(forecast, "disk", lambda left, keep, at_once: at_once)
-    settings = SimpleNamespace(gpus_per_trial=per_trial, cpu_trials=cpu_trials, keep="all")
-    assert forecast.time_and_disk(left, Store(tmp_path), settings) == (devices, at_once)
+    capacity = LocalEngine(Resources(per_trial, cpu_trials)).capacity()
+    assert forecast.time_and_disk(left, Store(tmp_path), "all", capacity) == (devices, at_once)
 
 
 def test_what_trials_measured_that_shared_the_processor(left, tmp_path):

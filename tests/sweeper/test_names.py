@@ -18,13 +18,20 @@ def sweep(make_cell, monkeypatch, tmp_path):
     """Runs a grid over learning rates up to its first training."""
     monkeypatch.setattr(main.forecast, "check_models", lambda plan: None)
     monkeypatch.setattr(main.forecast, "checkpoint_bytes", lambda spec: 1)
-    monkeypatch.setattr(sweep_module.Sweep, "run", lambda self: 0)
+    monkeypatch.setattr(sweep_module, "run_sweep", lambda *_: None)
+    monkeypatch.setattr(sweep_module, "exit_code", lambda results: 0)
 
     def begin(*rates, output_dir=tmp_path, name="same", plan_only=False, **cell):
         params = (("subject", "dog"),)
         cells = tuple(replace(make_cell(lr=lr), params=params, **cell) for lr in rates)
         settings = SimpleNamespace(
-            output_dir=Path(output_dir), name=name, plan_only=plan_only, gpus_per_trial=1, cpu_trials=1, keep="all"
+            output_dir=Path(output_dir),
+            name=name,
+            plan_only=plan_only,
+            gpus_per_trial=1,
+            cpu_trials=1,
+            keep="all",
+            engine="local",
         )
         return main.run(Grid(cells, {"lr": rates}), settings)
 

@@ -14,8 +14,8 @@ import pytest
 import torch
 from accelerate import PartialState
 
-from sweeper.engine import jobs
-from sweeper.engine.jobs import COMPLETE, FAIL
+from sweeper.engine.jobs import COMPLETE, FAIL, Kind, Task
+from sweeper.engine.queue import Queue
 from sweeper.engine.worker import run_job
 from sweeper.store import NO_SPACE, Store
 from tests.sweeper.tiny_sweep import GRID, numbers, start, sweep, trainings, wait_for
@@ -64,7 +64,7 @@ def disk(tmp_path):
 def outcome_of(training, store, folder):
     torch.set_num_threads(1)
     folder.mkdir(exist_ok=True)
-    job = jobs.add(folder, training)
+    job = Queue(folder).add(Task(Kind.TRAIN, training))
     run_job(job, store, PartialState(cpu=True))
     return job
 

@@ -4,8 +4,8 @@ import torch
 from accelerate import PartialState
 from safetensors.torch import load_file
 
-from sweeper.engine import jobs
-from sweeper.engine.jobs import Export, Reporter
+from sweeper.engine.jobs import Export, Kind, Reporter, Task
+from sweeper.engine.queue import Queue
 from sweeper.engine.training import Execution
 from sweeper.store import Store
 from tests.sweeper.tiny_sweep import trainings
@@ -16,7 +16,7 @@ def test_both_are_judged_on_one_training(models, tmp_path):
     (training,) = trainings(*models, "lr=1e-3", "trainer.ema_decay=0.9", "use_ema=true,false")
     average, weights = (point for point in training.points if point.step == training.last_step)
     (tmp_path / "jobs").mkdir()
-    store, report = Store(tmp_path / "store"), Reporter(jobs.add(tmp_path / "jobs", training))
+    store, report = Store(tmp_path / "store"), Reporter(Queue(tmp_path / "jobs").add(Task(Kind.TRAIN, training)))
     execution = Execution(training, store, report, PartialState(cpu=True))
     execution.run()
     metrics = [store.scores(training.spec, point)["metrics"] for point in (average, weights)]

@@ -1,6 +1,7 @@
 """One training in this process: what the worker does with a job."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,10 +9,12 @@ from accelerate import PartialState
 from diffusers import DiffusionPipeline
 from safetensors.torch import load_file
 
-from sweeper.engine import jobs
 from sweeper.engine import training as training_module
-from sweeper.engine.jobs import Export, Reporter
+from sweeper.engine.handlers import HANDLERS, carry_out
+from sweeper.engine.jobs import COMPLETE, Export, Kind, Reporter, Task
+from sweeper.engine.queue import Queue
 from sweeper.engine.training import Execution, Stopped
+from sweeper.plan.inversions import inversions
 from sweeper.store import Store, claim, is_claimed
 from tests.sweeper.tiny_sweep import trainings
 from trainers.files import saved_step
@@ -28,7 +31,7 @@ def training(models):
 
 def begin(training, root) -> Execution:
     (root / "jobs").mkdir()
-    report = Reporter(jobs.add(root / "jobs", training))
+    report = Reporter(Queue(root / "jobs").add(Task(Kind.TRAIN, training)))
     return Execution(training, Store(root / "store"), report, PartialState(cpu=True))
 
 
@@ -89,6 +92,43 @@ def test_evaluation_changes_no_weight(models, tmp_path, trainer):
         assert all(torch.equal(weight, other[name]) for name, weight in own.items())
 
 
+def test_more_may_be_asked_of_a_checkpoint_later(undisturbed, training):
+    """A slice of other noise, of which the training knows nothing."""
+    point = training.points[-1]
+    slice = replace(point, evaluation=replace(point.evaluation, seed=7))
+    carry_out_alone(undisturbed, Task(Kind.SAMPLE, training, points=(slice,)))
+    values = [undisturbed.store.scores(training.spec, each)["values"]["dino"] for each in (point, slice)]
+    assert values[0] != values[1]
+
+
+def test_what_trainings_need_can_be_made_before(models, tmp_path):
+    """By jobs of their own; then the training makes none of it, and is the same bit for bit."""
+    words = ["prior_preservation=true", "trainer=ti_dreambooth", "trainer.inversion_steps=2", "eval_every=0", "steps=2"]
+    (training,) = trainings(*models, *words)
+    alone = begin(training, tmp_path)
+    alone.run()
+    (tmp_path / "shared").mkdir()
+    shared = begin(training, tmp_path / "shared")
+    for kind in (Kind.CLASS_IMAGES, Kind.INVERSION, Kind.BASELINE):
+        carry_out_alone(shared, Task(kind, training, points=training.points))
+    made = {path: path.stat().st_mtime_ns for path in shared.store.root.rglob("*") if path.suffix == ".png"}
+    assert shared.store.has_class_images(training.spec)
+    assert shared.store.has_baselines(training.spec, training.points[0])
+    assert not any(each.left for each in inversions([shared.store.left(training)], shared.store.cache).values())
+    shared.run()
+    assert made.items() <= {path: path.stat().st_mtime_ns for path in made}.items()
+    assert scores(shared) == scores(alone)
+
+
+def carry_out_alone(execution, task):
+    job = Queue(execution.report.job.path.parent).add(task)
+    assert carry_out(job, execution.store, Reporter(job), PartialState(cpu=True)).state == COMPLETE
+
+
+def test_every_kind_of_job_is_carried_out():
+    assert set(HANDLERS) == set(Kind)
+
+
 def test_a_checkpoint_is_exported_as_a_pipeline(undisturbed, tmp_path):
     undisturbed.export(Export(4, "ddim", True, tmp_path / "export"))
     pipeline = DiffusionPipeline.from_pretrained(tmp_path / "export")
@@ -115,7 +155,7 @@ def test_out_of_memory_halves_the_batch_once_and_says_so(execution, monkeypatch)
             raise torch.OutOfMemoryError("out of memory")
         yield from real(spec, *args, **kwargs)
 
-    real = training.train
+    real = training_module.train
     monkeypatch.setattr(training_module, "train", too_large)
     execution.run()
     assert batches == [(2, 1), (1, 2)]
@@ -157,23 +197,27 @@ def test_a_stop_between_two_steps_loses_none(execution, undisturbed, monkeypatch
 def test_a_job_is_taken_once_and_a_claimed_training_is_left_for_later(training, tmp_path):
     folder, store = tmp_path / "jobs", Store(tmp_path / "store")
     folder.mkdir()
-    job = jobs.add(folder, training)
+    queue = Queue(folder)
+    job = queue.add(Task(Kind.TRAIN, training))
     assert job.training == training
     with claim(store.training(training.spec)):
         assert is_claimed(store.training(training.spec))
-        with jobs.next_job(folder, store) as none:
+        with queue.take(store) as none:
             assert none is None
-    with jobs.next_job(folder, store) as first, jobs.next_job(folder, store) as second:
+    with queue.take(store) as first, Queue(folder).take(store) as second:
         assert (first, second) == (job, None)
-        assert not jobs.died(job)
-    assert jobs.died(job)  # its claim is gone, and there is no outcome
-    with jobs.next_job(folder, store) as again:
+        assert not job.died
+    assert job.died  # its claim is gone, and there is no outcome
+    with queue.take(store) as again:
         assert again is None
+    job.give_back("the process ended with code -9")
+    with queue.take(store) as again:
+        assert again == job
 
 
-def test_causes_come_before_consequences(training, tmp_path):
+def test_a_consequence_is_no_cause(training, tmp_path):
     (tmp_path / "jobs").mkdir()
-    job = jobs.add(tmp_path / "jobs", training)
+    job = Queue(tmp_path / "jobs").add(Task(Kind.TRAIN, training))
     job.fail_together(0, "RuntimeError: [gloo] Connection closed by peer")
     job.fail_together(1, "TrainingDiverged: loss is nan")
-    assert job.reasons[0].startswith("TrainingDiverged")
+    assert job.causes == ["TrainingDiverged: loss is nan"]

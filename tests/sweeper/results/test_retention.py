@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from evaluation.sweetspot import SweetSpot
-from sweeper.engine import jobs
+from sweeper.engine.jobs import Kind, Task
+from sweeper.engine.queue import Queue
 from sweeper.plan.compile import compile_plan
 from sweeper.results.retention import prune, winners
 from sweeper.results.types import COMPLETE, Results, Row
@@ -80,7 +81,7 @@ def test_what_has_lost_in_a_training_at_work_is_for_its_worker_to_delete(make_ce
     plan = compile_plan([make_cell(step=step) for step in (100, 200, 300, 400)])
     (working,) = plan.trainings
     trained(store, working, (100, 200, 300))
-    job = jobs.add(tmp_path, working)
+    job = Queue(tmp_path).add(Task(Kind.TRAIN, working))
     assert job.discarded == []
     prune(plan, store, {(working.spec.signature, 200)}, set(), {working.spec.signature: job})
     assert job.discarded == [100, 300]  # never what is not scored yet

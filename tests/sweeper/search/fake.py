@@ -8,9 +8,12 @@ import numpy as np
 from hydra import compose
 
 from sweeper import sweep
-from sweeper.engine import jobs
-from sweeper.engine.jobs import COMPLETE, FAIL, PRUNED, Outcome
+from sweeper.engine.base import Resources
+from sweeper.engine.inline import InlineEngine
+from sweeper.engine.jobs import COMPLETE, FAIL, PRUNED, Kind, Outcome
+from sweeper.engine.queue import Queue
 from sweeper.engine.rungs import overfit, scored_steps
+from sweeper.forecast import Capacity
 from sweeper.plan.grid import parse
 from sweeper.search.run import search
 from sweeper.search.space import search_space
@@ -38,7 +41,7 @@ def prompts(spec, step):
 
 @dataclass
 class Cluster:
-    """In place of the local engine. `events`: what it was asked to do, checkpoint by checkpoint."""
+    """In place of the crew. `events`: what it was asked to do, checkpoint by checkpoint."""
 
     workers: int = 1
     fails: object = lambda spec: False  # whether a training fails
@@ -49,22 +52,29 @@ class Cluster:
     events: list = field(default_factory=list)
     most: int = 0  # jobs at once
 
-    def __call__(self, _leases, folder, store):
-        self.folder, self.store, self.jobs = folder, Store(store), []
+    def __call__(self, _engine, workplace):
+        self.queue, self.store, self.jobs = Queue(workplace.jobs), Store(workplace.store), []
         return self
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        jobs.close(self.folder)
+        self.close()
+
+    def close(self):
+        self.queue.close()
 
     @property
-    def leased(self):
-        return [None] * self.workers
+    def capacity(self):
+        return Capacity(self.workers)
 
-    def add(self, job):
-        self.jobs.append(job)
+    def add(self, task):
+        job = self.queue.add(task)
+        if task.kind in (Kind.TRAIN, Kind.EXPORT):
+            self.jobs.append(job)
+        else:
+            job.finish(Outcome(COMPLETE))
         return job
 
     def wait(self, watch):
@@ -79,8 +89,8 @@ class Cluster:
 
     def _go_on(self, job):
         """The next checkpoint of a job, as a worker does it."""
-        if job.export:
-            write_json(job.export.to / MANIFEST, {})
+        if job.task.export:
+            write_json(job.task.export.to / MANIFEST, {})
             return job.finish(Outcome(COMPLETE))
         training = job.training
         scored = scored_steps(training, self.store)
@@ -88,11 +98,11 @@ class Cluster:
         if self.fails(training.spec):
             return job.finish(Outcome(FAIL, "loss is nan"))
         if scored and left:
-            reason = overfit(training, self.store) if job.early_stop else ""
-            if job.guided and not reason and job.verdict[0] < scored[-1]:
+            reason = overfit(training, self.store) if job.task.early_stop else ""
+            if job.task.guided and not reason and job.verdict.step < scored[-1]:
                 return None
-            if reason or job.verdict[1]:
-                return job.finish(Outcome(PRUNED, reason or job.verdict[1]))
+            if reason or job.verdict.reason:
+                return job.finish(Outcome(PRUNED, reason or job.verdict.reason))
         if left:
             self._score(training, left[0])
         if len(left) <= 1:
@@ -158,8 +168,8 @@ def space_of(*typed):
 
 def run_search(monkeypatch, folder, typed, cluster=None, early_stop=None, keep="all", **asked):
     """Exit code and results of a search on a cluster that trains nothing."""
-    monkeypatch.setattr(sweep, "LocalEngine", cluster or Cluster())
-    monkeypatch.setattr(sweep, "leases", lambda *_: None)
+    monkeypatch.setattr(sweep, "Crew", cluster or Cluster())
+    monkeypatch.setattr(sweep, "make_engine", lambda _: InlineEngine(Resources()))
     monkeypatch.setattr(sweep, "Tracker", NoTracker)
     monkeypatch.setattr(sweep.write, "write", lambda results: (results, {}))
     settings = Settings(

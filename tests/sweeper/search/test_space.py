@@ -88,7 +88,10 @@ def test_a_bad_space_is_one_clear_line(space, typed, said):
 def test_the_plan_counts_textual_inversions(space, tmp_path, axis, one):
     """Once where no axis changes them, else for each trial."""
     found, console = space("trainer=ti_dreambooth", "trainer.inversion_steps=50", axis), Console(file=io.StringIO())
-    asked, settings = SearchSettings(**SETTINGS), SimpleNamespace(gpus_per_trial=1, cpu_trials=1, keep="all")
+    asked, settings = (
+        SearchSettings(**SETTINGS),
+        SimpleNamespace(gpus_per_trial=1, cpu_trials=1, keep="all", engine="local"),
+    )
     print_plan(console, found, asked, 0, Store(tmp_path), settings)
     assert f"training steps    {6 * 400 + (1 if one else 6) * 50:,} at most" in console.file.getvalue()
 

@@ -1,0 +1,83 @@
+"""What each kind of job does, in a worker. One more kind is one more entry of `HANDLERS`."""
+
+import time
+from collections.abc import Callable
+
+from accelerate import PartialState
+
+from sweeper.engine.base import POLL
+from sweeper.engine.jobs import COMPLETE, PRUNED, Job, Kind, Outcome, Reporter, Task
+from sweeper.engine.queue import Queue
+from sweeper.engine.rungs import overfit
+from sweeper.engine.training import Execution, Stopped
+from sweeper.store import Store
+
+
+def _class_images(execution: Execution, task: Task) -> None:
+    execution.load()
+    execution.class_images()
+
+
+def _inversion(execution: Execution, task: Task) -> None:
+    execution.inversion()
+
+
+def _baseline(execution: Execution, task: Task) -> None:
+    execution.load()
+    if execution.process.is_main_process:
+        for point in task.points:
+            execution.baseline(point)
+
+
+def _train(execution: Execution, task: Task) -> None:
+    execution.run()
+
+
+def _sample(execution: Execution, task: Task) -> None:
+    execution.sample(task.points)
+
+
+def _export(execution: Execution, task: Task) -> None:
+    if task.export is None:
+        raise ValueError("an export needs to know what to write, and where")
+    execution.export(task.export)
+
+
+HANDLERS: dict[Kind, Callable[[Execution, Task], None]] = {
+    Kind.CLASS_IMAGES: _class_images,
+    Kind.INVERSION: _inversion,
+    Kind.BASELINE: _baseline,
+    Kind.TRAIN: _train,
+    Kind.SAMPLE: _sample,
+    Kind.EXPORT: _export,
+}
+
+
+def carry_out(job: Job, store: Store, report: Reporter, process: PartialState) -> Outcome:
+    execution = Execution(
+        job.training, store, report, process, stopper(job, store, report), discarded=lambda: job.discarded
+    )
+    try:
+        HANDLERS[job.task.kind](execution, job.task)
+    except Stopped as stopped:
+        return Outcome(PRUNED, str(stopped), rates=execution.rates())
+    return Outcome(COMPLETE, rates=execution.rates())
+
+
+def stopper(job: Job, store: Store, report: Reporter) -> Callable[[int], str]:
+    """Why to stop the job after the checkpoint at a step, or nothing; of a guided job the sweep decides.
+
+    Where the sweep's own process is gone nobody will: then the wait ends in SystemExit.
+    """
+    queue = Queue(job.path.parent)
+
+    def stop(step: int) -> str:
+        reason = overfit(job.training, store) if job.task.early_stop else ""
+        while job.task.guided and not reason and job.verdict.step < step:
+            report("waiting for the verdict", step)
+            if queue.deserted:
+                raise SystemExit(143)
+            time.sleep(POLL)
+        return reason or job.verdict.reason
+
+    return stop

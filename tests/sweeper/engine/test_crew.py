@@ -1,0 +1,159 @@
+"""What becomes of jobs whose workers end, whichever the engine."""
+
+from dataclasses import replace
+
+import pytest
+
+from sweeper.engine.base import RUNNING, Engine, Phase, Resources, WorkerState, Workplace
+from sweeper.engine.crew import Crew
+from sweeper.engine.jobs import COMPLETE, FAIL, Outcome
+from sweeper.engine.queue import Queue
+from sweeper.engine.shared import SharedWork
+from sweeper.forecast import Capacity
+from sweeper.plan.compile import compile_plan
+from sweeper.store import Store
+from tests.sweeper.engine.light import task
+from trainers.errors import SpecError
+from trainers.files import MANIFEST, write_json
+
+ONE = (task("done"),)
+
+
+class Scripted(Engine):
+    """Its workers do in `idle` what `script` says, one line a worker and a call: done, dies, or nothing."""
+
+    def __init__(self, script, workers=1, retry=True):
+        super().__init__(Resources())
+        self.script, self.workers, self.retry = list(script), workers, retry
+        self.found = {}
+
+    def capacity(self):
+        return Capacity(self.workers)
+
+    def prepare(self):
+        pass
+
+    def start(self, count, workplace):
+        self.workplace = workplace
+        ids = tuple(f"worker-{len(self.found) + i}" for i in range(count))
+        self.found |= dict.fromkeys(ids, RUNNING)
+        return ids
+
+    def states(self):
+        return dict(self.found)
+
+    def stop(self, ids, grace=0):
+        self.found |= dict.fromkeys(ids, WorkerState(Phase.GONE))
+
+    def adopt(self, workplace):
+        return ()
+
+    def idle(self, meanwhile):
+        for id in [id for id, state in self.found.items() if state == RUNNING]:
+            does = self.script.pop(0) if self.script else "done"
+            if does != "dies":
+                with Queue(self.workplace.jobs).take(Store(self.workplace.store)) as job:
+                    if job and does == "done":
+                        job.finish(Outcome(COMPLETE))
+                    if job and does.startswith("error"):
+                        job.fail_together(0, does)
+            if does != "done":
+                self.found[id] = WorkerState(Phase.GONE, "the process ended with code -9; see LOG", self.retry)
+
+
+@pytest.fixture
+def outcomes(tmp_path):
+    """What became of jobs on an engine of the script, and how many workers it took."""
+    place = Workplace(tmp_path / "jobs", tmp_path / "store")
+    place.jobs.mkdir()
+
+    def run(*script, tasks=ONE, **options):
+        engine = Scripted(script, **options)
+        with Crew(engine, place) as crew:
+            jobs = [crew.add(each) for each in tasks]
+            crew.wait(lambda jobs: None)
+        return [job.outcome for job in jobs], len(engine.found)
+
+    return run
+
+
+def test_a_job_whose_worker_dies_is_tried_three_times(outcomes):
+    (outcome,), workers = outcomes("taken", "taken")
+    assert (outcome.state, workers) == (COMPLETE, 3)
+
+
+def test_and_then_it_has_failed(outcomes):
+    (first, second), workers = outcomes("taken", "taken", "taken", tasks=(task("done"), task("done", 1)))
+    assert first == Outcome(FAIL, "tried 3 times: the process ended with code -9; see LOG")
+    assert (second.state, workers) == (COMPLETE, 4)
+
+
+def test_a_job_that_failed_in_one_of_several_processes_has_failed(outcomes):
+    (outcome,), workers = outcomes("error: loss is nan")
+    assert (outcome.state, outcome.reason.split(";")[0]) == (FAIL, "error: loss is nan")
+    assert workers == 1
+
+
+def test_one_that_only_lost_sight_of_another_process_is_tried_again(outcomes):
+    (outcome,), _ = outcomes("error: [gloo] Connection closed by peer")
+    assert outcome.state == COMPLETE
+
+
+def test_where_no_worker_works_the_jobs_have_failed(outcomes):
+    found, workers = outcomes("dies", "dies", "dies", tasks=(task("done"), task("done", 1)))
+    reason = "no worker could be started: the process ended with code -9; see LOG"
+    assert found == [Outcome(FAIL, reason)] * 2
+    assert workers == 3
+
+
+def test_an_engine_may_say_that_another_worker_fares_no_better(outcomes):
+    (outcome,), workers = outcomes("dies", retry=False)
+    assert (outcome.state, workers) == (FAIL, 1)
+
+
+def test_no_more_workers_than_jobs_and_than_there_is_room_for(outcomes):
+    tasks = [task("done", seed) for seed in range(5)]
+    assert outcomes(tasks=tasks, workers=3)[1] == 3
+    assert outcomes(tasks=tasks[:2], workers=3)[1] == 2
+
+
+def test_a_job_for_more_devices_than_a_worker_has_is_refused(tmp_path):
+    crew = Crew(Scripted(()), Workplace(tmp_path, tmp_path))
+    with pytest.raises(SpecError, match="a job needs 2 devices, and a worker has 1"):
+        crew.add(replace(task("done"), devices=2))
+
+
+@pytest.fixture
+def shared(tmp_path, make_cell):
+    """The kinds of jobs that trainings need, for an engine with so many workers."""
+    cells = [make_cell(lr=lr, prior=True) for lr in (1e-6, 2e-6)]
+    first, second = compile_plan(cells).trainings
+    store = Store(tmp_path / "store")
+
+    def needs(workers):
+        place = Workplace(tmp_path / f"jobs-{workers}", store.root)
+        place.jobs.mkdir()
+        work = SharedWork(Crew(Scripted((), workers), place), store)
+        of_first, of_second = work.needs(first), work.needs(second)
+        assert of_first == of_second  # made once
+        return [job.task.kind.value for job in of_first]
+
+    return needs, store, first
+
+
+def test_what_several_trainings_need_is_made_once_by_jobs_of_its_own(shared):
+    needs, store, training = shared
+    assert needs(1) == []
+    assert needs(2) == ["class images", "baseline"]
+    write_json(store.class_images(training.spec) / MANIFEST, {})
+    assert needs(3) == ["baseline"]
+    write_json(store.baseline_values(training.spec, training.points[0]), {})
+    assert needs(4) == []
+
+
+def test_workers_can_tell_whether_the_sweep_is_there(tmp_path):
+    queue = Queue(tmp_path)
+    assert queue.deserted
+    with queue.attended():
+        assert not queue.deserted
+    assert queue.deserted

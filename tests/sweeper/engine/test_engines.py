@@ -1,0 +1,35 @@
+"""The engines that there are, and a fake one, against the contract."""
+
+from sweeper.engine.inline import InlineEngine
+from sweeper.engine.local import LocalEngine
+from tests.sweeper.engine.contract import Contract, _one_core, reference, workplace  # noqa: F401  - fixtures
+from tests.sweeper.engine.fake import FakeEngine
+from tests.sweeper.engine.light import handle
+
+
+class LightLocal(LocalEngine):
+    module = "tests.sweeper.engine.light"
+
+
+class LightInline(InlineEngine):
+    handler = staticmethod(handle)
+
+
+class RealFake(FakeEngine):
+    module = "sweeper.engine.worker"
+
+
+class TestLocal(Contract):
+    light = LightLocal
+    real = LocalEngine
+
+
+class TestInline(Contract):
+    light = LightInline
+    real = InlineEngine
+    killable = False
+
+
+class TestFake(Contract):
+    light = FakeEngine
+    real = RealFake
