@@ -1,13 +1,13 @@
-"""The post, reconstructed: runs its experiments, judges its twelve claims, writes blog.html and blog.json.
+"""The post, reconstructed: runs its experiments, assesses its twelve claims, writes blog.html and blog.json.
 
   python -m sweeper.blog                                        on the miniature
   python -m sweeper.blog plan_only=true                         what it would cost, and stop
   python -m sweeper.blog --photos DIR model=sd14 [KEY=VALUE...]  your weights and photographs
 
-DIR holds a folder of photographs a subject: object/CLASS_NOUN (up to three) and face/CLASS_NOUN (one), such as
-object/cat_toy and face/man. Every KEY=VALUE goes to every experiment and wins over its file: seed=0,1,2 trains three
-seeds. keep=best saves disk and costs a few trainings, as experiments share checkpoints. Stopped at any time, the same
-command goes on.
+DIR holds one folder of photographs for each subject: object/CLASS_NOUN (up to three) and face/CLASS_NOUN (one), such
+as object/cat_toy and face/man. Every KEY=VALUE goes to every experiment and wins over its file: seed=0,1,2 trains three
+seeds. keep=best saves disk and costs a few trainings, as experiments share checkpoints. The same command goes on after
+it was stopped.
 """
 
 import argparse
@@ -37,7 +37,7 @@ def main() -> int:
         "python -m sweeper.blog", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--photos", type=Path, help="your photographs, instead of the miniature's subjects")
-    parser.add_argument("--only", choices=EXPERIMENTS, help="this experiment; claims that need others are not judged")
+    parser.add_argument("--only", choices=EXPERIMENTS, help="this experiment; claims that need others get no verdict")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
     options = parser.parse_args()
     with one_line():
@@ -56,7 +56,7 @@ def main() -> int:
 
 
 def show_plan(experiments: list[Experiment], store: Store, settings: Settings) -> None:
-    """What all experiments take together: a training that several ask for counts once."""
+    """What all experiments take together. A training that several of them need counts once."""
     plan = compile_plan(cell for experiment in experiments for cell in experiment.grid.cells)
     left = [store.left(training) for training in plan.trainings]
     names = tuple(dict.fromkeys(experiment.name for experiment in experiments))
@@ -65,7 +65,7 @@ def show_plan(experiments: list[Experiment], store: Store, settings: Settings) -
 
 
 def run(experiment: Experiment, store: Store) -> int:
-    """The exit code of the experiment's sweep; one that has all its results and its page is not begun again."""
+    """Runs the experiment's sweep, unless all of its results and its page are there. Returns the exit code."""
     done = not any(store.missing(training) for training in experiment.plan.trainings)
     if done and experiment.report(store).exists():
         return 0

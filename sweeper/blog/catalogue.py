@@ -1,10 +1,10 @@
-"""The twelve claims: in words, with the experiments and the function that judge them, and what they leave open."""
+"""The twelve claims in words, each with its experiments, the function that assesses it, and what stays open."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from sweeper.blog import claims
-from sweeper.blog.claims import Finding
+from sweeper.blog.verdicts import Finding
 
 EXPERIMENTS = (
     "learning_rate",
@@ -15,7 +15,7 @@ EXPERIMENTS = (
     "textual_inversion",
     "ema",
     "rare_token",
-)  # those that others share trainings with first
+)  # first those that others share trainings with
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,9 @@ class Claim:
     number: int
     words: str
     experiments: tuple[str, ...]
-    judge: Callable[..., Finding]
+    assess: Callable[..., Finding]
     measures: tuple[str, ...]  # that the figure shows
-    untold: str = ""  # what is not tested, with any model
+    untold: str = ""  # what is not tested with any model
     miniature: str = ""  # what the miniature cannot say about Stable Diffusion
 
 

@@ -1,163 +1,118 @@
-"""The post's twelve claims as pure functions from an experiment's results to effects, intervals and verdicts.
+"""The post's twelve claims as pure functions from an experiment's results to effects, intervals and verdicts."""
 
-A claim has one part or more, each with a verdict of its own. All parts supported: the claim is; one of them not
-supported: it is not; otherwise it is inconclusive. What a part compares is a number with its bootstrap draws.
-"""
-
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from evaluation.spec import show
-from sweeper.blog.evidence import Condition, Drawn, Evidence, Missing, mean
+from sweeper.blog.evidence import Bootstrapped, Condition, Evidence, Missing, mean
+from sweeper.blog.verdicts import Finding, Part, above, better, no_worse, similar
 
-SUPPORTED, NOT_SUPPORTED, INCONCLUSIVE, NOT_JUDGED = "supported", "not supported", "inconclusive", "not judged"
-MARGIN = 0.1  # of score, s and t (each 0 to 1): a difference below it makes no difference to a user
 HALF = 0.5  # of the way: from the untuned model to the photographs (s), from a copy of them to the prompt (t)
 
 
-@dataclass(frozen=True)
-class Part:
-    words: str  # of the effect: what minus what
-    effect: float
-    low: float  # 95 % interval
-    high: float
-    verdict: str
-
-
-@dataclass(frozen=True)
-class Finding:
-    parts: tuple[Part, ...] = ()
-    conditions: tuple[tuple[str, Condition], ...] = ()  # what is compared, by label
-    missing: str = ""  # why there is no verdict
-
-    @property
-    def verdict(self) -> str:
-        return NOT_JUDGED if self.missing else combined([part.verdict for part in self.parts])
-
-
-def combined(verdicts: list[str]) -> str:
-    if NOT_SUPPORTED in verdicts:
-        return NOT_SUPPORTED
-    return INCONCLUSIVE if INCONCLUSIVE in verdicts else SUPPORTED
-
-
-def better(words: str, effect: Drawn) -> Part:
-    """Claimed to be above 0: not so where it is below 0, or too small to matter at the most."""
-    low, high = effect.interval
-    return _part(words, effect, supported=low > 0, refuted=high < MARGIN)
-
-
-def similar(words: str, effect: Drawn) -> Part:
-    """Claimed to be no difference that matters: not so where the difference is clear and its estimate matters."""
-    low, high = effect.interval
-    clear = low > 0 or high < 0
-    return _part(words, effect, supported=low > -MARGIN and high < MARGIN, refuted=clear and abs(effect.value) > MARGIN)
-
-
-def above(words: str, effect: Drawn) -> Part:
-    """Claimed to be above 0, a threshold of ours."""
-    low, high = effect.interval
-    return _part(words, effect, supported=low > 0, refuted=high < 0)
-
-
-def no_worse(words: str, effect: Drawn) -> Part:
-    """Claimed to be above 0, or not so far below that it matters."""
-    low, high = effect.interval
-    return _part(words, effect, supported=low > -MARGIN, refuted=high < 0)
-
-
-def _part(words: str, effect: Drawn, supported: bool, refuted: bool) -> Part:
-    verdict = SUPPORTED if supported else NOT_SUPPORTED if refuted else INCONCLUSIVE
-    return Part(words, effect.value, *effect.interval, verdict)
-
-
 def label(subject: str, *names: str, condition: Condition) -> str:
-    values = (
-        f"step {condition.params[n]}" if n == "steps" else f"{n.split('.')[-1]} {show(condition.params[n])}"
-        for n in names
-    )
-    return " · ".join([subject, *values])
+    """What a condition is called in a figure: "cat_toy · lr 2e-6 · step 400"."""
+    words = [subject]
+    for name in names:
+        value = show(condition.params[name])
+        words.append(f"step {value}" if name == "steps" else f"{name.split('.')[-1]} {value}")
+    return " · ".join(words)
 
 
-def lower_lr_is_better(runs: Evidence) -> Finding:
-    *_, lower, highest = runs.values("lr")
+def lower_lr_is_better(evidence: Evidence) -> Finding:
+    *_, lower, highest = evidence.values("lr")
     parts, shown = [], []
-    for subject in runs.subjects():
-        low, high = (runs.at(subject=subject, lr=lr, steps=runs.last(subject)) for lr in (lower, highest))
-        words = f"{subject}: score at {show(lower)} minus at {show(highest)}, step {runs.last(subject)}"
+    for subject in evidence.subjects():
+        low = evidence.at_last_step(subject, lr=lower)
+        high = evidence.at_last_step(subject, lr=highest)
+        words = f"{subject}: score at {show(lower)} minus at {show(highest)}, step {evidence.last(subject)}"
         parts.append(better(words, low["score"] - high["score"]))
         shown += [(label(subject, "lr", condition=c), c) for c in (low, high)]
     return Finding(tuple(parts), tuple(shown))
 
 
-def objects_at_400(runs: Evidence) -> Finding:
-    lrs = runs.values("lr")
+def objects_at_400(evidence: Evidence) -> Finding:
+    lrs = evidence.values("lr")
     parts, shown = [], []
-    for subject in runs.subjects("object"):
-        steps = runs.values("steps", subject)
-        every = {(lr, n): runs.at(subject=subject, lr=lr, steps=n) for lr in lrs for n in steps}
-        advised, best = (lrs[-2], steps[-1]), max(every, key=lambda place: every[place]["score"].value)
-        words, score = f"{subject}: score at {show(advised[0])} and step {advised[1]}", every[advised]["score"]
+    for subject in evidence.subjects("object"):
+        every = _by_lr_and_step(evidence, subject)
+        last = evidence.last(subject)
+        advised = (lrs[-2], last)
+        best = max(every, key=lambda place: every[place]["score"].value)
+        score = every[advised]["score"]
+        words = f"{subject}: score at {show(lrs[-2])} and step {last}"
         parts.append(no_worse(f"{words} minus the best of {len(every)}", score - every[best]["score"]))
         parts.append(above(f"{words} minus one half", score - HALF))
-        places = dict.fromkeys([*((lr, steps[-1]) for lr in lrs), best])
-        shown += [(label(subject, "lr", "steps", condition=every[p]), every[p]) for p in places]
+        places = dict.fromkeys([*((lr, last) for lr in lrs), best])
+        shown += [(label(subject, "lr", "steps", condition=every[place]), every[place]) for place in places]
     return Finding(tuple(parts), tuple(shown))
 
 
-def faces_need_more(runs: Evidence) -> Finding:
-    *lower, _ = runs.values("lr")
+def faces_need_more(evidence: Evidence) -> Finding:
+    *lower, _ = evidence.values("lr")
     parts, shown = [], []
-    for subject in runs.subjects("face"):
-        first, *later = runs.values("steps", subject)
-        score = {(lr, n): runs.at(subject=subject, lr=lr, steps=n) for lr in runs.values("lr") for n in [first, *later]}
-        advised = {place: c for place, c in score.items() if place[0] in lower and place[1] in later}
-        best, other = (
-            max(choice, key=lambda c: c["score"].value)
-            for choice in (advised.values(), [c for place, c in score.items() if place not in advised])
-        )
-        gain = mean(mean(score[lr, n]["score"] for n in later) - score[lr, first]["score"] for lr in lower)
-        steps, lrs = " and ".join(map(str, later)), " and ".join(map(show, lower))
-        parts.append(better(f"{subject}: score at step {steps} minus at {first}, mean over {lrs}", gain))
+    for subject in evidence.subjects("face"):
+        first, *later = evidence.values("steps", subject)
+        every = _by_lr_and_step(evidence, subject)
+        advised = [c for (lr, step), c in every.items() if lr in lower and step in later]
+        others = [c for (lr, step), c in every.items() if not (lr in lower and step in later)]
+        gains = [mean(every[lr, step]["score"] for step in later) - every[lr, first]["score"] for lr in lower]
+        steps = " and ".join(map(str, later))
+        lrs = " and ".join(map(show, lower))
+        parts.append(better(f"{subject}: score at step {steps} minus at {first}, mean over {lrs}", mean(gains)))
         words = f"{subject}: best score at {lrs} and step {steps} minus the best of all others"
-        parts.append(no_worse(words, best["score"] - other["score"]))
-        shown += [(label(subject, "lr", "steps", condition=c), c) for c in score.values()]
+        parts.append(no_worse(words, _best_score(advised) - _best_score(others)))
+        shown += [(label(subject, "lr", "steps", condition=c), c) for c in every.values()]
     return Finding(tuple(parts), tuple(shown))
 
 
-def too_much_overfits(runs: Evidence) -> Finding:
-    lowest, *_, highest = runs.values("lr")
-    gentle, harsh, early = [], [], []
-    for subject in runs.subjects():
-        last = runs.last(subject)
-        gentle.append(runs.at(subject=subject, lr=lowest, steps=last))
-        harsh.append(runs.at(subject=subject, lr=highest, steps=last))
-        early.append(runs.at(subject=subject, lr=highest, steps=runs.values("steps", subject)[0]))
+def _by_lr_and_step(evidence: Evidence, subject: str) -> dict[tuple[float, int], Condition]:
+    found = {}
+    for lr in evidence.values("lr"):
+        for step in evidence.values("steps", subject):
+            found[lr, step] = evidence.at(subject=subject, lr=lr, steps=step)
+    return found
 
-    def difference(name: str, a: list[Condition], b: list[Condition]) -> Drawn:
-        return mean(x[name] - y[name] for x, y in zip(a, b, strict=True))
 
+def _best_score(conditions: Iterable[Condition]) -> Bootstrapped:
+    return max((condition["score"] for condition in conditions), key=lambda score: score.value)
+
+
+def too_much_overfits(evidence: Evidence) -> Finding:
+    lowest, *_, highest = evidence.values("lr")
+    gentle, early, harsh, shown = [], [], [], []
+    for subject in evidence.subjects():
+        first = evidence.values("steps", subject)[0]
+        gentle.append(evidence.at_last_step(subject, lr=lowest))
+        early.append(evidence.at(subject=subject, lr=highest, steps=first))
+        harsh.append(evidence.at_last_step(subject, lr=highest))
+        shown += [(label(subject, "lr", "steps", condition=c), c) for c in (gentle[-1], early[-1], harsh[-1])]
+    low, high = show(lowest), show(highest)
     parts = (
-        better(
-            f"t at {show(lowest)} minus at {show(highest)}, last step, mean of subjects", difference("t", gentle, harsh)
-        ),
-        better(f"copying at {show(highest)} minus at {show(lowest)}, last step", difference("copying", harsh, gentle)),
-        better(f"t at the first step minus at the last, {show(highest)}", difference("t", early, harsh)),
-        better(f"copying at the last step minus at the first, {show(highest)}", difference("copying", harsh, early)),
-        above(f"one half minus t at {show(highest)}, last step", HALF - mean(c["t"] for c in harsh)),
+        better(f"t at {low} minus at {high}, last step, mean of subjects", _difference("t", gentle, harsh)),
+        better(f"copying at {high} minus at {low}, last step", _difference("copying", harsh, gentle)),
+        better(f"t at the first step minus at the last, {high}", _difference("t", early, harsh)),
+        better(f"copying at the last step minus at the first, {high}", _difference("copying", harsh, early)),
+        above(f"one half minus t at {high}, last step", HALF - mean(c["t"] for c in harsh)),
     )
-    every = [c for three in zip(gentle, early, harsh, strict=True) for c in three]
-    return Finding(parts, tuple((label(c.params["subject"], "lr", "steps", condition=c), c) for c in every))
+    return Finding(parts, tuple(shown))
 
 
-def too_little_underfits(runs: Evidence) -> Finding:
-    lowest, middle = runs.values("lr")[0], runs.values("lr")[-2]
+def _difference(name: str, conditions: Sequence[Condition], others: Sequence[Condition]) -> Bootstrapped:
+    """The mean over subjects of a measure minus that of the other condition of the same subject."""
+    return mean(a[name] - b[name] for a, b in zip(conditions, others, strict=True))
+
+
+def too_little_underfits(evidence: Evidence) -> Finding:
+    lrs = evidence.values("lr")
+    lowest, middle = lrs[0], lrs[-2]
     early, late, shown = [], [], []
-    for subject in runs.subjects():
-        early.append(runs.at(subject=subject, lr=lowest, steps=runs.values("steps", subject)[0]))
-        late.append(runs.at(subject=subject, lr=middle, steps=runs.last(subject)))
+    for subject in evidence.subjects():
+        first = evidence.values("steps", subject)[0]
+        early.append(evidence.at(subject=subject, lr=lowest, steps=first))
+        late.append(evidence.at_last_step(subject, lr=middle))
         shown += [(label(subject, "lr", "steps", condition=c), c) for c in (early[-1], late[-1])]
-    grown = mean(b["s"] - a["s"] for a, b in zip(early, late, strict=True))
+    grown = _difference("s", late, early)
     parts = (
         above(f"one half minus s at {show(lowest)}, first step, mean of subjects", HALF - mean(c["s"] for c in early)),
         better(f"s at {show(middle)}, last step, minus at {show(lowest)}, first step", grown),
@@ -165,92 +120,101 @@ def too_little_underfits(runs: Evidence) -> Finding:
     return Finding(parts, tuple(shown))
 
 
-def prior_helps_faces(runs: Evidence) -> Finding:
-    pairs = {
-        subject: tuple(runs.at(subject=subject, prior_preservation=p, steps=runs.last(subject)) for p in (True, False))
-        for subject in runs.subjects()
-    }
+def prior_helps_faces(evidence: Evidence) -> Finding:
+    preserved = {subject: evidence.at_last_step(subject, prior_preservation=True) for subject in evidence.subjects()}
+    plain = {subject: evidence.at_last_step(subject, prior_preservation=False) for subject in evidence.subjects()}
     parts = []
-    for subject in runs.subjects("face"):
-        with_, without = pairs[subject]
-        parts.append(better(f"{subject}: t with prior preservation minus without", with_["t"] - without["t"]))
-        parts.append(better(f"{subject}: drift of the class without minus with", without["drift"] - with_["drift"]))
-    for subject in runs.subjects("object"):
-        with_, without = pairs[subject]
-        words = f"{subject}: score with prior preservation minus without"
-        parts.append(similar(words, with_["score"] - without["score"]))
-    shown = [(label(subject, "prior_preservation", condition=c), c) for subject, pair in pairs.items() for c in pair]
+    for subject in evidence.subjects("face"):
+        gain = preserved[subject]["t"] - plain[subject]["t"]
+        parts.append(better(f"{subject}: t with prior preservation minus without", gain))
+        less_drift = plain[subject]["drift"] - preserved[subject]["drift"]
+        parts.append(better(f"{subject}: drift of the class without minus with", less_drift))
+    for subject in evidence.subjects("object"):
+        gain = preserved[subject]["score"] - plain[subject]["score"]
+        parts.append(similar(f"{subject}: score with prior preservation minus without", gain))
+    shown = []
+    for subject in preserved:
+        both = (preserved[subject], plain[subject])
+        shown += [(label(subject, "prior_preservation", condition=c), c) for c in both]
     return Finding(tuple(parts), tuple(shown))
 
 
-def ddim_is_cleaner(runs: Evidence) -> Finding:
-    by = {name: [runs.at(subject=s, scheduler=name) for s in runs.subjects()] for name in ("pndm", "ddim", "lms")}
-    noise = {name: mean(c["noise"] for c in conditions) for name, conditions in by.items()}
-    untuned = mean(c.untuned["noise"] for c in by["pndm"])
+def ddim_is_cleaner(evidence: Evidence) -> Finding:
+    by_scheduler = {name: _every_subject(evidence, "scheduler", name) for name in ("pndm", "ddim", "lms")}
+    noise = {name: mean(c["noise"] for c in conditions) for name, conditions in by_scheduler.items()}
+    untuned = mean(c.untuned["noise"] for c in by_scheduler["pndm"])
     parts = (
         better("noise of the overfit models minus the untuned one's, PNDM", noise["pndm"] - untuned),
         better("noise with PNDM minus with DDIM", noise["pndm"] - noise["ddim"]),
         better("noise with LMSDiscrete minus with PNDM", noise["lms"] - noise["pndm"]),
     )
-    shown = [
-        (label(c.params["subject"], "scheduler", condition=c), c) for row in zip(*by.values(), strict=True) for c in row
-    ]
-    return Finding(parts, tuple(shown))
+    return Finding(parts, _by_subject("scheduler", by_scheduler))
 
 
-def more_inference_steps(runs: Evidence) -> Finding:
-    *_, fewer, most = counts = runs.values("inference_steps")
-    by = {n: [runs.at(subject=s, inference_steps=n) for s in runs.subjects()] for n in counts}
-
-    def change(name: str) -> Drawn:
-        return mean(c[name] for c in by[most]) - mean(c[name] for c in by[fewer])
-
+def more_inference_steps(evidence: Evidence) -> Finding:
+    counts = evidence.values("inference_steps")
+    by_count = {count: _every_subject(evidence, "inference_steps", count) for count in counts}
+    fewer, most = counts[-2], counts[-1]
+    less_noise = -1 * (mean(c["noise"] for c in by_count[most]) - mean(c["noise"] for c in by_count[fewer]))
+    more_subject = mean(c["s"] for c in by_count[most]) - mean(c["s"] for c in by_count[fewer])
     parts = (
-        better(f"noise at {fewer} inference steps minus at {most}", -1 * change("noise")),
-        no_worse(f"s at {most} inference steps minus at {fewer}", change("s")),
+        better(f"noise at {fewer} inference steps minus at {most}", less_noise),
+        no_worse(f"s at {most} inference steps minus at {fewer}", more_subject),
     )
-    shown = [
-        (label(c.params["subject"], "inference_steps", condition=c), c)
-        for row in zip(*by.values(), strict=True)
-        for c in row
-    ]
-    return Finding(parts, tuple(shown))
+    return Finding(parts, _by_subject("inference_steps", by_count))
 
 
-def text_encoder_is_best(runs: Evidence) -> Finding:
-    faces, objects = runs.subjects("face"), runs.subjects("object")
-    pairs = {
-        subject: tuple(runs.at(subject=subject, train_text_encoder=t, steps=runs.last(subject)) for t in (True, False))
-        for subject in faces + objects
-    }
+def _every_subject(evidence: Evidence, axis: str, value: object) -> list[Condition]:
+    return [evidence.at(subject=subject, **{axis: value}) for subject in evidence.subjects()]
 
-    def gain(subject: str, name: str) -> Drawn:
-        trained, frozen = pairs[subject]
-        return trained[name] - frozen[name]
+
+def _by_subject(axis: str, conditions: Mapping[Any, Sequence[Condition]]) -> tuple[tuple[str, Condition], ...]:
+    """The conditions of each value of an axis, with labels: all of the first subject, then of the next."""
+    of_subjects = zip(*conditions.values(), strict=True)
+    return tuple((label(c.params["subject"], axis, condition=c), c) for same in of_subjects for c in same)
+
+
+def text_encoder_is_best(evidence: Evidence) -> Finding:
+    faces = evidence.subjects("face")
+    objects = evidence.subjects("object")
+    trained = {s: evidence.at_last_step(s, train_text_encoder=True) for s in (*faces, *objects)}
+    frozen = {s: evidence.at_last_step(s, train_text_encoder=False) for s in (*faces, *objects)}
+
+    def gain(subject: str, name: str) -> Bootstrapped:
+        return trained[subject][name] - frozen[subject][name]
 
     words = "with the text encoder trained minus frozen"
     parts = [better(f"{subject}: {name} {words}", gain(subject, name)) for subject in faces for name in ("s", "t")]
     parts += [better(f"{subject}: score {words}", gain(subject, "score")) for subject in objects]
-    more = mean(gain(s, "score") for s in faces) - mean(gain(s, "score") for s in objects)
+    more = mean(gain(subject, "score") for subject in faces) - mean(gain(subject, "score") for subject in objects)
     parts.append(better("gain of the score on faces minus on objects", more))
-    shown = [(label(s, "train_text_encoder", condition=c), c) for s, pair in pairs.items() for c in pair]
+    shown = []
+    for subject in trained:
+        both = (trained[subject], frozen[subject])
+        shown += [(label(subject, "train_text_encoder", condition=c), c) for c in both]
     return Finding(tuple(parts), tuple(shown))
 
 
-def ema_makes_no_difference(runs: Evidence) -> Finding:
-    return _alike(runs, "trainer.ema_decay", similar, ("s", "t"))
+def ema_makes_no_difference(evidence: Evidence) -> Finding:
+    return _against_first(evidence, "trainer.ema_decay", similar, ("s", "t"))
 
 
-def natural_word_works(runs: Evidence) -> Finding:
-    return _alike(runs, "subject.identifier", no_worse, ("score",), first="sks")
+def natural_word_works(evidence: Evidence) -> Finding:
+    return _against_first(evidence, "subject.identifier", no_worse, ("score",), first="sks")
 
 
-def _alike(runs: Evidence, axis: str, part: Callable, names: tuple[str, ...], first: object = None) -> Finding:
-    """Every other value of an axis against the first."""
-    values = sorted(runs.values(axis), key=lambda value: value != first)
+def _against_first(
+    evidence: Evidence,
+    axis: str,
+    part: Callable[[str, Bootstrapped], Part],
+    names: tuple[str, ...],
+    first: object = None,
+) -> Finding:
+    """Every other value of an axis against `first`, or against the lowest."""
+    values = sorted(evidence.values(axis), key=lambda value: value != first)
     parts, shown = [], []
-    for subject in runs.subjects():
-        base, *others = (runs.at(subject=subject, steps=runs.last(subject), **{axis: value}) for value in values)
+    for subject in evidence.subjects():
+        base, *others = (evidence.at_last_step(subject, **{axis: value}) for value in values)
         for other in others:
             was, is_ = (f"{axis.split('.')[-1]} {show(c.params[axis])}" for c in (base, other))
             parts += [part(f"{subject}: {name} at {is_} minus at {was}", other[name] - base[name]) for name in names]
@@ -258,31 +222,34 @@ def _alike(runs: Evidence, axis: str, part: Callable, names: tuple[str, ...], fi
     return Finding(tuple(parts), tuple(shown))
 
 
-def inversion_in_between(inversions: Evidence, plain: Evidence) -> Finding:
+def inversion_in_between(inversions: Evidence, without: Evidence) -> Finding:
     parts, shown = [], []
     for subject in inversions.subjects():
-        last = plain.last(subject)
-        inverted = inversions.at(subject=subject, steps=inversions.last(subject))
-        frozen, trained = (plain.at(subject=subject, train_text_encoder=t, steps=last) for t in (False, True))
+        plain = without.at_last_step(subject, train_text_encoder=False)
+        inverted = inversions.at_last_step(subject)
+        trained = without.at_last_step(subject, train_text_encoder=True)
         words = f"{subject}: score of inversion then DreamBooth minus plain DreamBooth"
-        parts.append(better(words, inverted["score"] - frozen["score"]))
+        parts.append(better(words, inverted["score"] - plain["score"]))
         words = f"{subject}: score with the text encoder trained minus inversion then DreamBooth"
         parts.append(better(words, trained["score"] - inverted["score"]))
         words = f"{subject}: copying of inversion then DreamBooth minus plain DreamBooth"
-        parts.append(better(words, inverted["copying"] - frozen["copying"]))
-        names = ("plain", "inversion first", "text encoder trained")
-        shown += [(f"{subject} · {n}", c) for n, c in zip(names, (frozen, inverted, trained), strict=True)]
+        parts.append(better(words, inverted["copying"] - plain["copying"]))
+        shown += [
+            (f"{subject} · plain", plain),
+            (f"{subject} · inversion first", inverted),
+            (f"{subject} · text encoder trained", trained),
+        ]
     return Finding(tuple(parts), tuple(shown))
 
 
-def judge(claim: Callable[..., Finding], *evidence: Evidence) -> Finding:
+def assess(claim: Callable[..., Finding], *evidence: Evidence) -> Finding:
     """The finding of a claim; without what it needs, which result that is."""
-    if not all(runs.cells for runs in evidence):
+    if not all(found.observations for found in evidence):
         return Finding(missing="its experiment has no results yet.")
     try:
         finding = claim(*evidence)
         for _, condition in finding.conditions:
-            _ = condition.measures  # that a condition is shown takes them all
+            _ = condition.measures  # raises Missing: the figure needs all of them
         return finding
     except Missing as missing:
         return Finding(missing=str(missing))

@@ -16,7 +16,7 @@ from sweeper.settings import Settings, settings_of
 from sweeper.store import Store
 from trainers.errors import SpecError
 
-# What the post's script did, where the experiments are cheaper for the miniature's sake.
+# What the post's script did. The files of the experiments ask for less, so that the miniature is quick.
 FULL = {"inference_steps": 50, "prior.num_class_images": 200, "evaluation.images_per_prompt": 4}
 KINDS = ("object", "face")  # folders of --photos
 
@@ -45,14 +45,15 @@ def source(name: str) -> Path:
 
 
 def compose_all(names: Sequence[str], typed: Sequence[str], photos: Path | None) -> tuple[list[Experiment], Settings]:
-    """The experiments with what was typed, and how they run; with photographs, one a subject. Raises SpecError."""
+    """The experiments with what was typed, and how they run. With photographs, one experiment for each subject. Raises
+    SpecError."""
     overrides = parse(typed, None)
     keys = [override.get_key_element() for override in overrides]
     for key in {"name", "experiment"} & set(keys):
         raise SpecError(f"{key}= is for one sweep, and this runs several.")
     own = read_photos(photos) if photos else {}
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = _composed([override.input_line for override in overrides if not override.is_sweep_override()])
+        config = _composed([str(override.input_line) for override in overrides if not override.is_sweep_override()])
         miniature = config.model.name == "miniature"
         if not miniature and not photos:
             raise SpecError(f"model={config.model.name} needs photographs of yours: --photos DIR (see --help).")
@@ -95,10 +96,10 @@ def read_photos(folder: Path) -> dict[str, list[Path]]:
 
 
 def of_kinds(kinds: Sequence[str], own: dict[str, list[Path]]) -> list[tuple[str, ...]]:
-    """The overrides for each of the user's subjects, as many of each kind at most as the experiment has."""
+    """The overrides for each of the user's subjects. Of each kind, at most as many as the experiment has."""
     return [
         (
-            "subject=cat_toy",  # whatever the file says; all that matters of it follows
+            "subject=cat_toy",  # in place of the file's subjects; the following lines replace all that matters of it
             f"subject.images={quoted(str(path.resolve()))}",
             f"subject.class_noun={quoted(path.name.replace('_', ' '))}",
             f"subject.kind={kind}",

@@ -3,16 +3,17 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 from urllib.parse import quote
 
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from sweeper.blog.catalogue import CLAIMS, EXPERIMENTS, Claim
-from sweeper.blog.claims import Finding, judge
-from sweeper.blog.evidence import MEASURES, Cell, Condition, Evidence, read
+from sweeper.blog.claims import assess
+from sweeper.blog.evidence import MEASURES, Bootstrapped, Evidence, Observation, read
 from sweeper.blog.experiments import Experiment, source
+from sweeper.blog.verdicts import Finding
 from sweeper.report.files import plain
 from sweeper.report.page import TEMPLATES, script_json, template
 from sweeper.report.thumbnails import picture
@@ -20,17 +21,35 @@ from sweeper.store import Store
 from trainers.files import write_bytes, write_json
 from trainers.images import instance_images
 
-TILES = 4  # images of each condition: the first of as many prompts
+TILES = 4  # images of each condition, one for each of the first prompts
 LARGEST = 96  # pixels of a tile
 
 
+class BlogPlot(TypedDict):
+    title: str
+    values: list[tuple[float, float, float]]  # of each label of the figure: mean, low, high
+
+
+class BlogFigure(TypedDict):
+    """The plots of a claim, one for each measure. templates/blog.js has the same types."""
+
+    number: int  # of the claim
+    labels: list[str]  # of its conditions
+    plots: list[BlogPlot]
+
+
+class Strip(TypedDict):
+    label: str
+    images: list[str]  # data URIs
+
+
 def write_blog(folder: Path, experiments: Sequence[Experiment], store: Store) -> Path:
-    """Judges what is there. Returns the page; blog.json beside it holds the same for programs."""
+    """Assesses what is there. Returns the page; blog.json beside it holds the same for programs."""
     evidence = {name: Evidence(()) for name in EXPERIMENTS}
     for experiment in experiments:
-        known = evidence[experiment.name].cells
-        evidence[experiment.name] = Evidence(known + read(experiment.plan, store).cells)
-    findings = [judge(claim.judge, *(evidence[name] for name in claim.experiments)) for claim in CLAIMS]
+        known = evidence[experiment.name].observations
+        evidence[experiment.name] = Evidence(known + read(experiment.plan, store).observations)
+    findings = [assess(claim.assess, *(evidence[name] for name in claim.experiments)) for claim in CLAIMS]
     model = experiments[0].model
     write_json(folder / "blog.json", as_json(model, findings))
     reports = [(e.name, e.report(store)) for e in experiments if e.report(store).exists()]
@@ -56,10 +75,10 @@ def html(
     pairs = list(zip(CLAIMS, findings, strict=True))
     return template("blog.html.j2").render(
         model=model,
-        claims=[shown(claim, finding) for claim, finding in pairs],
+        claims=[{"claim": claim, "finding": finding, "strips": strips(finding)} for claim, finding in pairs],
         verdicts=[finding.verdict for finding in findings],
-        seeds=max((len(c.cells) for f in findings for _, c in f.conditions), default=0),
-        subjects=sorted({cell.params["subject"] for found in evidence.values() for cell in found.cells}),
+        seeds=max((len(c.observations) for f in findings for _, c in f.conditions), default=0),
+        subjects=sorted({each.params["subject"] for found in evidence.values() for each in found.observations}),
         experiments={name: source(name).read_text() for name in evidence},
         links=links,
         data=script_json([figure(claim, finding) for claim, finding in pairs]),
@@ -69,37 +88,36 @@ def html(
     )
 
 
-def shown(claim: Claim, finding: Finding) -> dict[str, Any]:
-    return {"claim": claim, "finding": finding, "strips": strips(finding)}
-
-
-def figure(claim: Claim, finding: Finding) -> dict[str, Any]:
-    """A plot a measure: a value and an interval for each condition."""
+def figure(claim: Claim, finding: Finding) -> BlogFigure:
     labels = [label for label, _ in finding.conditions]
-    plots = [(MEASURES[m], [_ends(condition, m) for _, condition in finding.conditions]) for m in claim.measures]
+    plots: list[BlogPlot] = [
+        {"title": MEASURES[measure], "values": [_with_interval(c[measure]) for _, c in finding.conditions]}
+        for measure in claim.measures
+    ]
     return {"number": claim.number, "labels": labels, "plots": plots}
 
 
-def _ends(condition: Condition, measure: str) -> tuple[float, float, float]:
-    drawn = condition[measure]
-    return (drawn.value, *drawn.interval)
+def _with_interval(number: Bootstrapped) -> tuple[float, float, float]:
+    low, high = number.interval
+    return number.value, low, high
 
 
-def strips(finding: Finding) -> list[dict[str, Any]]:
-    """The same prompts from the same noise: of each subject its photographs, the untuned model, the conditions."""
-    found: list[dict[str, Any]] = []
-    seen: set[tuple] = set()
+def strips(finding: Finding) -> list[Strip]:
+    """For each subject its photographs, and images of the same prompts from the same noise: of the untuned model and of
+    the conditions."""
+    found: list[Strip] = []
+    seen: set[tuple[str, str | Path | None]] = set()
     for label, condition in finding.conditions:
-        cell = condition.cells[0]
-        subject = cell.params["subject"]
+        observation = condition.observations[0]
+        subject = observation.params["subject"]
         for key, words, images in (
-            ((subject,), f"{subject} · photographs", _photographs(cell)),
-            ((subject, cell.untuned), f"{subject} · untuned model", _tiles(cell.untuned)),
-            ((subject, cell.samples), label, _tiles(cell.samples)),
+            ("photographs", f"{subject} · photographs", _photographs(observation)),
+            (observation.untuned, f"{subject} · untuned model", _tiles(observation.untuned)),
+            (observation.samples, label, _tiles(observation.samples)),
         ):
-            if key not in seen and images:
+            if (subject, key) not in seen and images:
                 found.append({"label": words, "images": [picture(path, LARGEST) for path in images]})
-            seen.add(key)
+            seen.add((subject, key))
     return found
 
 
@@ -107,5 +125,5 @@ def _tiles(folder: Path | None) -> list[Path]:
     return sorted(folder.glob("*-00.png"))[:TILES] if folder else []
 
 
-def _photographs(cell: Cell) -> list[Path]:
-    return list(instance_images(cell.photographs))[:TILES] if cell.photographs else []
+def _photographs(observation: Observation) -> list[Path]:
+    return list(instance_images(observation.photographs))[:TILES] if observation.photographs else []

@@ -21,7 +21,8 @@ def records(results: Results) -> list[dict[str, Any]]:
     """One flat dictionary per row, all with the same keys in the same order."""
     rows = results.rows
     params = list(dict.fromkeys(name for row in rows for name in row.params))
-    metrics, intervals = metric_names(rows), {name for row in rows for name in row.intervals}
+    metrics = metric_names(rows)
+    intervals = {name for row in rows for name in row.intervals}
     flat = []
     for i, row in enumerate(rows):
         record = {name: row.params.get(name) for name in params}
@@ -51,10 +52,14 @@ def plain(value: Any) -> Any:
     return value if isinstance(value, (str, int, bool, type(None))) else str(value)
 
 
+def _csv_value(value: Any) -> Any:
+    if value is None:
+        return ""
+    return show(value) if isinstance(value, bool) else value
+
+
 def write_csv(path: Path, results: Results) -> Path:
-    flat = [
-        {k: "" if v is None else show(v) if isinstance(v, bool) else v for k, v in r.items()} for r in records(results)
-    ]
+    flat = [{name: _csv_value(value) for name, value in record.items()} for record in records(results)]
     text = io.StringIO()
     writer = csv.DictWriter(text, list(flat[0]) if flat else ["state"], lineterminator="\n")
     writer.writeheader()
@@ -64,7 +69,8 @@ def write_csv(path: Path, results: Results) -> Path:
 
 
 def write_results_json(path: Path, results: Results) -> Path:
-    spot, best = results.sweet_spot, None if results.best is None else results.rows[results.best]
+    spot = results.sweet_spot
+    best = None if results.best is None else results.rows[results.best]
     answer = {
         "found": spot.found,
         "verdict": spot.verdict,

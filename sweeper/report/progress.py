@@ -63,7 +63,7 @@ class _Rate(ProgressColumn):
 
 
 class ProgressDisplay:
-    """Shows each job's work, and the sweep's; on no terminal, a line when a training begins or ends."""
+    """Shows what each job does, and how far the sweep is. Without a terminal, a line when a training begins or ends."""
 
     def __init__(self, console: Console, titles: dict[Path, str], count: int | None = None) -> None:
         """titles: of the jobs to show, by path; where more may come, `count` is how many in all."""
@@ -115,7 +115,7 @@ class ProgressDisplay:
             self.progress.update(self.whole, completed=int(100 * done / self.count))
 
     def _show(self, path: Path, status: Status) -> None:
-        """A bar for what the job is doing; each kind of work has its own, as rates differ."""
+        """A bar for what the job is doing. Each kind of work has a bar of its own, as their rates differ."""
         shown = self.tasks.get(path)
         if shown and shown[1] == status.phase:
             task = shown[0]

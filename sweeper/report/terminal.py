@@ -1,4 +1,4 @@
-"""The results as rows of text and numbers: results.csv, results.json and the table in the terminal."""
+"""What the terminal shows at the end of a sweep: the table, the failures, the answer, and where the time went."""
 
 import math
 import textwrap
@@ -17,12 +17,13 @@ from sweeper.results.ordering import SCORES, metric_names, ranked, sentence, var
 from sweeper.results.types import COMPLETE, Results, Row
 
 SHOWN = 20  # rows in the terminal
+SMALLEST_SHARE = 0.0005  # of the time, that is said
 RAW = ("dino", "clip_i", "clip_t")  # shown in the terminal where there is room
 
 
 def shares(timings: dict[str, float]) -> dict[str, float]:
-    """Each kind of work's share of the time, the largest first. "other" is what remains of the whole, "wall"; where
-    several devices worked at once, nothing does."""
+    """Each kind of work's share of the time, the largest first. "other" is what remains of the whole ("wall"). Nothing
+    remains where several devices worked at once."""
     kinds = {kind: seconds for kind, seconds in timings.items() if kind != "wall"}
     kinds["other"] = max(0.0, timings.get("wall", 0.0) - sum(kinds.values()))
     whole = sum(kinds.values())
@@ -32,7 +33,10 @@ def shares(timings: dict[str, float]) -> dict[str, float]:
 
 def took(timings: dict[str, float]) -> str:
     """The whole time, and what it was spent on."""
-    parts = [f"{kind} {share:.{int(share < 0.01)}%}" for kind, share in shares(timings).items() if share >= 0.0005]
+    parts = []
+    for kind, share in shares(timings).items():
+        if share >= SMALLEST_SHARE:
+            parts.append(f"{kind} {share:.1%}" if share < 0.01 else f"{kind} {share:.0%}")
     return f"{hours(timings['wall'])}: {', '.join(parts)}"
 
 
@@ -61,7 +65,8 @@ def print_table(results: Results, console: Console) -> None:
 def _widest(results: Results, shown: list[int], console: Console) -> Table:
     """The table with as many metrics and intervals as the terminal has room for."""
     names = metric_names(results.rows)
-    scores, raw = [n for n in names if n in SCORES], [n for n in names if n in RAW]
+    scores = [name for name in names if name in SCORES]
+    raw = [name for name in names if name in RAW]
     for metrics, intervals in (
         (scores + raw, scores),
         (scores, scores),
@@ -86,16 +91,22 @@ def _table(results: Results, shown: list[int], metrics: list[str], intervals: It
         row = results.rows[i]
         values = [Text(show(row.params.get(axis))) for axis in axes]
         values += [Text(_number(row, name, name in intervals), "dim" if name in RAW else "") for name in metrics]
-        note = (
-            Text("veto: " + row.vetoes[0], "yellow") if row.vetoes else Text("" if row.asked else "on the way", "dim")
-        )
         best = i == results.best
-        table.add_row(Text("★" if best else "", "yellow"), *values, note, style="bold" if best else "")
+        table.add_row(Text("★" if best else "", "yellow"), *values, _note(row), style="bold" if best else "")
     return table
 
 
-def _number(row: Row, name: str, interval: bool) -> str:
-    value, ends = row.metrics.get(name, math.nan), row.intervals.get(name, (math.nan, math.nan))
+def _note(row: Row) -> Text:
+    if row.vetoes:
+        return Text("veto: " + row.vetoes[0], "yellow")
+    return Text("" if row.asked else "on the way", "dim")
+
+
+def _number(row: Row, name: str, with_interval: bool) -> str:
+    value = row.metrics.get(name, math.nan)
     if not math.isfinite(value):
         return "–"
-    return f"{value:.3f}" + (f" [{ends[0]:.2f}, {ends[1]:.2f}]" if interval and all(map(math.isfinite, ends)) else "")
+    low, high = row.intervals.get(name, (math.nan, math.nan))
+    if with_interval and math.isfinite(low) and math.isfinite(high):
+        return f"{value:.3f} [{low:.2f}, {high:.2f}]"
+    return f"{value:.3f}"

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig
 from rich.console import Console
@@ -33,7 +34,9 @@ from trainers.spec import signature
 NOT_KNOWN = "not known before the first training here"
 
 
-def run_search(config: DictConfig, config_loader: Any, arguments: Sequence[str], settings: Mapping[str, Any]) -> None:
+def run_search(
+    config: DictConfig, config_loader: ConfigLoader, arguments: Sequence[str], settings: Mapping[str, Any]
+) -> None:
     """The search of what was typed after -m. Exits non-zero if a trial failed."""
 
     def composed(typed: list[str]) -> DictConfig:

@@ -1,11 +1,28 @@
 "use strict";
+
+/* What Python gives to this script: the TypedDicts of the same names in sweeper/blog/page.py.
+ * tests/sweeper/blog/test_page.py compares the names of the properties. */
+
+/**
+ * The plots of a claim, one for each measure.
+ * @typedef {object} BlogFigure
+ * @property {number} number of the claim
+ * @property {string[]} labels of its conditions
+ * @property {BlogPlot[]} plots
+ */
+/**
+ * @typedef {object} BlogPlot
+ * @property {string} title
+ * @property {[number, number, number][]} values of each label of the figure: mean, low, high
+ */
 {
+  /** @type {BlogFigure[]} */
   const claims = JSON.parse(document.getElementById("data").textContent);
   const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
   const plain = (text) => String(text).replaceAll("&", "&amp;").replaceAll("<", "&lt;"); // plotly reads some tags
   const drawings = [];
 
-  /** Values with their intervals, a line a condition, the first on top. */
+  /** Values with their intervals, one line for each condition, the first on top. */
   function draw(div, labels, values) {
     const axis = { gridcolor: color("line"), linecolor: color("line"), zerolinecolor: color("soft"), fixedrange: true, automargin: true };
     const [mean, low, high] = [0, 1, 2].map((k) => values.map((value) => value[k]));
@@ -24,13 +41,13 @@
 
   for (const { number, labels, plots } of claims) {
     const box = document.getElementById(`plots-${number}`);
-    for (const [words, values] of box ? plots : []) {
-      const title = Object.assign(document.createElement("h3"), { className: "title", textContent: words });
+    for (const plot of box ? plots : []) {
+      const title = Object.assign(document.createElement("h3"), { className: "title", textContent: plot.title });
       const div = document.createElement("div");
-      const cell = document.createElement("div");
-      cell.append(title, div);
-      box.append(cell);
-      drawings.push(() => draw(div, labels, values));
+      const both = document.createElement("div");
+      both.append(title, div);
+      box.append(both);
+      drawings.push(() => draw(div, labels, plot.values));
     }
   }
   const paint = () => drawings.forEach((drawing) => drawing());

@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 
 from evaluation.scorecard import Baselines, Scorecard
-from sweeper.blog.evidence import Cell, Evidence
+from sweeper.blog.evidence import Evidence, Observation
 
 PROMPTS, IMAGES, CLASS_IMAGES, PHOTOGRAPHS = 8, 2, 4, 5
 S0, SR, TC, T0, ALIKE, GREY = 0.3, 0.8, 0.2, 0.3, 0.9, 3.0
@@ -49,10 +49,13 @@ BASELINES = Baselines.from_json(_UNTUNED_AND_PHOTOGRAPHS)
 
 def evidence(levels, sway=0.0, seeds=(0,), **axes):
     """All combinations of `axes`; `levels(params)` gives what differs from LEVELS, `steps(subject)` the steps."""
-    rng, cells, steps = np.random.default_rng(1), [], axes.pop("steps")
+    rng = np.random.default_rng(1)
+    observations = []
+    steps = axes.pop("steps")
     for picked in product(*axes.values()):
         params = dict(zip(axes, picked, strict=True))
         for step, seed in product(steps(params["subject"]), seeds):
             params = {**params, "steps": step, "seed": seed, "kind": KINDS[params["subject"]]}
-            cells.append(Cell(params, scorecard(values(rng, sway, **{**LEVELS, **levels(params)})), BASELINES))
-    return Evidence(tuple(cells))
+            card = scorecard(values(rng, sway, **{**LEVELS, **levels(params)}))
+            observations.append(Observation(params, card, BASELINES))
+    return Evidence(tuple(observations))

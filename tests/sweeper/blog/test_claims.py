@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sweeper.blog import claims
+from sweeper.blog import claims, verdicts
 from sweeper.blog.catalogue import CLAIMS
-from sweeper.blog.claims import INCONCLUSIVE, NOT_JUDGED, NOT_SUPPORTED, SUPPORTED
-from sweeper.blog.evidence import Cell, Drawn, Evidence, Missing, mean
+from sweeper.blog.evidence import Bootstrapped, Evidence, Missing, Observation, mean
+from sweeper.blog.verdicts import INCONCLUSIVE, NOT_JUDGED, NOT_SUPPORTED, SUPPORTED
 from tests.sweeper.blog.synthetic import BASELINES, PHOTOGRAPHS, S0, evidence
 
 WIDE = 0.5  # sway of the prompts that no small effect stands out from
@@ -133,7 +133,7 @@ CASES = {
 
 
 def found(claim, levels, sway=0.02, **more):
-    return claims.judge(claim.judge, *(evidence(levels, sway, **GRIDS[name], **more) for name in claim.experiments))
+    return claims.assess(claim.assess, *(evidence(levels, sway, **GRIDS[name], **more) for name in claim.experiments))
 
 
 @pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: str(claim.number))
@@ -151,7 +151,7 @@ class TestEachClaim:
         assert finding.verdict == INCONCLUSIVE, finding.parts
 
     def test_not_judged_without_results(self, claim):
-        finding = claims.judge(claim.judge, *(Evidence(()) for _ in claim.experiments))
+        finding = claims.assess(claim.assess, *(Evidence(()) for _ in claim.experiments))
         assert finding.verdict == NOT_JUDGED
         assert finding.missing
 
@@ -175,16 +175,16 @@ def test_effects_are_the_differences_that_were_put_in():
 def test_several_training_seeds_enter_one_setting():
     runs = evidence(by_lr(0.7, 0.4), seeds=(0, 1, 2), **GRIDS["learning_rate"])
     condition = runs.at(subject="face", lr=2e-6, steps=1200)
-    assert [cell.params["seed"] for cell in condition.cells] == [0, 1, 2]
+    assert [cell.params["seed"] for cell in condition.observations] == [0, 1, 2]
     assert condition["score"].value == pytest.approx(0.7)
 
 
 def test_the_same_prompts_are_resampled_everywhere():
     """What prompts do to two settings alike does not blur their difference."""
     draws = np.random.default_rng(0).normal(size=1000)
-    low, high = (Drawn(0.6, 0.6 + draws) - Drawn(0.4, 0.4 + draws)).interval
+    low, high = (Bootstrapped(0.6, 0.6 + draws) - Bootstrapped(0.4, 0.4 + draws)).interval
     assert (low, high) == pytest.approx((0.2, 0.2))
-    assert mean([Drawn(1.0, draws), Drawn(3.0, draws)]).value == 2.0
+    assert mean([Bootstrapped(1.0, draws), Bootstrapped(3.0, draws)]).value == 2.0
 
 
 def test_two_settings_are_not_taken_for_one():
@@ -196,50 +196,52 @@ def test_two_settings_are_not_taken_for_one():
 @pytest.mark.parametrize(
     ("part", "low", "high", "verdict"),
     [
-        (claims.better, 0.01, 0.05, SUPPORTED),
-        (claims.better, -0.05, 0.09, NOT_SUPPORTED),
-        (claims.better, -0.05, 0.11, INCONCLUSIVE),
-        (claims.similar, -0.09, 0.09, SUPPORTED),
-        (claims.similar, 0.02, 0.4, NOT_SUPPORTED),
-        (claims.similar, -0.2, 0.2, INCONCLUSIVE),
-        (claims.no_worse, -0.09, 0.5, SUPPORTED),
-        (claims.no_worse, -0.3, -0.01, NOT_SUPPORTED),
-        (claims.no_worse, -0.3, 0.01, INCONCLUSIVE),
-        (claims.above, 0.01, 0.5, SUPPORTED),
-        (claims.above, -0.3, -0.01, NOT_SUPPORTED),
-        (claims.above, -0.05, 0.05, INCONCLUSIVE),
+        (verdicts.better, 0.01, 0.05, SUPPORTED),
+        (verdicts.better, -0.05, 0.09, NOT_SUPPORTED),
+        (verdicts.better, -0.05, 0.11, INCONCLUSIVE),
+        (verdicts.similar, -0.09, 0.09, SUPPORTED),
+        (verdicts.similar, 0.02, 0.4, NOT_SUPPORTED),
+        (verdicts.similar, -0.2, 0.2, INCONCLUSIVE),
+        (verdicts.no_worse, -0.09, 0.5, SUPPORTED),
+        (verdicts.no_worse, -0.3, -0.01, NOT_SUPPORTED),
+        (verdicts.no_worse, -0.3, 0.01, INCONCLUSIVE),
+        (verdicts.above, 0.01, 0.5, SUPPORTED),
+        (verdicts.above, -0.3, -0.01, NOT_SUPPORTED),
+        (verdicts.above, -0.05, 0.05, INCONCLUSIVE),
     ],
 )
 def test_verdict_of_an_interval(part, low, high, verdict):
     draws = low + (high - low) * np.linspace(-1 / 38, 39 / 38, 10_001)  # their middle 95 % are from low to high
-    assert part("", Drawn((low + high) / 2, draws)).verdict == verdict
+    assert part("", Bootstrapped((low + high) / 2, draws)).verdict == verdict
 
 
 @pytest.mark.parametrize(
-    ("verdicts", "whole"),
+    ("parts", "whole"),
     [
         ([SUPPORTED, SUPPORTED], SUPPORTED),
         ([SUPPORTED, INCONCLUSIVE], INCONCLUSIVE),
         ([SUPPORTED, INCONCLUSIVE, NOT_SUPPORTED], NOT_SUPPORTED),
     ],
 )
-def test_verdict_of_several_parts(verdicts, whole):
-    assert claims.combined(verdicts) == whole
+def test_verdict_of_several_parts(parts, whole):
+    assert verdicts.combined(parts) == whole
 
 
 def test_no_verdict_where_fidelity_cannot_be_measured():
     """The photographs are no more alike than the untuned model's images are like them."""
     runs = evidence(by_ema(0.5, 0.5), **GRIDS["ema"])
     unlike = replace(BASELINES, photographs={**BASELINES.photographs, "dino": [S0] * PHOTOGRAPHS})
-    blind = Evidence(tuple(Cell(cell.params, cell.card, unlike) for cell in runs.cells))
-    finding = claims.judge(claims.ema_makes_no_difference, blind)
+    blind = Evidence(tuple(Observation(seen.params, seen.card, unlike) for seen in runs.observations))
+    finding = claims.assess(claims.ema_makes_no_difference, blind)
     assert finding.verdict == NOT_JUDGED
     assert "subject fidelity cannot be measured" in finding.missing
 
 
 def test_a_missing_result_is_named():
     runs = evidence(by_lr(0.7, 0.4), **GRIDS["learning_rate"])
-    partial = Evidence(tuple(cell for cell in runs.cells if (cell.params["lr"], cell.params["steps"]) != (5e-6, 1200)))
-    finding = claims.judge(claims.lower_lr_is_better, partial)
+    partial = Evidence(
+        tuple(cell for cell in runs.observations if (cell.params["lr"], cell.params["steps"]) != (5e-6, 1200))
+    )
+    finding = claims.assess(claims.lower_lr_is_better, partial)
     assert finding.verdict == NOT_JUDGED
     assert "subject=face lr=5e-6 steps=1200" in finding.missing

@@ -9,10 +9,14 @@ from PIL import Image
 
 from sweeper.blog import page
 from sweeper.blog.catalogue import CLAIMS, EXPERIMENTS
-from sweeper.blog.claims import Finding, judge
-from sweeper.blog.evidence import Cell, Evidence
+from sweeper.blog.claims import assess
+from sweeper.blog.evidence import Evidence, Observation
+from sweeper.blog.verdicts import Finding
+from sweeper.report.page import TEMPLATES
 from tests.sweeper.blog.synthetic import BASELINES, evidence, scorecard, values
 from tests.sweeper.blog.test_claims import CASES, GRIDS, found
+from tests.sweeper.browser import needs_chromium, opened
+from tests.sweeper.script_types import in_python, in_script
 
 
 @pytest.fixture(scope="module")
@@ -47,10 +51,20 @@ def test_it_needs_nothing_from_elsewhere(findings):
     assert not re.findall(r"(?:src|href)=\"https?:", outside)
 
 
+@needs_chromium
+def test_it_draws_every_figure_without_an_error(findings, tmp_path):
+    path = tmp_path / "blog.html"
+    path.write_text(page.html("miniature", findings, {}))
+    dom, console = opened(path, tmp_path)
+    assert console == ""
+    figures = [page.figure(claim, finding) for claim, finding in zip(CLAIMS[:3], findings, strict=False)]
+    assert len(re.findall(r'<div class="js-plotly-plot', dom)) == sum(len(figure["plots"]) for figure in figures)
+
+
 def test_text_of_users_is_escaped():
     evil = "</script><img src=x onerror=alert(1)>"
     cells = tuple(
-        Cell(
+        Observation(
             {"subject": evil, "kind": "object", "lr": lr, "steps": steps, "seed": 0},
             scorecard(values(np.random.default_rng(0), s=0.5, t=0.5, copying=0.0, drift=0.0, noise=0.0)),
             BASELINES,
@@ -59,7 +73,7 @@ def test_text_of_users_is_escaped():
         for steps in (200, 400)
     )
     known = {"learning_rate": Evidence(cells)}
-    all_findings = [judge(c.judge, *(known.get(name, Evidence(())) for name in c.experiments)) for c in CLAIMS]
+    all_findings = [assess(c.assess, *(known.get(name, Evidence(())) for name in c.experiments)) for c in CLAIMS]
     html = page.html(evil, all_findings, known)
     assert evil not in html
     assert "onerror=alert(1)>" not in html
@@ -71,17 +85,15 @@ def test_the_images_of_a_claim_begin_with_photographs_and_the_untuned_model(tmp_
         for i in range(2):
             Image.new("RGB", (64, 64)).save(tmp_path / name / f"{i:02d}-00.png")
     claim = CLAIMS[9]
-    grid = [
-        Cell(cell.params, cell.card, BASELINES, tmp_path / "samples", tmp_path / "untuned", tmp_path / "photographs")
-        for cell in _cells("ema")
-    ]
-    strips = page.strips(judge(claim.judge, Evidence(tuple(grid))))
+    folders = [tmp_path / name for name in ("samples", "untuned", "photographs")]
+    grid = [Observation(each.params, each.card, BASELINES, *folders) for each in _observations("ema")]
+    strips = page.strips(assess(claim.assess, Evidence(tuple(grid))))
     assert [strip["label"] for strip in strips][:2] == ["cat_toy · photographs", "cat_toy · untuned model"]
     assert all(len(strip["images"]) == 2 and strip["images"][0].startswith("data:image") for strip in strips)
 
 
-def _cells(name):
-    return evidence(lambda _: {}, **GRIDS[name]).cells
+def _observations(name):
+    return evidence(lambda _: {}, **GRIDS[name]).observations
 
 
 def test_blog_json_is_the_same_for_programs(findings):
@@ -99,3 +111,12 @@ def test_blog_json_is_the_same_for_programs(findings):
 
 def test_every_experiment_is_needed_by_a_claim():
     assert {name for claim in CLAIMS for name in claim.experiments} == set(EXPERIMENTS)
+
+
+def test_the_script_knows_every_type_of_its_data(findings):
+    scripts = in_script(TEMPLATES / "blog.js")
+    python = in_python(page)
+    assert scripts == {name: keys for name, keys in python.items() if name != "Strip"}  # shown without a script
+    figures = [page.figure(claim, finding) for claim, finding in zip(CLAIMS, findings, strict=True)]
+    assert all(set(figure) == python["BlogFigure"] for figure in figures)
+    assert all(set(plot) == python["BlogPlot"] for figure in figures for plot in figure["plots"])

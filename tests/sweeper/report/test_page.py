@@ -1,7 +1,5 @@
 import json
 import re
-import shutil
-import subprocess
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -10,31 +8,14 @@ import pytest
 from sweeper.report.page import gather, render, snippet, veto_kinds
 from sweeper.report.thumbnails import tile_names
 from sweeper.results.types import Results
+from tests.sweeper.browser import needs_chromium, opened
 from tests.sweeper.report.synthetic import AXES, make_results
 
-CHROMIUM = next((p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if p), None)
 NASTY = "</script><script>document.title='owned'</script><img src=x onerror=alert(1)>"
 
 
 def write(path, results):
     return render(path, results, gather(results))
-
-
-def _open(path, tmp_path) -> tuple[str, str]:
-    """The DOM after the scripts ran, and what they wrote to the console."""
-    command = [
-        CHROMIUM,
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--no-first-run",
-        "--disable-quic",
-        "--disable-sync",
-    ]
-    command += ["--disable-background-networking", "--disable-component-update", "--enable-logging=stderr"]
-    command += [f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=6000", "--dump-dom", path.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    return done.stdout, "\n".join(line for line in done.stderr.splitlines() if "CONSOLE" in line)
 
 
 class _Elements(HTMLParser):
@@ -54,10 +35,10 @@ def test_the_page_is_one_file_that_asks_for_nothing(tmp_path):
     assert all(source.startswith("data:image/") for source in sources)
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+@needs_chromium
 def test_the_page_draws_everything_without_an_error(tmp_path):
     results = make_results(tmp_path, AXES, fail=(5,))
-    dom, console = _open(write(tmp_path / "r.html", results), tmp_path)
+    dom, console = opened(write(tmp_path / "r.html", results), tmp_path)
     assert console == ""
     assert results.sweet_spot.reason in dom
     assert (
@@ -107,12 +88,12 @@ addEventListener("load", async () => {
 </script>"""
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+@needs_chromium
 def test_hovering_sliding_sorting_and_clicking_show_what_they_should(tmp_path):
     results = make_results(tmp_path, {"lr": (1e-6, 2e-6, 5e-6), "steps": (400, 800, 1200)})
     page = write(tmp_path / "r.html", results)
     page.write_text(page.read_text().replace("</body>", ACT + "</body>"))
-    dom, console = _open(page, tmp_path)
+    dom, console = opened(page, tmp_path)
     assert console == ""
     seen = json.loads(dom.partition('id="seen">')[2].partition("</pre>")[0])
     assert seen["hover"] == ["lr=1e-6 steps=400", True]
@@ -124,14 +105,14 @@ def test_hovering_sliding_sorting_and_clicking_show_what_they_should(tmp_path):
     assert seen["dialog"]
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+@needs_chromium
 def test_what_a_user_typed_is_text_wherever_it_is_shown(tmp_path):
     axes = {"lr": (1e-6, 5e-6), "steps": (400, 800), "subject": (NASTY, "dog")}
     results = make_results(tmp_path, axes, subject=NASTY, prompts=(f"a {NASTY}", "b"), fail=(2,), name=NASTY)
     rows = tuple(replace(row, vetoes=(f"{NASTY} 3",), reason=NASTY) for row in results.rows)
     spot = replace(results.sweet_spot, reason=f"Use {NASTY}", suggestion=NASTY)
     nasty = replace(results, rows=rows, sweet_spot=spot, command=NASTY, backbones={NASTY: NASTY}, model=NASTY)
-    dom, console = _open(write(tmp_path / "r.html", nasty), tmp_path)
+    dom, console = opened(write(tmp_path / "r.html", nasty), tmp_path)
     assert console == ""
     elements = _Elements(dom).found
     assert not [attrs for tag, attrs in elements if tag == "img" and not attrs["src"].startswith("data:")]
@@ -140,21 +121,21 @@ def test_what_a_user_typed_is_text_wherever_it_is_shown(tmp_path):
     assert [tag for tag, _ in elements].count("script") == 4  # two of data, plotly, ours
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+@needs_chromium
 @pytest.mark.parametrize(
     "axes",
     [{"lr": (2e-6,), "steps": (800,)}, {"lr": (1e-6, 2e-6), "steps": (800,)}, {"steps": (100, 200), "seed": (0, 1)}],
 )
 def test_small_sweeps(tmp_path, axes):
-    dom, console = _open(write(tmp_path / "r.html", make_results(tmp_path, axes)), tmp_path)
+    dom, console = opened(write(tmp_path / "r.html", make_results(tmp_path, axes)), tmp_path)
     assert console == ""
     assert 'id="raster"' in dom
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+@needs_chromium
 def test_nothing_finished(tmp_path):
     results = make_results(tmp_path, {"lr": (1e-6, 2e-6), "steps": (400,)}, fail=(0, 1))
-    dom, console = _open(write(tmp_path / "r.html", results), tmp_path)
+    dom, console = opened(write(tmp_path / "r.html", results), tmp_path)
     assert console == ""
     assert "No cell finished." in dom
 
