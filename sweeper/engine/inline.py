@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from sweeper.engine import devices
 from sweeper.engine.base import GRACE, RUNNING, Engine, Phase, Resources, WorkerState, Workplace
-from sweeper.engine.local import OFFLINE, QUIET
+from sweeper.engine.local import OFFLINE, QUIET, SPINS
 from sweeper.engine.queue import Queue
 from sweeper.engine.worker import Handler, carry_out, run_job
 from sweeper.forecast import Capacity
@@ -40,7 +40,9 @@ class InlineEngine(Engine):
         return Capacity(1)
 
     def prepare(self) -> None:
-        """Nothing: this process has whatever there is."""
+        """Nothing to find; but the threads' library reads its settings when torch is first imported."""
+        for name, value in SPINS.items():
+            os.environ.setdefault(name, value)
 
     def start(self, count: int, workplace: Workplace) -> tuple[str, ...]:
         if self._workplace or not count:
