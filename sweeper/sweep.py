@@ -125,7 +125,7 @@ class Sweep:
         planned = self.planned()
         results = self._export(self._collect(planned), planned.plan)
         self.crew.close()
-        results = self._delete_losers(results, planned.plan, final=True)
+        results = self._delete_checkpoints(results, planned.plan, final=True)
         results, paths = write.write(replace(results, timings=self._timings()))
         self.tracker.publish(results)
         return results, paths
@@ -150,7 +150,7 @@ class Sweep:
         if finished > self.seen.finished:
             self.tracker.publish(results)
         self.seen = Seen(finished, scored)
-        self._delete_losers(results, planned.plan, final=False)
+        self._delete_checkpoints(results, planned.plan, final=False)
 
     def _scored_while_running(self) -> int:
         running = [job for job in self.begun.values() if job.status and not job.outcome]
@@ -160,7 +160,7 @@ class Sweep:
     def _deletes(self) -> bool:
         return self.context.settings.keep != "all"
 
-    def _delete_losers(self, results: Results, plan: Plan, final: bool) -> Results:
+    def _delete_checkpoints(self, results: Results, plan: Plan, final: bool) -> Results:
         """The results without the checkpoints that are deleted, where the user keeps the best ones only."""
         if not self._deletes:
             return results
