@@ -40,6 +40,7 @@ test-all: setup
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 miniature: setup
 	$(BIN)/python -m miniature.pretrain

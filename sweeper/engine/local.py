@@ -16,10 +16,11 @@ from sweeper.forecast import Capacity
 PROJECT = Path(__file__).resolve().parents[2]
 WORKER = "sweeper.engine.worker"  # the module that is run
 # How much freed memory stays with a process, and what is big enough to be no part of that: see mallopt(3) of glibc.
-# By default it hands the activations of every training step back to the kernel, and faults them in again page by page.
+# By default it hands the activations of every training step back to the kernel, and faults them in again page by page:
+# see docs/log.md, "Workers keep the memory that a step frees".
 ALLOCATOR = {"MALLOC_TRIM_THRESHOLD_": str(512 * 1024**2), "MALLOC_MMAP_THRESHOLD_": str(32 * 1024**2)}
-# Threads that wait by spinning for milliseconds come to a stand where anything else runs on the machine: two threads on
-# two busy cores took 10.9 s for what took 0.33 s so. Measured, see docs/log.md.
+# Threads that wait by spinning come to a stand where anything else runs on the machine: two threads on two busy cores
+# took 10.9 s for a step that takes 0.42 s with this setting: see docs/log.md, "Spinning threads".
 SPINS = {"GOMP_SPINCOUNT": "1000"}
 QUIET = {"TRANSFORMERS_VERBOSITY": "error", "DIFFUSERS_VERBOSITY": "error"}
 OFFLINE = {"HF_HUB_OFFLINE": "1"}  # whatever is needed was fetched before

@@ -140,12 +140,22 @@ def result_of(training: Training, store: Store, outcome: Outcome | None, log: Pa
     state, reason = (outcome.state, outcome.reason) if outcome else (WAITING, "")
     return TrainingResult(
         signature=training.spec.signature,
-        params={k: v for k, v in training.cells[0].params if axis_of(k).costs_training},
+        params=params_of(training),
         state=COMPLETE if done else state,
         loss=tuple(enumerate(store.losses(training.spec)[: training.last_step], start=1)),
         reason=note_of(store, training.spec) if done else reason,
         log=log,
     )
+
+
+def params_of(training: Training) -> dict[str, Any]:
+    """What sets the training apart, and the typed settings of its evaluation that all of its cells share."""
+    cells = [dict(cell.params) for cell in training.cells]
+
+    def belongs(key: str, value: Any) -> bool:
+        return axis_of(key).costs_training or ("." in key and all(cell[key] == value for cell in cells))
+
+    return {key: value for key, value in cells[0].items() if belongs(key, value)}
 
 
 def find_answers(entries: Sequence[Entry], axes: Sequence[str]) -> list[Answer]:
