@@ -79,9 +79,9 @@ class Store:
         return before if before.is_dir() else self.root / "baselines" / signature(spec.model, *made_for)
 
     def check_format(self) -> None:
-        """Raises SpecError where a later version of the program has written the store."""
-        found = read_json(self._format).get("format") if self._format.exists() else 1
-        if found not in range(1, FORMAT + 1):
+        """Raises SpecError where a later version of the program has written the store, or something else has."""
+        found = self._found_format()
+        if type(found) is not int or not 1 <= found <= FORMAT:
             raise SpecError(
                 f"{self.root} has format {found}, and this program knows 1 to {FORMAT}: "
                 "use the version that wrote it, or another output_dir="
@@ -90,8 +90,18 @@ class Store:
     def mark_format(self) -> None:
         """Notes today's format, before anything is written. Raises SpecError as `check_format`."""
         self.check_format()
-        if not self._format.exists() or read_json(self._format).get("format") != FORMAT:
+        if not self._format.exists() or self._found_format() != FORMAT:
             write_json(self._format, {"format": FORMAT})
+
+    def _found_format(self) -> object:
+        """What the store says of itself; 1 where it says nothing."""
+        if not self._format.exists():
+            return 1
+        try:
+            said = read_json(self._format)
+        except ValueError:
+            return "that cannot be read"
+        return said.get("format") if isinstance(said, dict) else said
 
     @property
     def _format(self) -> Path:

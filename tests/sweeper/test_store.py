@@ -213,7 +213,15 @@ def test_a_store_without_a_format_is_of_the_first_one(tmp_path):
     store.mark_format()
 
 
-@pytest.mark.parametrize("found", [FORMAT + 1, "new", None])
+@pytest.mark.parametrize("text", ["", "x", "[]", '"2"', "null"])
+def test_a_format_file_that_cannot_be_understood_is_refused_in_one_line(tmp_path, text):
+    (tmp_path / "format.json").write_text(text)
+    with pytest.raises(SpecError, match="this program knows 1 to 2"):
+        Store(tmp_path).mark_format()
+    assert (tmp_path / "format.json").read_text() == text
+
+
+@pytest.mark.parametrize("found", [FORMAT + 1, 0, True, 1.5, "new", None])
 def test_an_unknown_format_is_refused_in_one_line(tmp_path, found):
     write_json(tmp_path / "format.json", {"format": found})
     with pytest.raises(SpecError, match=f"format {found}") as error:
