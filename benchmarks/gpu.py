@@ -86,12 +86,10 @@ def in_floors(seconds: float, spec: TrainSpec) -> float:
         components = family.blank(spec.model)
         size = spec.batch_size * (2 if spec.prior else 1)
         noisy = torch.empty(size, *family.latent_shape(components, spec.model.resolution))
-        states = torch.empty(size, 77, components.unet.config.cross_attention_dim)
+        text = family.blank_text(components, size, encoded=True)
         timesteps = torch.zeros(size, dtype=torch.long)
         with FlopCounterMode(display=False) as counter:
-            family_of(spec.model).predict(
-                components.unet.requires_grad_(True), noisy, timesteps, states
-            ).sum().backward()
+            family.predict(components.network.requires_grad_(True), noisy, timesteps, text).sum().backward()
     flops = counter.get_total_flops() * spec.gradient_accumulation_steps * (4 / 3 if spec.gradient_checkpointing else 1)
     return seconds / (flops / _rate(spec.mixed_precision))
 

@@ -26,13 +26,13 @@ class Draws:
     def posterior(self, *_: Any, **__: Any) -> Tensor:
         """The first that the script draws in an accumulation step."""
         self.position += 1
-        parts = [self.of(half, self.position) for half in ["instance", *["class"] * bool(self.spec.prior)]]
+        parts = [self.of(purpose, self.position) for purpose in ["instance", *["class"] * bool(self.spec.prior)]]
         self.timesteps, self.noise, posterior, self.shift, _ = (torch.cat(p) for p in zip(*parts, strict=True))
         return posterior
 
-    def of(self, half: str, position: int) -> tuple[Tensor, ...]:
+    def of(self, purpose: str, position: int) -> tuple[Tensor, ...]:
         """Timesteps, noise, latents, offsets of the noise; crop, flip and prompt."""
-        size, draws = self.spec.batch_size, generator(self.spec.seed, half, position)
+        size, draws = self.spec.batch_size, generator(self.spec.seed, purpose, position)
         timesteps = torch.randint(0, 1000, (size,), generator=draws)
         noise, posterior = (torch.randn(size, *self.shape, generator=draws) for _ in range(2))
         uniform = torch.rand(size, 4, generator=draws)

@@ -88,10 +88,11 @@ def plain(spec: TrainSpec, steps: int, clock) -> list[float]:
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     untuned = family_of(spec.model).load(spec.model)
-    unet = copy.deepcopy(untuned.unet).requires_grad_(True).train().to(device)
-    vae, text_encoder = untuned.vae.to(device), untuned.text_encoder.to(device)
+    unet = copy.deepcopy(untuned.network).requires_grad_(True).train().to(device)
+    vae, text_encoder = untuned.autoencoder.to(device), untuned.encoders["text_encoder"].to(device)
     noising = DDPMScheduler.from_config(untuned.scheduler_config)
     optimizer = torch.optim.AdamW(unet.parameters(), lr=spec.effective_lr)
+    tokenizer = untuned.tokenizers["text_encoder"]
     paths = instance_images(spec.subject.images)
     batch = spec.batch_size * (2 if spec.prior else 1)
     ticks = []
@@ -100,7 +101,7 @@ def plain(spec: TrainSpec, steps: int, clock) -> list[float]:
         """Pixels [3, H, W] and token ids [1, L], as the script's dataset makes them for every image it is asked for."""
         image = np.asarray(resize(load_image(paths[index % len(paths)]), spec.model.resolution))
         square = image[: spec.model.resolution, : spec.model.resolution]
-        given = untuned.tokenizer("a photo of sks dog", padding="max_length", truncation=True, return_tensors="pt")
+        given = tokenizer("a photo of sks dog", padding="max_length", truncation=True, return_tensors="pt")
         return torch.from_numpy(square.copy()).permute(2, 0, 1).float().div(127.5).sub(1), given.input_ids
 
     for step in range(steps + 1):
@@ -133,14 +134,14 @@ def unet_alone(spec: TrainSpec, steps: int, clock) -> list[float]:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     family, ticks = family_of(spec.model), []
     untuned = family.load(spec.model)
-    unet = copy.deepcopy(untuned.unet).requires_grad_(True).train().to(device)
+    unet = copy.deepcopy(untuned.network).requires_grad_(True).train().to(device)
     batch = spec.batch_size * (2 if spec.prior else 1)
-    states = family.encode_text(untuned.text_encoder, family.tokenize(untuned, ["a photo of sks dog"] * batch))
+    text = family.condition(untuned, ["a photo of sks dog"] * batch).to(device)
     noise = torch.randn(batch, *family.latent_shape(untuned, spec.model.resolution), device=device)
     timesteps = torch.randint(0, 1000, (batch,), device=device)
     for _ in range(steps + 1):
         with torch.autocast(device, torch.bfloat16, enabled=spec.mixed_precision == "bf16"):
-            predicted = unet(noise, timesteps, states.to(device)).sample
+            predicted = family.predict(unet, noise, timesteps, text)
         torch.nn.functional.mse_loss(predicted.float(), noise).backward()
         unet.zero_grad()
         ticks.append(clock())

@@ -14,16 +14,18 @@ def denoising_losses(components, pixels: np.ndarray, prompt: str, device: torch.
 
     The noise depends on the image's position and the timestep only, so checkpoints differ by their weights alone.
     """
-    family, components = family_of(components.model), components.to(device)
-    noising = family.Noising(components, device)
+    family = family_of(components.model)
+    components = components.to(device)
+    process = family.forward_process(components, device)
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(device) / 127.5 - 1
-    latents, _ = family.encode_images(components.vae, images)
-    states = family.encode_text(components.text_encoder, family.tokenize(components, [prompt]).to(device))
+    latents, _ = family.encode_images(components.autoencoder, images)
+    text = family.condition(components, [prompt])[torch.zeros(len(latents), dtype=torch.long)]
     rows = []
     for index, fraction in enumerate(TIMESTEPS):
-        steps = torch.full((len(latents),), int(fraction * len(noising.alphas_cumprod)), device=device)
+        timesteps = process.at(fraction, len(latents))
         noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(index)).to(device)
-        noisy, target = noising.noised(latents, noise, steps), noising.target(latents, noise, steps)
-        predicted = family.predict(components.unet, noisy, steps, states.expand(len(latents), -1, -1))
-        rows.append((predicted - target).pow(2).mean((1, 2, 3)))
+        noisy = process.noised(latents, noise, timesteps)
+        predicted = family.predict(components.network, noisy, timesteps, text)
+        target = process.target(latents, noise, timesteps)
+        rows.append((predicted - target).pow(2).flatten(1).mean(1))
     return torch.stack(rows, dim=1).double().cpu().numpy()

@@ -6,7 +6,6 @@ that is asked for more steps goes on from its latest state.
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from diffusers.training_utils import EMAModel
@@ -15,6 +14,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from trainers.families import family_of
+from trainers.families.base import Components
 from trainers.files import (
     checkpoint_folder,
     complete_folder,
@@ -39,7 +39,7 @@ class Checkpoint:
     training: Path
     step: int
     model: ModelSpec
-    untuned: Any = field(default=None, repr=False, compare=False)  # Components; None: the family's own
+    untuned: Components | None = field(default=None, repr=False, compare=False)  # None: as the family loads them
 
     @property
     def folder(self) -> Path:
@@ -49,7 +49,7 @@ class Checkpoint:
     def complete(self) -> bool:
         return is_complete(self.folder)
 
-    def components(self, ema: bool = False) -> Any:
+    def components(self, ema: bool = False) -> Components:
         """The model with the learned weights, or with their moving average, on the CPU, ready to sample from."""
         family = family_of(self.model)
         untuned = self.untuned if self.untuned is not None else family.load(self.model)

@@ -10,7 +10,6 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from trainers.errors import SpecError
 from trainers.families import family_of
+from trainers.families.base import Components, ForwardProcess
 from trainers.files import write_bytes
 from trainers.images import caption, instance_images, load_image, resize
 from trainers.loss import offset_noise
@@ -58,13 +58,14 @@ class Batch:
     instances: int
 
     @staticmethod
-    def of(halves: "list[Batch]") -> "Batch":
+    def of(parts: "list[Batch]") -> "Batch":
+        """One batch of what each stream gives, the instance images' first."""
         return Batch(
-            latents=torch.cat([half.latents for half in halves]),
-            noise=torch.cat([half.noise for half in halves]),
-            timesteps=torch.cat([half.timesteps for half in halves]),
-            prompts=[prompt for half in halves for prompt in half.prompts],
-            instances=halves[0].instances,
+            latents=torch.cat([part.latents for part in parts]),
+            noise=torch.cat([part.noise for part in parts]),
+            timesteps=torch.cat([part.timesteps for part in parts]),
+            prompts=[prompt for part in parts for prompt in part.prompts],
+            instances=parts[0].instances,
         )
 
 
@@ -133,14 +134,14 @@ class Latents:
 
 
 @dataclass(frozen=True)
-class Half:
-    """The stream of the instance images, or of the class images."""
+class ImageStream:
+    """An endless stream of the instance images, or of the class images, with what is drawn for each."""
 
     purpose: str  # "instance" | "class"
     seed: int
     latents: Latents
     prompts: list[list[str]]  # of each image, those to choose from
-    latent_shape: tuple[int, int, int]
+    latent_shape: tuple[int, ...]
     draw_timesteps: Callable[[int, torch.Generator], Tensor]
     repeats: int = 1
     offset_noise: float = 0.0
@@ -172,40 +173,48 @@ def _choice(options: list[str], draw: float) -> str:
     return options[int(draw * len(options))]
 
 
-def make_halves(
-    spec: TrainSpec, components: Any, noising: Any, class_images: Path | None, cache: Path, device: torch.device
-) -> list[Half]:
+def make_streams(
+    spec: TrainSpec,
+    components: Components,
+    process: ForwardProcess,
+    class_images: Path | None,
+    cache: Path,
+    device: torch.device,
+) -> list[ImageStream]:
     """The stream of the instance images and, with prior preservation, that of the class images."""
     paths = instance_images(spec.subject.images)
-    halves = [("instance", paths, [instance_prompts(spec, path) for path in paths])]
+    sources = [("instance", paths, [instance_prompts(spec, path) for path in paths])]
     if spec.prior is not None:
         if class_images is None:
             raise SpecError("prior_preservation=true needs the folder of class images; see trainers.prior")
         paths = instance_images(class_images)[: spec.prior.num_class_images]
-        halves.append(("class", paths, [[class_prompt(spec.subject)]] * len(paths)))
+        sources.append(("class", paths, [[class_prompt(spec.subject)]] * len(paths)))
     encode = _encoder(spec, components, device)
+    family = family_of(spec.model)
     return [
-        Half(
+        ImageStream(
             purpose=purpose,
             seed=spec.seed,
             latents=_latents(spec, paths, encode, cache, device),
             prompts=prompts,
-            latent_shape=family_of(spec.model).latent_shape(components, spec.model.resolution),
-            draw_timesteps=noising.draw_timesteps,
+            latent_shape=family.latent_shape(components, spec.model.resolution),
+            draw_timesteps=process.draw,
             repeats=spec.trainer.repeats if purpose == "instance" else 1,
             offset_noise=spec.trainer.offset_noise,
         )
-        for purpose, paths, prompts in halves
+        for purpose, paths, prompts in sources
     ]
 
 
-def _encoder(spec: TrainSpec, components: Any, device: torch.device) -> Encode:
-    vae = components.vae if device.type == "cpu" else copy.deepcopy(components.vae).to(device)
+def _encoder(spec: TrainSpec, components: Components, device: torch.device) -> Encode:
+    autoencoder = components.autoencoder
+    if device.type != "cpu":
+        autoencoder = copy.deepcopy(autoencoder).to(device)
     encode_images = family_of(spec.model).encode_images
 
     @torch.no_grad()
     def encode(pixels: Tensor) -> tuple[Tensor, Tensor]:
-        return encode_images(vae, pixels.to(device))
+        return encode_images(autoencoder, pixels.to(device))
 
     return encode
 
@@ -219,7 +228,7 @@ def _latents(spec: TrainSpec, paths: list[Path], encode: Encode, cache: Path, de
     return latents
 
 
-def _latents_file(cache: Path, revision: str, paths: list[Path], settings: tuple) -> Path:
+def _latents_file(cache: Path, revision: str, paths: list[Path], settings: tuple[int, bool, bool]) -> Path:
     """Where the latents of these images by this model are kept."""
     contents = [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
     return cache / "latents" / f"{signature(revision, contents, *settings)}.safetensors"

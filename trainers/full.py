@@ -1,4 +1,4 @@
-"""DreamBooth: the whole U-Net learns, and the text encoder where asked (arXiv:2208.12242).
+"""DreamBooth: the whole network learns, and the text encoders where asked (arXiv:2208.12242).
 
 `ti_dreambooth` is the same from components that know learned tokens, which every checkpoint then holds too.
 """
@@ -6,31 +6,44 @@
 from pathlib import Path
 from typing import Any
 
-from trainers.families.tokens import learned_tokens, save_tokens
+from trainers.families.base import Components
+from trainers.families.tokens import learned_tokens
 from trainers.learner import Learner
 from trainers.spec import TrainSpec
 
 
 class Full(Learner):
-    def __init__(self, components: Any, spec: TrainSpec):
+    def __init__(self, components: Components, spec: TrainSpec):
         super().__init__(components, spec)
-        self.unet = self.trainable(components.unet)
+        self.hold_network(self.trainable(components.network))
         self.text_learns = spec.train_text_encoder
-        if spec.train_text_encoder:
-            self.text_encoder = self.trainable(components.text_encoder)
-        else:
-            self.text_encoder = self.frozen_text_encoder()
+        if not spec.train_text_encoder:
+            self.hold_frozen_encoders()
+            return
+        for name, encoder in components.encoders.items():
+            if name in self.family.trainable_encoders:
+                self.hold_encoder(name, self.trainable(encoder))
+            else:
+                self.hold_frozen_encoder(name)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        groups = [{"params": list(self.unet.parameters()), "lr": self.spec.effective_lr}]
+        groups = [{"params": list(self.network.parameters()), "lr": self.spec.effective_lr}]
         if self.spec.train_text_encoder:
-            lr = self.spec.effective_text_encoder_lr
-            groups.append({"params": list(self.text_encoder.parameters()), "lr": lr})
+            weights = [weight for name in self._learning for weight in self.encoders[name].parameters()]
+            groups.append({"params": weights, "lr": self.spec.effective_text_encoder_lr})
         return groups
 
     def write(self, folder: Path) -> None:
-        self.unet.save_pretrained(folder / "unet", safe_serialization=True)
-        if self.spec.train_text_encoder:
-            self.text_encoder.save_pretrained(folder / "text_encoder", safe_serialization=True)
-        text_encoder = self.text_encoder if self.spec.train_text_encoder else self.components.text_encoder
-        save_tokens(folder, learned_tokens(self.components, text_encoder))
+        network: Any = self.network
+        network.save_pretrained(folder / self.components.network_name, safe_serialization=True)
+        encoders = {name: self.components.parts[name] for name in self.family.trainable_encoders}
+        for name in self._learning:
+            encoder: Any = self.encoders[name]
+            encoder.save_pretrained(folder / name, safe_serialization=True)
+            encoders[name] = encoder
+        self.family.save_tokens(folder, learned_tokens(self.components, encoders))
+
+    @property
+    def _learning(self) -> tuple[str, ...]:
+        """The text encoders that learn, by name."""
+        return self.family.trainable_encoders if self.spec.train_text_encoder else ()

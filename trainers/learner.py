@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from trainers.families import family_of
+from trainers.families.base import Components, Conditioning
 from trainers.precision import DTYPES
 from trainers.spec import TrainSpec
 
@@ -16,17 +17,17 @@ from trainers.spec import TrainSpec
 class Learner(nn.Module, ABC):
     """Which weights learn, and how they are stored; a trainer is one concrete subclass.
 
-    What learns is fp32, whatever the precision of the computation. `text_encoder` is None where its states are
-    computed once (`Texts`), and frozen in part or whole where gradients are not promised.
+    What learns is fp32, whatever the precision of the computation. Networks are held under their names in the pipeline,
+    which begin the names of their weights in a training state. The text encoders are held only where they are needed in
+    every step, and frozen in part or entirely where gradients are not promised.
     """
 
-    def __init__(self, components: Any, spec: TrainSpec):
+    def __init__(self, components: Components, spec: TrainSpec):
         super().__init__()
         self.components = components
         self.spec = spec
         self.family = family_of(spec.model)
-        self.unet: nn.Module
-        self.text_encoder: nn.Module | None
+        self.held_encoders: tuple[str, ...] = ()  # by name; none where texts are encoded once (`ConditioningCache`)
         self.text_learns = False
         self.text_stopped = False  # by trainer.text_encoder_stop_step
 
@@ -36,15 +37,31 @@ class Learner(nn.Module, ABC):
 
     @abstractmethod
     def write(self, folder: Path) -> None:
-        """The learned weights, as `families.*.with_checkpoint` reads them."""
+        """The learned weights, as `Family.with_checkpoint` reads them."""
 
-    def forward(self, noisy: Tensor, timesteps: Tensor, text: Tensor, rows: Tensor) -> Tensor:
-        """The prediction [N, C, h, w]. `text`: distinct prompts, as ids [U, L] or states [U, L, D]; `rows` [N] says
-        which of them each sample has."""
-        if self.text_encoder is not None:
+    @property
+    def network(self) -> nn.Module:
+        return self.get_submodule(self.components.network_name)
+
+    @property
+    def encoders(self) -> dict[str, nn.Module]:
+        """The text encoders that are held, by name."""
+        return {name: self.get_submodule(name) for name in self.held_encoders}
+
+    def hold_network(self, network: nn.Module) -> None:
+        self.add_module(self.components.network_name, network)
+
+    def hold_encoder(self, name: str, encoder: nn.Module) -> None:
+        self.add_module(name, encoder)
+        self.held_encoders += (name,)
+
+    def forward(self, noisy: Tensor, timesteps: Tensor, text: Conditioning, rows: Tensor) -> Tensor:
+        """The prediction, shaped as `noisy` [N, ...]. `text`: distinct prompts, tokenized where the text encoders are
+        held, else encoded; `rows` [N] says which of them each sample has."""
+        if self.held_encoders:
             with torch.set_grad_enabled(self.text_learns and not self.text_stopped and torch.is_grad_enabled()):
-                text = self.family.encode_text(self.text_encoder, text)
-        return self.family.predict(self.unet, noisy, timesteps, text[rows])
+                text = self.family.encode_text(self.encoders, text)
+        return self.family.predict(self.network, noisy, timesteps, text[rows])
 
     def learned(self) -> dict[str, nn.Parameter]:
         return {name: weight for name, weight in self.named_parameters() if weight.requires_grad}
@@ -54,29 +71,32 @@ class Learner(nn.Module, ABC):
         return copy.deepcopy(module).to(dtype).requires_grad_(False).eval()
 
     def trainable(self, module: nn.Module) -> nn.Module:
-        """A copy that learns. (The copy of a frozen module is frozen: thawing it is the point.)"""
+        """A copy that learns. (The copy of a frozen module is frozen: it must be thawed.)"""
         thawed = copy.deepcopy(module).float().requires_grad_(True).train()
         if self.spec.gradient_checkpointing:
             checkpoint_activations(thawed)
         return thawed
 
-    def frozen_text_encoder(self) -> nn.Module | None:
-        """None where its states are computed once."""
-        if self.spec.trainer.cache_text:
-            return None
-        return self.frozen(self.components.text_encoder, DTYPES[self.spec.mixed_precision])
+    def hold_frozen_encoder(self, name: str) -> None:
+        self.hold_encoder(name, self.frozen(self.components.parts[name], DTYPES[self.spec.mixed_precision]))
+
+    def hold_frozen_encoders(self) -> None:
+        """All of them, unless texts are encoded once."""
+        if not self.spec.trainer.cache_text:
+            for name in self.components.encoders:
+                self.hold_frozen_encoder(name)
 
     def configure(self) -> None:
         """The options of speed, which change no result but its rounding."""
         if self.spec.trainer.channels_last:
-            self.unet.to(memory_format=torch.channels_last)
+            self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if self.spec.trainer.compile:
             # torch 2.13's layout optimization gave gradients of small adapters that were wrong, see docs/log.md;
             # channels_last does the same where it is wanted.
-            self.unet.compile(options={"layout_optimization": False})
+            self.network.compile(options={"layout_optimization": False})
 
 
-def checkpoint_activations(module: nn.Module) -> None:
+def checkpoint_activations(module: Any) -> None:
     """Gradient checkpointing, by diffusers' name for it or by transformers'."""
     if hasattr(module, "enable_gradient_checkpointing"):
         module.enable_gradient_checkpointing()
@@ -84,25 +104,26 @@ def checkpoint_activations(module: nn.Module) -> None:
         module.gradient_checkpointing_enable({"use_reentrant": False})
 
 
-class Texts:
-    """The prompts of a batch, each distinct one once: as ids where the text encoder is in the learner, else as states
-    from the untuned text encoder, computed on first use."""
+class ConditioningCache:
+    """The prompts of a batch, each distinct one once: tokenized where the text encoders are in the learner, else as the
+    untuned text encoders encode them. Each prompt is processed on first use."""
 
     def __init__(self, learner: Learner, device: torch.device):
         self.learner, self.device = learner, device
-        self.known: dict[str, Tensor] = {}
+        self.known: dict[str, Conditioning] = {}
 
-    def __call__(self, prompts: list[str]) -> tuple[Tensor, Tensor]:
-        """(text [U, ...], rows [N]) for `Learner.forward`."""
+    def __call__(self, prompts: list[str]) -> tuple[Conditioning, Tensor]:
+        """(text with U rows, rows [N]) for `Learner.forward`."""
         distinct = list(dict.fromkeys(prompts))
         for prompt in distinct:
             if prompt not in self.known:
                 self.known[prompt] = self._of(prompt).to(self.device)
         rows = torch.tensor([distinct.index(prompt) for prompt in prompts], device=self.device)
-        return torch.cat([self.known[prompt] for prompt in distinct]), rows
+        return Conditioning.cat([self.known[prompt] for prompt in distinct]), rows
 
     @torch.no_grad()
-    def _of(self, prompt: str) -> Tensor:
+    def _of(self, prompt: str) -> Conditioning:
         family, components = self.learner.family, self.learner.components
-        ids = family.tokenize(components, [prompt])
-        return ids if self.learner.text_encoder is not None else family.encode_text(components.text_encoder, ids)
+        if self.learner.held_encoders:
+            return family.tokenize(components, [prompt])
+        return family.condition(components, [prompt])

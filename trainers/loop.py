@@ -11,7 +11,6 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
@@ -22,14 +21,15 @@ from filelock import FileLock
 from torch import Tensor
 
 from trainers.checkpoint import Checkpoint, TrainState
-from trainers.data import Batch, Half, generator, make_halves
+from trainers.data import Batch, ImageStream, generator, make_streams
 from trainers.errors import SpecError, TrainingDiverged
 from trainers.families import family_of
+from trainers.families.base import Components, ForwardProcess
 from trainers.files import saved_step
 from trainers.full import Full
-from trainers.learner import Learner, Texts
+from trainers.learner import ConditioningCache, Learner
 from trainers.lora import Lora
-from trainers.loss import denoising_losses, min_snr_weights, total
+from trainers.loss import denoising_losses, total
 from trainers.optimizers import make_optimizer, make_schedule
 from trainers.spec import TrainSpec
 from trainers.stages import inversion_stage
@@ -46,16 +46,16 @@ LEARNERS: dict[str, type[Learner]] = {
 
 
 @dataclass(frozen=True)
-class Setting:
+class TrainingContext:
     """What does not change while training."""
 
     spec: TrainSpec
     accelerator: Accelerator
     network: torch.nn.Module  # the learner as accelerate wraps it
     weights: list[torch.nn.Parameter]  # that learn
-    halves: list[Half]  # of the instance images and, with prior preservation, of the class images
-    noising: Any
-    texts: Texts
+    streams: list[ImageStream]  # of the instance images and, with prior preservation, of the class images
+    process: ForwardProcess
+    conditioning: ConditioningCache
 
     @property
     def share(self) -> slice:
@@ -71,48 +71,49 @@ def train(
     *,
     class_images: Path | None = None,
     cache: Path | None = None,
-    components: Any = None,
-    whole: TrainSpec | None = None,
+    components: Components | None = None,
+    original: TrainSpec | None = None,
     progress: Progress = lambda step, loss: None,
 ) -> Iterator[Checkpoint]:
     """Trains as `spec` says and yields the checkpoint at each of `steps` (optimizer steps), in order.
 
     A checkpoint that is in `folder` is yielded as it is; the others are trained, from the latest state in `folder`
     where there is one. `components` are the untuned weights, loaded by the family if not given. `cache` is a folder
-    for what trainings share, `folder` if not given. `whole` is what `spec` was before its batch had to be halved: an
-    inversion that was learned with it serves. `progress` gets (step, loss); the steps of a textual inversion
-    before a `ti_dreambooth` count up to 0. Run by several processes under accelerate, each yields the same checkpoints.
+    for what trainings share, `folder` if not given. `original` is what `spec` was before its batch had to be halved: an
+    inversion that was learned with it is used. `progress` gets (step, loss); the steps of a textual inversion before a
+    `ti_dreambooth` count up to 0. Run by several processes under accelerate, each yields the same checkpoints.
 
     Raises:
         SpecError: a setting that no training can have.
         TrainingDiverged: the loss is NaN or infinite.
     """
     validate(spec)
-    setting = state = None
+    context: TrainingContext | None = None
+    state: TrainState | None = None
     try:
         for step in sorted(set(steps)):
             checkpoint = Checkpoint(folder, step, spec.model, components)
             if not checkpoint.complete:
-                if state is None:
-                    setting, state = _start(spec, whole, components, class_images, cache or folder, progress)
+                if context is None or state is None:
+                    context, state = _start(spec, original, components, class_images, cache or folder, progress)
                     if 0 <= saved_step(folder) <= step:
                         state.load(folder)
                 while state.step < step:
-                    loss = _optimizer_step(setting, state)
-                    if setting.accelerator.is_main_process:
-                        _tell(progress, state, folder, loss)
-                if setting.accelerator.is_main_process:
+                    loss = _optimizer_step(context, state)
+                    if context.accelerator.is_main_process:
+                        _report(progress, state, folder, loss)
+                if context.accelerator.is_main_process:
                     state.save(folder)
                     state.save_checkpoint(checkpoint)
-                setting.accelerator.wait_for_everyone()
+                context.accelerator.wait_for_everyone()
             yield checkpoint
     finally:
-        setting = state = None
+        context = state = None
         clear_device_cache(garbage_collection=True)  # what accelerate wraps refers to itself
 
 
-def _tell(progress: Progress, state: TrainState, folder: Path, loss: float) -> None:
-    """Progress after a step; who is told may stop the training there, and no step is lost."""
+def _report(progress: Progress, state: TrainState, folder: Path, loss: float) -> None:
+    """Calls `progress` after a step. It may raise to stop the training there; then the state is saved first."""
     try:
         progress(state.step, loss)
     except BaseException:
@@ -120,27 +121,27 @@ def _tell(progress: Progress, state: TrainState, folder: Path, loss: float) -> N
         raise
 
 
-def _optimizer_step(setting: Setting, state: TrainState) -> float:
+def _optimizer_step(context: TrainingContext, state: TrainState) -> float:
     """One step of the optimizer, over all accumulation steps and processes; its loss."""
-    spec, accelerator = setting.spec, setting.accelerator
+    spec, accelerator = context.spec, context.accelerator
     stop = spec.trainer.text_encoder_stop_step
     state.learner.text_stopped = stop is not None and state.step >= stop
     accumulation = spec.gradient_accumulation_steps
     summed = torch.zeros((), device=accelerator.device)
     for i in range(accumulation):
         position = state.step * accumulation + i
-        halves = [half.batch(position, spec.batch_size, setting.share, accelerator.device) for half in setting.halves]
+        parts = [s.batch(position, spec.batch_size, context.share, accelerator.device) for s in context.streams]
         last = i == accumulation - 1
-        with contextlib.nullcontext() if last else accelerator.no_sync(setting.network):
-            loss = _loss(setting, Batch.of(halves), position) / accumulation
+        with contextlib.nullcontext() if last else accelerator.no_sync(context.network):
+            loss = _loss(context, Batch.of(parts), position) / accumulation
             accelerator.backward(loss)
         summed += loss.detach()
-    norm = accelerator.clip_grad_norm_(setting.weights, spec.trainer.max_grad_norm)
+    norm = accelerator.clip_grad_norm_(context.weights, spec.trainer.max_grad_norm)
     state.optimizer.step()
     state.schedule.step()
     state.optimizer.zero_grad(set_to_none=True)
     if state.ema is not None:
-        state.ema.step(setting.weights)
+        state.ema.step(context.weights)
     state.step += 1
     loss, norm = torch.stack([accelerator.reduce(summed, "mean"), norm]).tolist()
     state.losses.append(loss)
@@ -150,52 +151,53 @@ def _optimizer_step(setting: Setting, state: TrainState) -> float:
     return loss
 
 
-def _loss(setting: Setting, batch: Batch, position: int) -> Tensor:
+def _loss(context: TrainingContext, batch: Batch, position: int) -> Tensor:
     """The loss of one accumulation step, a scalar."""
-    trainer, noising = setting.spec.trainer, setting.noising
-    text, rows = setting.texts(batch.prompts)
-    noisy = noising.noised(batch.latents, batch.noise, batch.timesteps)
-    with _dropout_from(setting, position):
-        prediction = setting.network(noisy, batch.timesteps, text, rows)
-    losses = denoising_losses(prediction, noising.target(batch.latents, batch.noise, batch.timesteps))
-    if trainer.min_snr_gamma is not None:
-        losses = losses * min_snr_weights(noising.snr(batch.timesteps), trainer.min_snr_gamma, noising.prediction)
-    return total(losses, batch.instances, setting.spec.prior.weight if setting.spec.prior else 0.0)
+    spec, process = context.spec, context.process
+    text, rows = context.conditioning(batch.prompts)
+    noisy = process.noised(batch.latents, batch.noise, batch.timesteps)
+    with _dropout_from(context, position):
+        prediction = context.network(noisy, batch.timesteps, text, rows)
+    losses = denoising_losses(prediction, process.target(batch.latents, batch.noise, batch.timesteps))
+    weights = process.weights(batch.timesteps, spec.trainer.min_snr_gamma)
+    if weights is not None:
+        losses = losses * weights
+    return total(losses, batch.instances, spec.prior.weight if spec.prior else 0.0)
 
 
 @contextlib.contextmanager
-def _dropout_from(setting: Setting, position: int) -> Iterator[None]:
+def _dropout_from(context: TrainingContext, position: int) -> Iterator[None]:
     """Dropout is all that draws from the global generators: it gets a seed of its own, and they are put back."""
-    accelerator = setting.accelerator
+    accelerator = context.accelerator
     devices = [accelerator.device] if accelerator.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         purpose = ("dropout", position, accelerator.process_index)
-        torch.manual_seed(generator(setting.spec.seed, *purpose).initial_seed())
+        torch.manual_seed(generator(context.spec.seed, *purpose).initial_seed())
         yield
 
 
 def _start(
     spec: TrainSpec,
-    whole: TrainSpec | None,
-    components: Any,
+    original: TrainSpec | None,
+    components: Components | None,
     class_images: Path | None,
     cache: Path,
     progress: Progress,
-) -> tuple[Setting, TrainState]:
+) -> tuple[TrainingContext, TrainState]:
     """The training before its first step."""
     accelerator = _accelerator(spec)
     family = family_of(spec.model)
     components = components if components is not None else family.load(spec.model)
     if spec.trainer.name == "ti_dreambooth":
-        components = inverted([s for s in (whole, spec) if s], components, cache, progress)
+        components = inverted([s for s in (original, spec) if s], components, cache, progress)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = spec.trainer.tf32
     learner = LEARNERS[spec.trainer.name](components, spec)
     learner.to(accelerator.device)
     learner.configure()
     optimizer = make_optimizer(spec, learner.parameter_groups())
     network, optimizer = accelerator.prepare(learner, optimizer)
-    noising = family.Noising(components, accelerator.device)
-    halves = make_halves(spec, components, noising, class_images, cache, accelerator.device)
+    process = family.forward_process(components, accelerator.device)
+    streams = make_streams(spec, components, process, class_images, cache, accelerator.device)
     weights = list(learner.learned().values())
     state = TrainState(
         learner=learner,
@@ -204,17 +206,18 @@ def _start(
         scaler=accelerator.scaler,
         ema=EMAModel(weights, spec.trainer.ema_decay) if spec.trainer.ema_decay else None,
     )
-    texts = Texts(learner, accelerator.device)
-    return Setting(spec, accelerator, network, weights, halves, noising, texts), state
+    conditioning = ConditioningCache(learner, accelerator.device)
+    return TrainingContext(spec, accelerator, network, weights, streams, process, conditioning), state
 
 
-def inverted(specs: list[TrainSpec], components: Any, cache: Path, progress: Progress) -> Any:
-    """`components` with the word that a textual inversion learned, trained once for all that start from it: that of the
-    first of `specs` whose inversion is there, or of the last."""
+def inverted(specs: list[TrainSpec], components: Components, cache: Path, progress: Progress) -> Components:
+    """`components` with the word that a textual inversion learned, which is trained once for all that start from it.
+
+    The inversion is that of the first of `specs` for which one is complete, else that of the last."""
     steps, inversions = specs[-1].trainer.inversion_steps, cache / "inversions"
     stages = [inversion_stage(spec) for spec in specs]
-    there = (s for s in stages if Checkpoint(inversions / s.signature, steps, s.model).complete)
-    stage = next(there, stages[-1])
+    complete = (s for s in stages if Checkpoint(inversions / s.signature, steps, s.model).complete)
+    stage = next(complete, stages[-1])
     folder = inversions / stage.signature
     folder.mkdir(parents=True, exist_ok=True)
     process = PartialState()

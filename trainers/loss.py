@@ -1,4 +1,4 @@
-"""The denoising loss, per sample; how the halves of a batch make one number."""
+"""The denoising loss, per sample; how instance and class images make one number."""
 
 import torch
 from torch import Tensor

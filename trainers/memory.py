@@ -79,9 +79,8 @@ def estimate(spec: TrainSpec, device: str = "cpu", processes: int = 1) -> Memory
     learned = sum(weight.numel() for weight in learner.learned().values())
     optimizer = "adamw8bit" if spec.use_8bit_adam else spec.trainer.optimizer
     state = STATE_BYTES[optimizer] + (4 if spec.trainer.ema_decay else 0)
-    weights = _bytes(learner) + (_bytes(components.vae) if device != "cpu" else 0)
-    if device == "cpu":
-        weights += sum(_bytes(module) for module in (components.unet, components.text_encoder, components.vae))
+    beside = components.parts.values() if device == "cpu" else [components.autoencoder]
+    weights = _bytes(learner) + sum(_bytes(part) for part in beside)
     libraries = LIBRARIES[device] + (COMPILER[device] * operations if spec.trainer.compile else 0)
     if device == "cpu":
         kept = replace(spec, gradient_checkpointing=False)
@@ -96,18 +95,18 @@ def _bytes(module: nn.Module) -> int:
 
 def _step(learner: Learner, spec: TrainSpec, processes: int) -> tuple[int, int]:
     """The most bytes alive in a step, and the operations of one forward and backward pass."""
-    family, size = learner.family, spec.per_process(processes) * (2 if spec.prior else 1)
-    prompts, length = (2 if spec.prior else 1), learner.components.tokenizer.model_max_length
+    family, components = learner.family, learner.components
+    size = spec.per_process(processes) * (2 if spec.prior else 1)
+    prompts = 2 if spec.prior else 1
     if spec.trainer.name == "textual_inversion":
         prompts = min(size, len(TEMPLATES[spec.trainer.templates]))
+    process = family.forward_process(components)
     with FakeTensorMode():
         _without_data(learner)
-        noisy = torch.empty(size, *family.latent_shape(learner.components, spec.model.resolution))
-        timesteps = rows = torch.empty(size, dtype=torch.long)
-        if learner.text_encoder is None:
-            text = torch.empty(prompts, length, learner.unet.config.cross_attention_dim)
-        else:
-            text = torch.empty(prompts, length, dtype=torch.long)
+        noisy = torch.empty(size, *family.latent_shape(components, spec.model.resolution))
+        rows = torch.empty(size, dtype=torch.long)
+        timesteps = process.at(0.5, size)
+        text = family.blank_text(components, prompts, encoded=not learner.held_encoders)
         passes = min(2, spec.gradient_accumulation_steps)  # in the second there are gradients already
         with LiveBytes() as live:
             for _ in range(passes):

@@ -3,13 +3,13 @@
 import io
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 import torch
 from PIL import Image
 
 from trainers.data import generator
 from trainers.families import family_of
+from trainers.families.base import Components
 from trainers.files import MANIFEST, is_complete, write_bytes, write_json
 from trainers.images import instance_images, load_image, own_class_images
 from trainers.spec import PriorSpec, canonical
@@ -18,7 +18,7 @@ SHEET = "sheet.jpg"  # beside the folder of class images
 
 
 def make_class_images(
-    components: Any,
+    components: Components,
     prompt: str,
     prior: PriorSpec,
     folder: Path,

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trainers.errors import SpecError
-from trainers.families.tokens import save_tokens, with_new_tokens
+from trainers.families.base import Components
+from trainers.families.tokens import with_new_tokens
 from trainers.learner import Learner, checkpoint_activations
 from trainers.precision import DTYPES
 from trainers.spec import SubjectSpec, TrainSpec
@@ -51,42 +52,68 @@ def template_prompts(spec: TrainSpec) -> list[str]:
 
 
 class TextualInversion(Learner):
-    def __init__(self, components: Any, spec: TrainSpec):
+    def __init__(self, components: Components, spec: TrainSpec):
         super().__init__(components, spec)
         self.token = placeholder(spec.subject)
-        tokenizer, ids = with_new_tokens(components.tokenizer, self.token, spec.trainer.vectors)
-        if ids[0] < len(components.tokenizer):
-            raise SpecError(f"the model knows the word {self.token} already; give another subject.identifier")
-        if len(ids) > (room := tokenizer.model_max_length - 2):  # a start and an end
-            raise SpecError(f"trainer.vectors={len(ids)}: a prompt of this model has room for {room}; give fewer")
-        self.components = replace(
-            components, tokenizer=tokenizer, aliases=(*components.aliases, (spec.subject.identifier, self.token))
-        )
-        self.unet = self.frozen(components.unet, DTYPES[spec.mixed_precision])
-        self.text_encoder = self.frozen(components.text_encoder, torch.float32)
+        tokenizers = dict(components.tokenizers)
+        ids: dict[str, list[int]] = {}
+        for name in self.family.trainable_encoders:
+            tokenizers[name], ids[name] = self._with_word(components.tokenizers[name])
+        word = (spec.subject.identifier, self.token)
+        self.components = replace(components, tokenizers=tokenizers, aliases=(*components.aliases, word))
+        self.hold_network(self.frozen(components.network, DTYPES[spec.mixed_precision]))
+        for name, encoder in components.encoders.items():
+            self.hold_encoder(name, self.frozen(encoder, torch.float32))
         self.text_learns = True
         if spec.gradient_checkpointing:
-            for module in (self.unet, self.text_encoder):
+            for module in (self.network, *self.encoders.values()):
                 checkpoint_activations(module)
-        known = self.text_encoder.get_input_embeddings()
-        self.vectors = nn.Parameter(self._initial_vectors(known.weight))
-        self.text_encoder.set_input_embeddings(ExtendedEmbedding(known, self.vectors, first=ids[0]))
-        self.text_encoder.train()
+        for name in self.family.trainable_encoders:
+            self._extend(name, first=ids[name][0])
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        return [{"params": [self.vectors], "lr": self.spec.effective_lr}]
+        return [{"params": list(self._vectors.values()), "lr": self.spec.effective_lr}]
 
     def write(self, folder: Path) -> None:
-        save_tokens(folder, {self.token: self.vectors})
+        self.family.save_tokens(folder, {name: {self.token: vectors} for name, vectors in self._vectors.items()})
 
-    def _initial_vectors(self, known: Tensor) -> Tensor:
+    @property
+    def _vectors(self) -> dict[str, nn.Parameter]:
+        """What learns, [vectors, D] each, by the name of its text encoder."""
+        names = self.family.trainable_encoders
+        return {name: self.get_parameter(_vectors_name(place)) for place, name in enumerate(names)}
+
+    def _with_word(self, tokenizer: Any) -> tuple[Any, list[int]]:
+        """A tokenizer that knows the new tokens, and their ids."""
+        extended, ids = with_new_tokens(tokenizer, self.token, self.spec.trainer.vectors)
+        if ids[0] < len(tokenizer):
+            raise SpecError(f"the model knows the word {self.token} already; give another subject.identifier")
+        if len(ids) > (room := extended.model_max_length - 2):  # a start and an end
+            raise SpecError(f"trainer.vectors={len(ids)}: a prompt of this model has room for {room}; give fewer")
+        return extended, ids
+
+    def _extend(self, name: str, first: int) -> None:
+        """Puts learned rows, whose ids begin at `first`, after the embedding table of a text encoder."""
+        encoder: Any = self.encoders[name]
+        known = encoder.get_input_embeddings()
+        vectors = nn.Parameter(self._initial_vectors(self.components.tokenizers[name], known.weight))
+        self.register_parameter(_vectors_name(self.family.trainable_encoders.index(name)), vectors)
+        encoder.set_input_embeddings(ExtendedEmbedding(known, vectors, first=first))
+        encoder.train()
+
+    def _initial_vectors(self, tokenizer: Any, known: Tensor) -> Tensor:
         """[vectors, D]: the vectors of the initial word's tokens, taken in turn; the mean of them for one vector."""
         word = self.spec.trainer.initial_word or self.spec.subject.class_noun
-        tokenizer, count = self.components.tokenizer, self.spec.trainer.vectors
+        count = self.spec.trainer.vectors
         pieces = known[tokenizer(word, add_special_tokens=False).input_ids].float()
         if count == 1:
             return pieces.mean(0, keepdim=True)
         return torch.stack([pieces[i % len(pieces)] for i in range(count)])
+
+
+def _vectors_name(place: int) -> str:
+    """Of the weight that learns for the encoder at `place`: "vectors" for the first, as training states have it."""
+    return "vectors" if place == 0 else f"vectors_{place + 1}"
 
 
 class ExtendedEmbedding(nn.Module):

@@ -128,7 +128,7 @@ class Execution:
             class_images=class_images,
             cache=self.store.cache,
             components=self.untuned,
-            whole=self.spec,
+            original=self.spec,
             progress=self._trained,
         )
 

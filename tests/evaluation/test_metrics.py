@@ -189,13 +189,14 @@ def test_validation_loss_is_the_written_formula_on_frozen_noise(components):
     assert (losses == denoising_losses(components, images, "a sks owl")).all()
     family = family_of(components.model)
     with torch.no_grad():
-        states = components.text_encoder(family.tokenize(components, ["a sks owl"]))[0].expand(2, -1, -1)
-        latents = components.vae.encode(torch.from_numpy(images).permute(0, 3, 1, 2) / 127.5 - 1).latent_dist.mean
-        latents = latents * components.vae.config.scaling_factor
+        states = family.condition(components, ["a sks owl"]).tensors["states"].expand(2, -1, -1)
+        vae = components.autoencoder
+        latents = vae.encode(torch.from_numpy(images).permute(0, 3, 1, 2) / 127.5 - 1).latent_dist.mean
+        latents = latents * vae.config.scaling_factor
         noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(2))
-        alpha = family.Noising(components).alphas_cumprod[500]
+        alpha = family.forward_process(components).alphas_cumprod[500]
         noisy = alpha.sqrt() * latents + (1 - alpha).sqrt() * noise
-        predicted = components.unet(noisy, 500, states).sample
+        predicted = components.network(noisy, 500, states).sample
     assert losses[:, 2] == pytest.approx(((predicted - noise) ** 2).mean((1, 2, 3)).numpy(), rel=1e-4)
 
 

@@ -31,3 +31,16 @@ def test_the_baselines_of_an_old_store_are_found(make_cell, tmp_path):
     assert not store.has_baselines(training.spec, point)
     (old / "values.json").write_text("{}")
     assert store.has_baselines(training.spec, point)
+
+
+def test_class_images_are_named_by_all_that_matters(make_cell, tmp_path):
+    store, spec = Store(tmp_path), make_cell(prior=True).train
+    one = store.class_images(spec)
+    assert one == store.class_images(replace(spec, prior=replace(spec.prior, weight=0.5)))
+    others = [
+        replace(spec, model=replace(spec.model, revision="s")),
+        replace(spec, subject=replace(spec.subject, class_prompt="a photo of a cat")),
+        *(replace(spec, prior=replace(spec.prior, **change)) for change in ({"seed": 1}, {"num_class_images": 6})),
+        replace(spec, prior=replace(spec.prior, sample=replace(spec.prior.sample, inference_steps=2))),
+    ]
+    assert len({one, *map(store.class_images, others)}) == 6

@@ -42,9 +42,9 @@ class Reference:
         ).input_ids
         return functional_call(self.text_encoder, weights, (ids,)).last_hidden_state
 
-    def sample_loss(self, unet_weights, text_weights, half, index, timestep, noise, eps, prompt):
+    def sample_loss(self, unet_weights, text_weights, purpose, index, timestep, noise, eps, prompt):
         """The loss of one sample."""
-        folder = self.spec.subject.images if half == "instance" else self.class_folder
+        folder = self.spec.subject.images if purpose == "instance" else self.class_folder
         image = Image.open(instance_images(folder)[index]).convert("RGB")
         pixels = torch.tensor(list(image.getdata()), dtype=torch.float32).reshape(16, 16, 3).permute(2, 0, 1) / 255
         with torch.no_grad():
@@ -64,10 +64,10 @@ class Reference:
             loss = loss * capped / (snr if self.prediction == "epsilon" else snr + 1)
         return loss
 
-    def half_loss(self, unet_weights, text_weights, half, prompts_of, position):
+    def stream_loss(self, unet_weights, text_weights, purpose, prompts_of, position):
         """The mean loss of the instance or the class images of an accumulation step."""
-        size, count = self.spec.batch_size, {"instance": 3, "class": 5}[half]
-        draws = generator(self.spec.seed, half, position)
+        size, count = self.spec.batch_size, {"instance": 3, "class": 5}[purpose]
+        draws = generator(self.spec.seed, purpose, position)
         timesteps = torch.randint(0, 1000, (size,), generator=draws)
         noise = torch.randn(size, 4, 8, 8, generator=draws)
         eps = torch.randn(size, 4, 8, 8, generator=draws)
@@ -75,11 +75,11 @@ class Reference:
         if self.spec.trainer.offset_noise:
             shift = torch.randn(size, 4, 1, 1, generator=draws)
             noise = noise + self.spec.trainer.offset_noise * shift
-        indices = order(self.spec.seed, half, count, position * size, size)
+        indices = order(self.spec.seed, purpose, count, position * size, size)
         losses = [
             self.sample_loss(
-                unet_weights, text_weights, half, indices[i], timesteps[i], noise[i : i + 1], eps[i : i + 1],
-                prompts_of(half, float(uniform[i, 3])),
+                unet_weights, text_weights, purpose, indices[i], timesteps[i], noise[i : i + 1], eps[i : i + 1],
+                prompts_of(purpose, float(uniform[i, 3])),
             )
             for i in range(size)
         ]  # fmt: skip
@@ -96,9 +96,9 @@ class Reference:
             for i in range(spec.gradient_accumulation_steps):
                 position = step * spec.gradient_accumulation_steps + i
                 unet_weights, text_weights = effective(learned)
-                loss = self.half_loss(unet_weights, text_weights, "instance", prompts_of, position)
+                loss = self.stream_loss(unet_weights, text_weights, "instance", prompts_of, position)
                 if spec.prior is not None:
-                    prior = self.half_loss(unet_weights, text_weights, "class", prompts_of, position)
+                    prior = self.stream_loss(unet_weights, text_weights, "class", prompts_of, position)
                     loss = loss + spec.prior.weight * prior
                 total = total + loss / spec.gradient_accumulation_steps
             moving = {n: w for n, w in learned.items() if stop_of(n) is None or step < stop_of(n)}

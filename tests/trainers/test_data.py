@@ -12,7 +12,7 @@ from PIL import Image
 
 from tests.trainers import tiny
 from trainers import data
-from trainers.data import Latents, generator, instance_prompts, make_halves, order
+from trainers.data import Latents, generator, instance_prompts, make_streams, order
 from trainers.errors import SpecError
 from trainers.families import family_of
 from trainers.loop import train
@@ -36,55 +36,55 @@ def test_passes_are_shuffled_and_purposes_and_seeds_apart():
 
 
 @pytest.fixture
-def halves(make_spec, class_folder, tmp_path):
+def streams(make_spec, class_folder, tmp_path):
     def make(spec=None, **fields):
         spec = spec or make_spec(prior=True, **fields)
         family = family_of(spec.model)
         components = family.load(spec.model)
-        return make_halves(spec, components, family.Noising(components), class_folder, tmp_path / "cache", CPU)
+        return make_streams(spec, components, family.forward_process(components), class_folder, tmp_path / "cache", CPU)
 
     return make
 
 
-def test_processes_share_the_batch(halves):
-    for half in halves():
-        whole = half.batch(3, 4, WHOLE, CPU)
-        parts = [half.batch(3, 4, slice(0, 2), CPU), half.batch(3, 4, slice(2, 4), CPU)]
+def test_processes_share_the_batch(streams):
+    for stream in streams():
+        whole = stream.batch(3, 4, WHOLE, CPU)
+        parts = [stream.batch(3, 4, slice(0, 2), CPU), stream.batch(3, 4, slice(2, 4), CPU)]
         for name in ("latents", "noise", "timesteps"):
             assert torch.equal(getattr(whole, name), torch.cat([getattr(part, name) for part in parts]))
         assert whole.prompts == parts[0].prompts + parts[1].prompts
 
 
-def test_draws_are_unit_normal_and_new_at_every_step(halves):
-    instance, klass = halves()
-    noise = torch.cat([half.batch(i, 4, WHOLE, CPU).noise for half in (instance, klass) for i in range(40)])
+def test_draws_are_unit_normal_and_new_at_every_step(streams):
+    instance, klass = streams()
+    noise = torch.cat([stream.batch(i, 4, WHOLE, CPU).noise for stream in (instance, klass) for i in range(40)])
     assert len({float(row.sum()) for row in noise}) == len(noise)
     assert abs(float(noise.mean())) < 5 / noise.numel() ** 0.5
     assert float(noise.std()) == pytest.approx(1, abs=0.01)
 
 
-def test_prior_and_options_leave_the_instance_draws_alone(halves, make_spec):
+def test_prior_and_options_leave_the_instance_draws_alone(streams, make_spec):
     """So that trainings which differ in one setting are paired."""
-    plain = halves(make_spec())[0].batch(2, 4, WHOLE, CPU)
-    for other in (halves()[0], halves(trainer={"random_flip": True})[0], halves(trainer={"cache_latents": False})[0]):
-        batch = other.batch(2, 4, WHOLE, CPU)
+    plain = streams(make_spec())[0].batch(2, 4, WHOLE, CPU)
+    for fields in ({}, {"trainer": {"random_flip": True}}, {"trainer": {"cache_latents": False}}):
+        batch = streams(**fields)[0].batch(2, 4, WHOLE, CPU)
         assert torch.equal(plain.noise, batch.noise)
         assert torch.equal(plain.timesteps, batch.timesteps)
 
 
-def test_offset_noise_shifts_whole_channels(halves):
-    plain = halves()[0].batch(0, 64, WHOLE, CPU).noise
-    shifted = halves(trainer={"offset_noise": 0.5})[0].batch(0, 64, WHOLE, CPU).noise
+def test_offset_noise_shifts_whole_channels(streams):
+    plain = streams()[0].batch(0, 64, WHOLE, CPU).noise
+    shifted = streams(trainer={"offset_noise": 0.5})[0].batch(0, 64, WHOLE, CPU).noise
     shift = shifted - plain
     assert torch.allclose(shift, shift.mean((2, 3), keepdim=True).expand_as(shift), atol=1e-5)
     assert float(shift[:, :, 0, 0].std()) == pytest.approx(0.5, rel=0.15)
 
 
-def test_repeats_lengthen_the_pass(halves):
+def test_repeats_lengthen_the_pass(streams):
     """Each image comes as often as asked in one pass, and passes are shuffled as a whole."""
     for repeats in (1, 4):
-        half = replace(halves(trainer={"repeats": repeats})[0], prompts=[["a"], ["b"], ["c"]])
-        seen = half.batch(0, 12, WHOLE, CPU).prompts
+        stream = replace(streams(trainer={"repeats": repeats})[0], prompts=[["a"], ["b"], ["c"]])
+        seen = stream.batch(0, 12, WHOLE, CPU).prompts
         assert Counter(seen) == {"a": 4, "b": 4, "c": 4}
         each = [len(set(seen[i : i + 3])) == 3 for i in range(0, 12, 3)]
         assert all(each) == (repeats == 1)
@@ -153,13 +153,13 @@ def test_cache_changes_nothing(make_spec, tmp_path, trainer, size):
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
-def test_cache_samples_anew_and_is_read_by_the_next_training(halves, tmp_path):
-    instance = halves()[0]
+def test_cache_samples_anew_and_is_read_by_the_next_training(streams, tmp_path):
+    instance = streams()[0]
     latents = [instance.batch(i, 3, WHOLE, CPU).latents.sum() for i in range(4)]
     assert len({float(x) for x in latents}) == 4
     files = list((tmp_path / "cache" / "latents").glob("*.safetensors"))
     assert len(files) == 2
-    again = halves()[0]
+    again = streams()[0]
     assert torch.equal(again.batch(1, 3, WHOLE, CPU).latents, instance.batch(1, 3, WHOLE, CPU).latents)
     assert len(list((tmp_path / "cache" / "latents").glob("*.safetensors"))) == 2
 

@@ -10,7 +10,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file
 
-from trainers.data import make_halves
+from trainers.data import make_streams
 from trainers.errors import SpecError, TrainingDiverged
 from trainers.families import family_of
 from trainers.learner import Learner
@@ -58,18 +58,17 @@ def test_what_should_move_moves_and_nothing_else(case, tmp_path):
     spec, moves = case
     family = family_of(spec.model)
     untuned = family.load(spec.model)
-    before = copy.deepcopy([untuned.unet.state_dict(), untuned.text_encoder.state_dict()])
+    before = copy.deepcopy([untuned.parts["unet"].state_dict(), untuned.parts["text_encoder"].state_dict()])
     (checkpoint,) = train(spec, [3], tmp_path)
     tuned = checkpoint.components()
-    assert [list(map(torch.equal, a.values(), b.values())).count(False)
-            for a, b in zip(before, [untuned.unet.state_dict(), untuned.text_encoder.state_dict()], strict=True)
-            ] == [0, 0]  # fmt: skip
+    for old, name in zip(before, ("unet", "text_encoder"), strict=True):
+        assert all(torch.equal(old[key], weight) for key, weight in untuned.parts[name].state_dict().items())
     table = "embeddings.token_embedding.weight"
-    tokens = len(tuned.text_encoder.state_dict()[table]) - len(before[1][table])
+    tokens = len(tuned.parts["text_encoder"].state_dict()[table]) - len(before[1][table])
     moved = {"tokens"} if tokens else set()
     for name, old, new in (
-        ("unet", before[0], tuned.unet.state_dict()),
-        ("text", before[1], tuned.text_encoder.state_dict()),
+        ("unet", before[0], tuned.parts["unet"].state_dict()),
+        ("text", before[1], tuned.parts["text_encoder"].state_dict()),
     ):
         new = {key: w[: len(old[key])] if key == table else w for key, w in new.items()}
         assert old.keys() == new.keys()
@@ -86,11 +85,10 @@ def test_gradients_only_where_promised(case, class_folder):
         pytest.skip("is dreambooth from other components")
     learner = LEARNERS[spec.trainer.name](family.load(spec.model), spec)
     learner.text_stopped = spec.trainer.text_encoder_stop_step == 0
-    ids = family.tokenize(learner.components, ["a photo of sks dog"])
-    if learner.text_encoder is None:
-        ids = family.encode_text(learner.components.text_encoder, ids)
+    words = family.tokenize if learner.held_encoders else family.condition
+    text = words(learner.components, ["a photo of sks dog"])
     rows = torch.tensor([0, 0])
-    learner(torch.randn(2, 4, 8, 8), torch.tensor([5, 500]), ids, rows).square().mean().backward()
+    learner(torch.randn(2, 4, 8, 8), torch.tensor([5, 500]), text, rows).square().mean().backward()
     promised = {id(w) for group in learner.parameter_groups() for w in group["params"]}
     stopped = learner.text_stopped
     for name, weight in learner.named_parameters():
@@ -111,13 +109,13 @@ def test_stored_and_loaded_predicts_the_same(case, tmp_path):
     losses = []
     before, _ = train(spec, [3, 4], tmp_path, progress=lambda step, loss: losses.append(loss))
     tuned = before.components()
-    noising = family.Noising(tuned)
-    (half,) = make_halves(spec, tuned, noising, None, tmp_path / "cache", torch.device("cpu"))
-    batch = half.batch(3, spec.batch_size, slice(None), torch.device("cpu"))
-    noisy = noising.noised(batch.latents, batch.noise, batch.timesteps)
-    states = family.encode_text(tuned.text_encoder, family.tokenize(tuned, batch.prompts))
-    predicted = family.predict(tuned.unet, noisy, batch.timesteps, states)
-    loss = denoising_losses(predicted, noising.target(batch.latents, batch.noise, batch.timesteps)).mean()
+    process = family.forward_process(tuned)
+    (stream,) = make_streams(spec, tuned, process, None, tmp_path / "cache", torch.device("cpu"))
+    batch = stream.batch(3, spec.batch_size, slice(None), torch.device("cpu"))
+    noisy = process.noised(batch.latents, batch.noise, batch.timesteps)
+    text = family.condition(tuned, batch.prompts)
+    predicted = family.predict(tuned.network, noisy, batch.timesteps, text)
+    loss = denoising_losses(predicted, process.target(batch.latents, batch.noise, batch.timesteps)).mean()
     assert float(loss.detach()) == pytest.approx(losses[-1], rel=1e-5)
 
 
@@ -171,8 +169,10 @@ def test_every_vector_learns_whatever_the_letters(identifier, make_spec, tmp_pat
     )
     assert ((after - before).norm(dim=1) > 0).all()
     components = next(train(spec, [2], tmp_path)).components()
-    ids = components.tokenizer.convert_tokens_to_ids([f"<{identifier.lower()}>" + end for end in ("", "_1", "_2")])
-    assert set(ids) <= set(family_of(spec.model).tokenize(components, [f"a photo of {identifier} dog"])[0].tolist())
+    tokenizer = components.tokenizers["text_encoder"]
+    ids = tokenizer.convert_tokens_to_ids([f"<{identifier.lower()}>" + end for end in ("", "_1", "_2")])
+    tokens = family_of(spec.model).tokenize(components, [f"a photo of {identifier} dog"])
+    assert set(ids) <= set(tokens.tensors["ids"][0].tolist())
 
 
 def test_a_word_that_the_model_knows_is_refused(make_spec, tmp_path):
@@ -209,8 +209,8 @@ def test_an_inversion_serves_after_the_batch_was_halved(make_spec, tmp_path):
     spec = make_spec(trainer={"name": "ti_dreambooth", "inversion_steps": 2}, batch_size=2)
     smaller = replace(spec, batch_size=1, gradient_accumulation_steps=2)
     seen = []
-    for given, whole, steps in ((spec, None, [1]), (smaller, spec, [2])):
-        list(train(given, steps, tmp_path, whole=whole, progress=lambda step, loss: seen.append(step)))
+    for given, original, steps in ((spec, None, [1]), (smaller, spec, [2])):
+        list(train(given, steps, tmp_path, original=original, progress=lambda step, loss: seen.append(step)))
     assert seen == [-1, 0, 1, 2]
 
 
@@ -218,7 +218,7 @@ def test_moving_average_is_evaluated_beside_the_weights(make_spec, tmp_path):
     spec = make_spec(lr=1e-2, trainer={"ema_decay": 0.99})
     (checkpoint,) = train(spec, [3], tmp_path)
     live, average = checkpoint.components(), checkpoint.components(ema=True)
-    assert not torch.equal(live.unet.conv_in.weight, average.unet.conv_in.weight)
+    assert not torch.equal(live.network.conv_in.weight, average.network.conv_in.weight)
 
 
 def test_divergence_ends_the_training(make_spec, tmp_path):
@@ -260,7 +260,7 @@ def test_options_of_speed_change_rounding_only(trainer, option, make_spec, tmp_p
         spec, shown = make_spec(trainer={"name": trainer, option: on}), []
         (checkpoint,) = train(spec, [3], tmp_path / str(on), progress=lambda step, loss, to=shown: to.append(loss))
         losses.append(shown)
-        assert checkpoint.components().unet.conv_in.weight.is_contiguous()
+        assert checkpoint.components().network.conv_in.weight.is_contiguous()
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 

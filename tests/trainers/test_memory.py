@@ -10,6 +10,7 @@ import torch
 from trainers import memory
 from trainers.errors import SpecError
 from trainers.families import family_of
+from trainers.families.base import Conditioning
 from trainers.loop import LEARNERS
 from trainers.loss import denoising_losses
 from trainers.memory import HOLES, LIBRARIES, MOST_HOLES, LiveBytes, capacity, check_fits, estimate, lighter
@@ -47,8 +48,8 @@ def test_step_without_data_needs_what_a_real_one_needs(name, make_spec):
     family = family_of(spec.model)
     learner = LEARNERS[spec.trainer.name](family.load(spec.model), spec)
     size, prompts = (8, 2) if spec.prior else (4, 4 if spec.trainer.name == "textual_inversion" else 1)
-    ids = torch.zeros(prompts, 16, dtype=torch.long)
-    text = ids if learner.text_encoder is not None else torch.zeros(prompts, 16, 32)
+    tokens = Conditioning({"ids": torch.zeros(prompts, 16, dtype=torch.long)})
+    text = tokens if learner.held_encoders else Conditioning({"states": torch.zeros(prompts, 16, 32)})
     noisy, rows = torch.randn(size, 4, 8, 8), torch.zeros(size, dtype=torch.long)
     with LiveBytes() as live:
         with torch.autocast("cpu", torch.bfloat16, enabled=spec.mixed_precision == "bf16"):
@@ -60,7 +61,7 @@ def test_step_without_data_needs_what_a_real_one_needs(name, make_spec):
 def test_weights_and_states_are_counted(make_spec):
     spec = make_spec()
     components = family_of(spec.model).load(spec.model)
-    count = {n: sum(w.numel() for w in getattr(components, n).parameters()) for n in ("unet", "text_encoder", "vae")}
+    count = {n: sum(w.numel() for w in components.parts[n].parameters()) for n in ("unet", "text_encoder", "vae")}
     assert estimate(spec, "cuda").weights == 4 * (count["unet"] + count["vae"])
     assert estimate(spec).weights == 4 * (2 * count["unet"] + count["text_encoder"] + count["vae"])
     assert estimate(spec).state == 8 * count["unet"]

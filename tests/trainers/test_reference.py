@@ -85,7 +85,7 @@ def test_full(name, make_spec, class_folder, tmp_path):
         STEPS,
         {n: w.clone().requires_grad_(True) for n, w in start.items()},
         effective,
-        lambda half, draw: PROMPTS[half],
+        lambda purpose, draw: PROMPTS[purpose],
         lambda n: text_lr if n.startswith("text") else spec.lr,
         lambda n: spec.trainer.text_encoder_stop_step if n.startswith("text") else None,
     )
@@ -97,7 +97,7 @@ def test_full(name, make_spec, class_folder, tmp_path):
 
 def _learned(folder, parts, checkpoint, ema=False):
     components = checkpoint.components(ema=ema)
-    modules = {"unet": components.unet, "text": components.text_encoder}
+    modules = {"unet": components.parts["unet"], "text": components.parts["text_encoder"]}
     return {f"{part}.{n}": w for part in parts for n, w in whole(modules[part]).items()}
 
 
@@ -123,7 +123,7 @@ def test_lora(name, make_spec, class_folder, tmp_path):
         STEPS,
         {n: w.clone().requires_grad_(True) for n, w in start.items()},
         effective,
-        lambda half, draw: PROMPTS[half],
+        lambda purpose, draw: PROMPTS[purpose],
         lambda n: spec.lr,
     )
     assert read_json(tmp_path / "loss.json")["loss"] == pytest.approx(reference.losses, rel=1e-4)
@@ -157,7 +157,7 @@ def test_textual_inversion(kind, vectors, fields, make_spec, class_folder, tmp_p
     def effective(learned):
         return unet, {**text, table: torch.cat([text[table], learned["<sks>"]])}
 
-    def prompt(half, draw):
+    def prompt(purpose, draw):
         options = TEMPLATES[kind]
         return options[int(draw * len(options))].format(" ".join(words))
 
