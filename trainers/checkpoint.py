@@ -84,7 +84,7 @@ class TrainState:
         """Becomes the latest state, unless that is a later one already."""
         if saved_step(training) >= self.step:
             return
-        write_json(loss_file(training), {"loss": self.losses})  # first: with the state all is there that leads on
+        write_json(loss_file(training), {"loss": self.losses})  # first: a complete state is enough to go on from
         manifest = {"step": self.step}
         with complete_folder(state_folder(training, self.step), manifest) as folder, open(folder / STATE, "wb") as file:
             torch.save(
@@ -97,9 +97,9 @@ class TrainState:
                     "step": self.step,
                     "losses": self.losses,
                 },
-                file,  # given a path, torch does not say that the disk is full
+                file,  # torch reports a full disk only for an open file
             )
-        remove_states(training, but=self.step)  # now that there is another: at no time is there none
+        remove_states(training, but=self.step)  # last: at every moment there is a complete state
 
     def load(self, training: Path) -> None:
         saved = torch.load(state_folder(training, saved_step(training)) / STATE, map_location="cpu", weights_only=True)

@@ -73,7 +73,8 @@ class Latents:
     """Mean and deviation of the latents of crops of images, [C, h, w] each, encoded one by one.
 
     With `keep`, the last crops are kept in the host's memory. Images that have one crop each, being square or cropped
-    at their centres, are encoded at the start, and kept in a file for other trainings; then nobody needs the VAE.
+    at their centres, are encoded at the start and kept in a file for other trainings. After that the autoencoder is
+    not needed.
     """
 
     def __init__(self, paths: list[Path], resolution: int, center_crop: bool, flips: bool, encode: Encode, keep: bool):
@@ -96,11 +97,12 @@ class Latents:
         if file.exists():
             stored = {k: v.to(device) for k, v in load_file(file).items()}  # safetensors knows no cpu:0
         else:
+            assert self.encode
             moments = [self.encode(self.pixels(i, crop)) for i, crop in crops]
             stored = {"mean": torch.cat([m for m, _ in moments]), "std": torch.cat([s for _, s in moments])}
             write_bytes(file, save({k: v.cpu().contiguous() for k, v in stored.items()}))
         self.moments = dict(zip(crops, zip(stored["mean"], stored["std"], strict=True), strict=True))
-        self.encode = None  # lets go of the VAE
+        self.encode = None  # frees the autoencoder
 
     @property
     def flip_draws(self) -> tuple[float, ...]:
@@ -129,6 +131,7 @@ class Latents:
         return self.encoded(index, crop)
 
     def _encoded(self, index: int, crop: Crop) -> tuple[Tensor, Tensor]:
+        assert self.encode
         mean, std = self.encode(self.pixels(index, crop))
         return mean[0].cpu(), std[0].cpu()
 

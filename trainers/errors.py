@@ -19,5 +19,5 @@ class TrainingDiverged(RuntimeError):
         )
         self.step, self.loss, self.norm, self.settings = step, loss, norm, settings
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[type["TrainingDiverged"], tuple[int, float, float, str]]:
         return type(self), (self.step, self.loss, self.norm, self.settings)

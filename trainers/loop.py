@@ -133,17 +133,19 @@ def _optimizer_step(context: TrainingContext, state: TrainState) -> float:
         parts = [s.batch(position, spec.batch_size, context.share, accelerator.device) for s in context.streams]
         last = i == accumulation - 1
         with contextlib.nullcontext() if last else accelerator.no_sync(context.network):
-            loss = _loss(context, Batch.of(parts), position) / accumulation
-            accelerator.backward(loss)
-        summed += loss.detach()
-    norm = accelerator.clip_grad_norm_(context.weights, spec.trainer.max_grad_norm)
+            part = _loss(context, Batch.of(parts), position) / accumulation
+            accelerator.backward(part)
+        summed += part.detach()
+    clipped = accelerator.clip_grad_norm_(context.weights, spec.trainer.max_grad_norm)
     state.optimizer.step()
     state.schedule.step()
     state.optimizer.zero_grad(set_to_none=True)
     if state.ema is not None:
         state.ema.step(context.weights)
     state.step += 1
-    loss, norm = torch.stack([accelerator.reduce(summed, "mean"), norm]).tolist()
+    loss: float
+    norm: float
+    loss, norm = torch.stack([accelerator.reduce(summed, "mean"), clipped]).tolist()
     state.losses.append(loss)
     if not math.isfinite(loss) or not (math.isfinite(norm) or state.scaler):  # the scaler skips such a step
         settings = f"trainer={spec.trainer.name} lr={spec.lr} mixed_precision={spec.mixed_precision} seed={spec.seed}"

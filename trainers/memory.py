@@ -6,9 +6,10 @@ counted; the states of the optimizer are added from what is known of it. Takes s
 
 import os
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import psutil
 import torch
@@ -138,7 +139,9 @@ class LiveBytes(TorchDispatchMode):
         self.now = self.peak = self.operations = 0
         self.seen: set[int] = set()
 
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+    def __torch_dispatch__(  # type: ignore[override]  # torch types the function as an operator of its own
+        self, function: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
         self.operations += 1
         result = function(*args, **(kwargs or {}))
         known = {id(x.untyped_storage()) for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)}
@@ -163,9 +166,9 @@ class LiveBytes(TorchDispatchMode):
 def capacity(device: torch.device) -> int:
     """Bytes that this process can have on `device`: all of a GPU; of the machine's memory as much as of its cores."""
     if device.type == "cuda":
-        return torch.cuda.get_device_properties(device).total_memory
+        return int(torch.cuda.get_device_properties(device).total_memory)
     cores = max(1, len(os.sched_getaffinity(0)))
-    return psutil.virtual_memory().total * min(torch.get_num_threads(), cores) // cores
+    return int(psutil.virtual_memory().total) * min(torch.get_num_threads(), cores) // cores
 
 
 def check_fits(spec: TrainSpec, available: int, device: str = "cuda", processes: int = 1) -> str:

@@ -1,5 +1,6 @@
 """The inference schedulers by the names that are typed."""
 
+from collections.abc import Mapping
 from typing import Any
 
 # name -> (diffusers class, what its configuration differs in from the model's own)
@@ -17,7 +18,7 @@ SCHEDULER_CLASSES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def make_scheduler(name: str, config: dict[str, Any]) -> Any:
+def make_scheduler(name: str, config: Mapping[str, Any]) -> Any:
     """A fresh diffusers scheduler with the noise schedule and prediction type of `config`, the model's own."""
     import diffusers
 

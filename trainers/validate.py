@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from trainers.errors import SpecError
+from trainers.families.defaults import DEFAULTS
 from trainers.spec import ENDLESS_SCHEDULES, LR_SCHEDULES, OPTIMIZERS, SCHEDULERS, TRAINERS, TrainSpec
 
 PRECISIONS = ("no", "fp16", "bf16")
@@ -24,6 +25,7 @@ def complaints(spec: TrainSpec) -> Iterator[str]:
     yield from _choices(spec)
     yield from _ranges(spec)
     yield from _combinations(spec)
+    yield from _of_the_family(spec)
 
 
 def _choices(spec: TrainSpec) -> Iterator[str]:
@@ -119,3 +121,19 @@ def _combinations(spec: TrainSpec) -> Iterator[str]:
         for option in ("text_encoder_lr", "text_encoder_stop_step"):
             if getattr(trainer, option) is not None:
                 yield f"trainer.{option} has no effect without train_text_encoder=true"
+
+
+def _of_the_family(spec: TrainSpec) -> Iterator[str]:
+    """What other families can have and this one cannot."""
+    family, name = DEFAULTS.get(spec.model.family), spec.trainer.name
+    if family is None:
+        yield f"model.family={spec.model.family} is unknown; one of {', '.join(DEFAULTS)}"
+        return
+    if name in TRAINERS and name not in family.trainers:
+        yield f"trainer={name} does not apply to model.family={spec.model.family}; one of {', '.join(family.trainers)}"
+    if spec.train_text_encoder and not family.lora_text_targets:
+        yield f"train_text_encoder=true does not apply to model.family={spec.model.family}; false is all it has"
+    scheduler = spec.prior.sample.scheduler if spec.prior else family.scheduler
+    if scheduler in SCHEDULERS and scheduler not in family.schedulers:
+        allowed = ", ".join(family.schedulers)
+        yield f"prior.scheduler={scheduler} does not apply to model.family={spec.model.family}; one of {allowed}"

@@ -69,7 +69,10 @@ def _model(section: Mapping[str, Any]) -> ModelSpec:
 def _lr_scale(section: Mapping[str, Any], trainer: str) -> float:
     """model.lr_scale as typed. null is the family's default for the trainer."""
     typed = check("model.lr_scale", section["lr_scale"])
-    return DEFAULTS[section["family"]].for_trainer(trainer).lr_scale if typed is None else float(typed)
+    defaults = DEFAULTS[section["family"]].trainers.get(trainer)  # none: `validate` refuses the trainer
+    if typed is None:
+        return defaults.lr_scale if defaults else 1.0
+    return float(typed)
 
 
 def _subject(section: Mapping[str, Any]) -> SubjectSpec:

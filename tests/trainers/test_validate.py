@@ -1,11 +1,12 @@
 """Settings that no training can have are said in one line, before anything is loaded."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from trainers.errors import SpecError
-from trainers.families.defaults import DEFAULTS
+from trainers.families.defaults import DEFAULTS, TrainerDefaults
 from trainers.optimizers import make_schedule
 from trainers.spec import LR_SCHEDULES, ModelSpec, PriorSpec, SubjectSpec, TrainerSpec, TrainSpec
 from trainers.validate import complaints, validate
@@ -54,6 +55,25 @@ def test_complaints(wrong, said):
     assert "\n" not in complaint
     with pytest.raises(SpecError):
         validate(wrong)
+
+
+def test_what_a_family_cannot_have_is_refused(monkeypatch):
+    small = replace(
+        DEFAULTS["stable_diffusion"],
+        trainers={"dreambooth_lora": TrainerDefaults(1e-4)},
+        lora_text_targets=(),
+        schedulers=("euler",),
+        scheduler="euler",
+    )
+    monkeypatch.setitem(DEFAULTS, "small", small)
+    wrong = replace(spec(train_text_encoder=True, prior=PriorSpec()), model=ModelSpec("r", "small"))
+    assert list(complaints(wrong)) == [
+        "trainer=dreambooth does not apply to model.family=small; one of dreambooth_lora",
+        "train_text_encoder=true does not apply to model.family=small; false is all it has",
+        "prior.scheduler=ddim does not apply to model.family=small; one of euler",
+    ]
+    (unknown,) = complaints(replace(spec(), model=ModelSpec("r", "sd9")))
+    assert unknown == "model.family=sd9 is unknown; one of stable_diffusion, small"
 
 
 def test_usual_settings_pass():

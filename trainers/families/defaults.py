@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from trainers.errors import SpecError
 from trainers.spec import SCHEDULERS
 
 
@@ -29,15 +28,6 @@ class FamilyDefaults:
     inference_steps: int
     guidance_scale: float
     trainers: Mapping[str, TrainerDefaults]  # all that the family can be trained with
-
-    def for_trainer(self, name: str) -> TrainerDefaults:
-        """
-        Raises:
-            SpecError: the family has no such trainer.
-        """
-        if name not in self.trainers:
-            raise SpecError(f"trainer={name} is none of this model family; one of {', '.join(self.trainers)}")
-        return self.trainers[name]
 
 
 DEFAULTS: Mapping[str, FamilyDefaults] = {
