@@ -42,7 +42,7 @@ def own_class_images(folder: Path | str, count: int) -> Path:
     """The folder of the user's own class images.
 
     Raises:
-        ImageError: it is none, or holds fewer than `count` images.
+        ImageError: it is no folder, or holds fewer than `count` images.
     """
     made = "or leave prior.folder out and the model makes them"
     if not Path(folder).is_dir():

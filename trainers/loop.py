@@ -224,7 +224,7 @@ def inverted(specs: list[TrainSpec], components: Components, cache: Path, progre
     folder.mkdir(parents=True, exist_ok=True)
     process = PartialState()
     with FileLock(folder / ".lock") if process.is_main_process else contextlib.nullcontext():
-        process.wait_for_everyone()  # now all processes find the same checkpoints
+        process.wait_for_everyone()  # from here all processes see the same checkpoints
         shown = functools.partial(_before_zero, progress, steps)
         (inversion,) = train(stage, [steps], folder, cache=cache, components=components, progress=shown)
     return inversion.components()
@@ -235,7 +235,7 @@ def _before_zero(progress: Progress, steps: int, step: int, loss: float) -> None
 
 
 def _accelerator(spec: TrainSpec) -> Accelerator:
-    AcceleratorState._reset_state()  # or a process could not train in another precision than it did before
+    AcceleratorState._reset_state()  # else a process keeps the precision of its first training
     unused = DistributedDataParallelKwargs(find_unused_parameters=spec.trainer.text_encoder_stop_step is not None)
     accelerator = Accelerator(mixed_precision=spec.mixed_precision, kwargs_handlers=[unused])
     if spec.mixed_precision == "fp16" and accelerator.device.type == "cpu":  # accelerate would train in fp32

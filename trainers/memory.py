@@ -50,7 +50,7 @@ class Memory:
     weights: int  # what learns and what is frozen beside it
     state: int  # of the optimizer, and the moving average
     step: int  # gradients, activations, copies in half precision: the most that is alive at once
-    libraries: int  # what is no tensor: theirs, the compiler's, and holes in the heap
+    libraries: int  # what is not tensors: of the libraries, of the compiler, and holes in the heap
 
     @property
     def tensors(self) -> int:
@@ -172,12 +172,12 @@ def capacity(device: torch.device) -> int:
 
 
 def check_fits(spec: TrainSpec, available: int, device: str = "cuda", processes: int = 1) -> str:
-    """A warning where a training needs more than `available` bytes by no more than the estimate may be off; else "".
+    """A warning where the estimate is above `available` bytes by less than it may be wrong; "" where it is below.
 
     Raises:
-        SpecError: it needs more than that; says which options would make it fit.
+        SpecError: the training needs clearly more; the message says which options would make it fit.
     """
-    spec = replace(spec, lr=1e-6, seed=0)  # neither costs memory: a sweep over them asks once
+    spec = replace(spec, lr=1e-6, seed=0)  # neither changes the memory, so a sweep over them computes this once
     needed = estimate(spec, device, processes)
     about = f"this training needs {needed} and the device has {available / GB:.2f} GB"
     if needed.total <= available:

@@ -11,8 +11,8 @@ from trainers.spec import TrainSpec
 
 
 def make_optimizer(spec: TrainSpec, groups: list[dict[str, Any]]) -> Optimizer:
-    """The optimizer over parameter groups, each with its own `lr`. Its default, which the polynomial schedule goes by,
-    is the U-Net's."""
+    """The optimizer over parameter groups, each with its own `lr`. The default rate, which the polynomial schedule
+    starts from, is that of the network."""
     trainer = spec.trainer
     name = "adamw8bit" if spec.use_8bit_adam else trainer.optimizer
     lr, decay, eps = spec.effective_lr, trainer.weight_decay, trainer.adam_epsilon
