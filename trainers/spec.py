@@ -37,7 +37,8 @@ def canonical(value: Any) -> Any:
 
 def _text(value: Any) -> str:
     if is_dataclass(value):
-        return _text_of(value)
+        spec: Any = value  # mypy does not see that frozen dataclasses are hashable
+        return _text_of(spec)
     if isinstance(value, dict):
         return "{" + ",".join(f'"{name}":{_text(value[name])}' for name in sorted(value)) + "}"
     if isinstance(value, (tuple, list)):
@@ -52,7 +53,8 @@ def _text_of(spec: Any) -> str:
 
 def _determining(spec: Any) -> dict[str, Any]:
     """The fields of a dataclass that determine the result, as its canonical JSON holds them."""
-    given = ((name, getattr(spec, name), default) for name, default in _identity(type(spec)))
+    kind: Any = type(spec)
+    given = ((name, getattr(spec, name), default) for name, default in _identity(kind))
     values = {name: value for name, value, default in given if default is None or _text(value) != default}
     # Up to revision 6044e38 `lr_scale` was a field of ModelSpec. In the JSON of a training it stays where it stood, and
     # a model alone has a 1 there, so that trainings, class images and baselines on disk keep their names.
