@@ -46,9 +46,10 @@ class Lora(Learner):
     def _adapted(self, module: nn.Module, targets: tuple[str, ...]) -> nn.Module:
         """A frozen copy in the precision of the computation, with adapters in fp32 that learn."""
         trainer = self.spec.trainer
+        alpha: Any = trainer.lora_rank if trainer.lora_alpha is None else trainer.lora_alpha  # peft types an int
         config = LoraConfig(
             r=trainer.lora_rank,
-            lora_alpha=trainer.lora_rank if trainer.lora_alpha is None else trainer.lora_alpha,
+            lora_alpha=alpha,
             target_modules=list(targets),
             init_lora_weights="gaussian",
         )

@@ -120,7 +120,7 @@ def _step(learner: Learner, spec: TrainSpec, processes: int) -> tuple[int, int]:
 
 def _without_data(learner: Learner) -> None:
     """Puts tensors of the current mode in place of the learner's weights, shared ones shared."""
-    made: dict[int, torch.Tensor] = {}
+    made: dict[int, nn.Parameter] = {}
     for module in learner.modules():
         for name, weight in module._parameters.items():
             if weight is not None:
@@ -139,7 +139,7 @@ class LiveBytes(TorchDispatchMode):
         self.now = self.peak = self.operations = 0
         self.seen: set[int] = set()
 
-    def __torch_dispatch__(  # type: ignore[override]  # torch types the function as an operator of its own
+    def __torch_dispatch__(
         self, function: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         self.operations += 1

@@ -20,13 +20,14 @@ def make_optimizer(spec: TrainSpec, groups: list[dict[str, Any]]) -> Optimizer:
     if name == "adamw":
         return torch.optim.AdamW(groups, lr=lr, betas=betas, weight_decay=decay, eps=eps, fused=True)
     if name == "adamw8bit":
-        from bitsandbytes.optim import AdamW8bit
+        from bitsandbytes.optim.adamw import AdamW8bit
 
         return AdamW8bit(groups, lr=lr, betas=betas, weight_decay=decay, eps=eps)
     if name == "prodigy":
         from prodigyopt import Prodigy
 
-        return Prodigy(groups, lr=lr, betas=betas, weight_decay=decay, eps=eps)
+        prodigy: Optimizer = Prodigy(groups, lr=lr, betas=betas, weight_decay=decay, eps=eps)
+        return prodigy
     from transformers.optimization import Adafactor
 
     return Adafactor(groups, lr=lr, weight_decay=decay, scale_parameter=False, relative_step=False, warmup_init=False)
@@ -35,7 +36,7 @@ def make_optimizer(spec: TrainSpec, groups: list[dict[str, Any]]) -> Optimizer:
 def make_schedule(spec: TrainSpec, optimizer: Optimizer) -> LRScheduler:
     """Counted in optimizer steps, whatever the accumulation and the number of processes."""
     trainer = spec.trainer
-    return get_scheduler(
+    schedule: LRScheduler = get_scheduler(
         trainer.lr_schedule,
         optimizer,
         num_warmup_steps=trainer.lr_warmup_steps,
@@ -43,3 +44,4 @@ def make_schedule(spec: TrainSpec, optimizer: Optimizer) -> LRScheduler:
         num_cycles=trainer.lr_cycles,
         power=trainer.lr_power,
     )
+    return schedule

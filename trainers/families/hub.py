@@ -8,9 +8,9 @@ from transformers.utils import logging as transformers_logging
 from trainers.spec import ModelSpec
 
 
-def hub_revision(model: ModelSpec) -> str | None:
-    """The revision to load from the hub; None for a local folder."""
-    return model.revision.split("@", 1)[1] if "@" in model.revision and not Path(model.repo).is_dir() else None
+def hub_revision(model: ModelSpec) -> str:
+    """The revision to load from the hub; a local folder has none, and `main` is ignored there."""
+    return model.revision.split("@", 1)[1] if "@" in model.revision and not Path(model.repo).is_dir() else "main"
 
 
 def quiet() -> None:

@@ -84,7 +84,8 @@ class StableDiffusion(Family):
         given: dict[str, Any] = {}
         for name, module in {NETWORK: network, **encoders}.items():
             given[f"{name}_lora_layers"] = convert_state_dict_to_diffusers(get_peft_model_state_dict(module))
-            given[f"{name}_lora_adapter_metadata"] = module.peft_config["default"].to_dict()
+            adapters: Any = module.peft_config
+            given[f"{name}_lora_adapter_metadata"] = adapters["default"].to_dict()
         StableDiffusionPipeline.save_lora_weights(folder, **given)
 
     def save_tokens(self, folder: Path, learned: Mapping[str, Mapping[str, Tensor]]) -> None:
@@ -167,7 +168,7 @@ class StableDiffusion(Family):
 
 
 @functools.lru_cache(maxsize=1)
-def _load(repo: str, revision: str | None) -> Components:
+def _load(repo: str, revision: str) -> Components:
     quiet()
     try:
         pipeline = StableDiffusionPipeline.from_pretrained(
