@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
+from torch import nn
 from torch.nn.functional import normalize
 from transformers import AutoModel, CLIPModel, CLIPTokenizer, Dinov2Model
 
@@ -187,7 +187,7 @@ def measure(subject: str, images: Images) -> dict[str, float]:
     }
 
 
-def sampled(pipeline: StableDiffusionPipeline, unet: UNet2DConditionModel, subject: str) -> Images:
+def sampled(pipeline: StableDiffusionPipeline, unet: nn.Module, subject: str) -> Images:
     """The images of one checkpoint, whose U-Net is `unet`; the noise is the same for every checkpoint."""
     pipeline.unet = unet
     with torch.autocast("cpu", torch.bfloat16):
@@ -216,7 +216,7 @@ def study_one(
     images_at = {0: sampled(pipeline, untuned, training.subject)}
     spec = spec_of(training, lr_scale)
     for checkpoint in train(spec, steps, target, class_images=class_images(spec, folder)):
-        images_at[checkpoint.step] = sampled(pipeline, checkpoint.components().unet, training.subject)
+        images_at[checkpoint.step] = sampled(pipeline, checkpoint.components().network, training.subject)
     pipeline.unet = untuned
     target.mkdir(parents=True, exist_ok=True)
     np.save(target / "images.npy", np.stack(list(images_at.values())))

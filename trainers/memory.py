@@ -135,7 +135,7 @@ class LiveBytes(TorchDispatchMode):
     """Counts the bytes of what is allocated inside it and alive at once (`peak` is the most), and the operations."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch's
         self.now = self.peak = self.operations = 0
         self.seen: set[int] = set()
 

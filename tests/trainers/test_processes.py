@@ -120,5 +120,5 @@ def test_a_batch_that_cannot_be_shared_is_refused(make_spec, tmp_path, monkeypat
 def test_state_of_two_processes_continues_in_one(both, specs, class_folder):
     spec = specs["dreambooth"]
     one, two = (list(train(spec, [6], folder / "dreambooth", class_images=class_folder))[0] for folder in both)
-    a, b = one.components().unet.state_dict(), two.components().unet.state_dict()
+    a, b = one.components().network.state_dict(), two.components().network.state_dict()
     assert all(torch.allclose(a[name], b[name], atol=1e-4) for name in a)

@@ -12,9 +12,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-from diffusers.loaders import TextualInversionLoaderMixin
-from diffusers.utils import convert_state_dict_to_diffusers
+from diffusers.loaders.textual_inversion import TextualInversionLoaderMixin
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
+from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
+from diffusers.utils.state_dict_utils import convert_state_dict_to_diffusers
 from peft import get_peft_model_state_dict
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -203,14 +206,14 @@ def _load(repo: str, revision: str) -> Components:
 
 
 def _pipeline(components: Components, scheduler: str) -> Any:
+    absent: Any = None  # allowed, though the types of diffusers do not say so
+    parts: dict[str, Any] = {name: components.parts[name] for name in (NETWORK, ENCODER, "vae")}
     pipeline = StableDiffusionPipeline(
-        vae=components.autoencoder,
-        text_encoder=components.encoders[ENCODER],
+        **parts,
         tokenizer=components.tokenizers[ENCODER],
-        unet=components.network,
         scheduler=make_scheduler(scheduler, components.scheduler_config),
-        safety_checker=None,
-        feature_extractor=None,
+        safety_checker=absent,
+        feature_extractor=absent,
         requires_safety_checker=False,
     )
     pipeline.set_progress_bar_config(disable=True)
