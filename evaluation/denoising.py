@@ -4,12 +4,15 @@ import numpy as np
 import torch
 
 from trainers.families import family_of
+from trainers.families.base import Components
 
 TIMESTEPS = (0.1, 0.3, 0.5, 0.7, 0.9)  # of the training timesteps
 
 
 @torch.inference_mode()
-def denoising_losses(components, pixels: np.ndarray, prompt: str, device: torch.device | str = "cpu") -> np.ndarray:
+def denoising_losses(
+    components: Components, pixels: np.ndarray, prompt: str, device: torch.device | str = "cpu"
+) -> np.ndarray:
     """Squared error of the prediction, mean over a latent: uint8 images [N, H, W, 3] -> [N, timesteps].
 
     The noise depends on the image's position and the timestep only, so checkpoints differ by their weights alone.

@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,13 +15,14 @@ from evaluation.metrics import METRICS, Images, Reference, Samples, score
 from evaluation.sample import Progress, no_progress, read_images, sample_images
 from evaluation.scorecard import Baselines, Scorecard, Values, unmeasurable
 from evaluation.spec import EvalSpec, fill
+from trainers.families.base import Components
 from trainers.prompts import class_prompt, class_words, instance_prompt, subject_words
 from trainers.provenance import provenance
 from trainers.spec import ModelSpec, SampleSpec, SubjectSpec, signature
 
 
 def prepare(
-    components: Any,
+    components: Components,
     subject: SubjectSpec,
     sample: SampleSpec,
     evaluation: EvalSpec,
@@ -53,7 +53,7 @@ def prepare(
 
 
 def evaluate(
-    components: Any,
+    components: Components,
     subject: SubjectSpec,
     sample: SampleSpec,
     evaluation: EvalSpec,
@@ -76,7 +76,7 @@ def evaluate(
 
 def complete(
     model: ModelSpec,
-    components: Callable[[], Any] | None,
+    components: Callable[[], Components] | None,
     subject: SubjectSpec,
     sample: SampleSpec,
     evaluation: EvalSpec,
@@ -98,7 +98,7 @@ class Scoring:
     """One model to be sampled and scored."""
 
     model: ModelSpec
-    components: Callable[[], Any] | None  # None where the weights are gone
+    components: Callable[[], Components] | None  # None where the weights are gone
     subject: SubjectSpec
     sample: SampleSpec
     evaluation: EvalSpec
@@ -146,7 +146,7 @@ class Scoring:
             full.write(self.folder / SCORES)
         return full.without(reasons)
 
-    def draw(self, placed: Any, words: str) -> None:
+    def draw(self, placed: Components, words: str) -> None:
         """Samples the images of the prompts and of the class prompt, where they are not there yet."""
         before, evaluation = 0, self.evaluation
         asked = (
@@ -175,7 +175,7 @@ class Scoring:
         }
         return Samples(found[self.folder], found.get(class_folder(self.folder)), losses)
 
-    def losses(self, components: Any, reference: Reference) -> np.ndarray:
+    def losses(self, components: Components, reference: Reference) -> np.ndarray:
         """Losses are compared in fp32."""
         placed = components.to(self.device)
         return denoising_losses(placed, reference.photographs.pixels, instance_prompt(self.subject), self.device)

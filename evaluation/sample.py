@@ -14,6 +14,7 @@ from PIL import Image
 from evaluation.files import image_path
 from evaluation.spec import fill
 from trainers.families import family_of
+from trainers.families.base import Components
 from trainers.files import MANIFEST, read_json, write_bytes, write_json
 from trainers.spec import SampleSpec, canonical
 
@@ -33,7 +34,7 @@ def generator(seed: int, prompt: int, image: int) -> torch.Generator:
 
 
 def sample_images(
-    components: Any,
+    components: Components,
     spec: SampleSpec,
     words: str,
     prompts: Sequence[str],
@@ -87,7 +88,7 @@ def begin(folder: Path, request: dict[str, Any]) -> None:
 
 
 def sample_batch(
-    components: Any,
+    components: Components,
     spec: SampleSpec,
     texts: Sequence[str],
     batch: Sequence[tuple[int, int]],
