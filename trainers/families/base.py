@@ -1,7 +1,7 @@
 """The contract of a model family: everything that is particular to one kind of pipeline, behind one interface.
 
 What trains, samples and estimates asks a family by these names and knows nothing else of it. In particular the training
-loop cannot tell diffusion from flow matching. tests/trainers/families/test_contract.py asks every family for all of it.
+loop cannot tell diffusion from flow matching. The tests in tests/trainers/families ask every family for all of it.
 """
 
 import copy

@@ -1,11 +1,6 @@
-"""What a model family must provide, asked of every one. For each member of the contract there is a test of its name.
-
-A new family needs an entry in PIPELINES: a function that writes a tiny random pipeline of it.
-"""
+"""What a model family must provide, asked of every one. For each member of `Family` there is a test of its name."""
 
 import copy
-from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,77 +10,21 @@ from peft import LoraConfig
 from torch import nn
 
 from tests.trainers import tiny
+from tests.trainers.families.pipelines import PIPELINES, PROMPTS, TOKEN, draw, sampled, untested
 from trainers.errors import SpecError
 from trainers.families import FAMILIES, family_of
-from trainers.families.base import Components, Conditioning, Family, ForwardProcess
+from trainers.families.base import Family, ForwardProcess
 from trainers.families.defaults import DEFAULTS
 from trainers.schedulers import SCHEDULER_CLASSES, make_scheduler
 from trainers.spec import SCHEDULERS, TRAINERS, ModelSpec, SampleSpec
-
-PIPELINES: dict[str, dict[str, Callable[[Path], Path]]] = {
-    "stable_diffusion": {
-        "1.x": tiny.make_pipeline,
-        "2.x": lambda folder: tiny.make_pipeline(folder, prediction="v_prediction", second=True),
-    },
-}
-KINDS = [(family, kind) for family, kinds in PIPELINES.items() for kind in kinds]
-PROMPTS = ["a photo of sks dog", "a photo of a cat on the beach"]
-TOKEN = "<new>"
-
-
-def members(contract: type) -> set[str]:
-    """The public methods, properties and attributes of an abstract class."""
-    names = {*vars(contract), *getattr(contract, "__annotations__", {})}
-    return {name for name in names if not name.startswith("_")}
 
 
 def test_every_family_has_a_tiny_pipeline():
     assert set(PIPELINES) == set(FAMILIES) == set(DEFAULTS)
 
 
-@pytest.mark.parametrize("contract", [Family, ForwardProcess, Conditioning, Components])
-def test_every_member_of_the_contract_has_a_test(contract):
-    tests = [name for name in globals() if name.startswith("test_")]
-    asked = {member for member in members(contract) if any(test.startswith(f"test_{member}_") for test in tests)}
-    assert asked == members(contract)
-
-
-@pytest.fixture(scope="module", params=KINDS, ids=" ".join)
-def pipeline_model(request, tmp_path_factory):
-    family, kind = request.param
-    folder = PIPELINES[family][kind](tmp_path_factory.mktemp("pipeline"))
-    return ModelSpec(revision=str(folder), family=family, repo=str(folder), resolution=tiny.RESOLUTION)
-
-
-@pytest.fixture
-def family(pipeline_model) -> Family:
-    return family_of(pipeline_model)
-
-
-@pytest.fixture
-def components(family, pipeline_model) -> Components:
-    return family.load(pipeline_model)
-
-
-@pytest.fixture
-def process(family, components) -> ForwardProcess:
-    return family.forward_process(components)
-
-
-def draw(family, components, count=2, seed=0):
-    """Latents and the generators they came from."""
-    shape = family.latent_shape(components, tiny.RESOLUTION)
-    generators = [torch.Generator().manual_seed(seed + i) for i in range(count)]
-    return torch.stack([torch.randn(shape, generator=g) for g in generators]), generators
-
-
-def sampled(family, components, prompts=PROMPTS, steps=2, **options):
-    latents, generators = draw(family, components, len(prompts))
-    spec = SampleSpec(**{"scheduler": family.defaults.scheduler, "inference_steps": steps, **options})
-    return family.sample(components, prompts, latents, spec, generators)
-
-
-# --- the family ---
+def test_every_member_has_a_test():
+    assert not untested(Family, __name__)
 
 
 def test_name_is_the_one_in_the_index(family, pipeline_model):
@@ -324,155 +263,6 @@ def test_predict_depends_on_the_prompt_alone_of_its_row(family, components, proc
     assert torch.allclose(together[1:], alone, atol=1e-5)
     other = family.predict(components.network, latents[1:], timesteps[1:], text[:1])
     assert not torch.allclose(alone, other, atol=1e-4)
-
-
-# --- its forward process ---
-
-
-def test_draw_is_repeatable_and_on_the_way(process):
-    state = torch.random.get_rng_state()
-    drawn = process.draw(1000, torch.Generator().manual_seed(0))
-    assert drawn.shape == (1000,)
-    assert drawn.device.type == "cpu"
-    assert torch.equal(drawn, process.draw(1000, torch.Generator().manual_seed(0)))
-    assert torch.equal(state, torch.random.get_rng_state())
-    assert drawn.float().std() > 0
-
-
-def test_at_goes_from_clean_to_noise(process, family, components):
-    latents, _ = draw(family, components)
-    noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(9))
-    distances = []
-    for fraction in (0.05, 0.5, 0.95):
-        timesteps = process.at(fraction, len(latents))
-        assert timesteps.shape == (2,)
-        assert timesteps.dtype == process.draw(1, torch.Generator()).dtype
-        distances.append(float((process.noised(latents, noise, timesteps) - latents).square().mean()))
-    assert distances == sorted(distances)
-
-
-def test_noised_treats_each_sample_by_its_timestep(process, family, components):
-    latents, _ = draw(family, components)
-    noise = torch.randn_like(latents)
-    timesteps = torch.cat([process.at(0.2, 1), process.at(0.8, 1)])
-    together = process.noised(latents, noise, timesteps)
-    assert together.shape == latents.shape
-    assert torch.equal(together[1:], process.noised(latents[1:], noise[1:], timesteps[1:]))
-
-
-def test_target_is_shaped_as_the_latents_and_knows_the_noise(process, family, components):
-    latents, _ = draw(family, components)
-    timesteps = process.at(0.5, 2)
-    one, other = (process.target(latents, noise, timesteps) for noise in (torch.zeros_like(latents), latents.flip(0)))
-    assert one.shape == latents.shape
-    assert not torch.equal(one, other)
-
-
-def test_weights_are_none_without_a_gamma(process):
-    timesteps = torch.cat([process.at(fraction, 1) for fraction in (0.1, 0.5, 0.9)])
-    assert process.weights(timesteps, None) is None
-    try:
-        weights = process.weights(timesteps, 5.0)
-    except SpecError:
-        return
-    assert weights.shape == (3,)
-    assert ((weights > 0) & (weights <= 1)).all()
-    assert len(set(weights.tolist())) > 1
-
-
-# --- what all families share ---
-
-
-def ragged(lengths: list[int], rows: int = 1) -> list[Conditioning]:
-    return [
-        Conditioning(
-            {"states": torch.full((rows, length, 3), float(length)), "pooled": torch.full((rows, 2), float(length))},
-            {"states": torch.ones(rows, length, dtype=torch.bool)},
-        )
-        for length in lengths
-    ]
-
-
-def test_tensors_and_masks_are_joined_and_padded():
-    text = Conditioning.cat(ragged([2, 5, 3]))
-    assert len(text) == 3
-    assert text.tensors["states"].shape == (3, 5, 3)
-    assert text.tensors["pooled"][:, 0].tolist() == [2.0, 5.0, 3.0]
-    assert text.masks["states"].sum(1).tolist() == [2, 5, 3]
-    assert not text.tensors["states"][~text.masks["states"]].any()
-
-
-def test_cat_needs_no_mask_where_lengths_are_equal():
-    ids = [Conditioning({"ids": torch.full((1, 4), i)}) for i in range(2)]
-    assert Conditioning.cat(ids).tensors["ids"].tolist() == [[0] * 4, [1] * 4]
-    assert not Conditioning.cat(ids).masks
-
-
-def test_masks_follow_the_rows():
-    text = Conditioning.cat(ragged([2, 5]))[torch.tensor([1, 0, 1])]
-    assert text.masks["states"].sum(1).tolist() == [5, 2, 5]
-    assert text.tensors["pooled"][:, 0].tolist() == [5.0, 2.0, 5.0]
-
-
-def test_to_changes_the_precision_of_what_is_no_id(family, components):
-    tensors = {"ids": torch.ones(1, 2, dtype=torch.long), "states": torch.ones(1, 2, 3)}
-    text = Conditioning(tensors, {"ids": torch.ones(1, 2, dtype=torch.bool)})
-    moved = text.to("cpu", torch.bfloat16)
-    assert [moved.tensors[name].dtype for name in ("ids", "states")] == [torch.long, torch.bfloat16]
-    assert moved.masks["ids"].dtype == torch.bool
-    placed = components.to("cpu", "bf16")
-    assert {weight.dtype for part in placed.parts.values() for weight in part.parameters()} == {torch.bfloat16}
-    assert components.to("cpu").network is components.network
-
-
-def test_parts_cannot_be_changed_in_place(components):
-    with pytest.raises(TypeError):
-        components.parts["vae"] = nn.Identity()
-    with pytest.raises(TypeError):
-        components.tokenizers["another"] = None
-
-
-def test_with_parts_leaves_the_others(components):
-    other = nn.Identity()
-    changed = components.with_parts({components.network_name: other})
-    assert changed.network is other
-    assert changed.autoencoder is components.autoencoder
-    assert components.network is not other
-
-
-def test_model_and_network_name_are_as_loaded(components, pipeline_model):
-    assert components.model == pipeline_model
-    assert components.parts[components.network_name] is components.network
-
-
-def test_network_name_encoders_and_autoencoder_are_parts(components):
-    assert set(components.parts) == {components.network_name, *components.encoders, "vae"}
-
-
-def test_network_is_what_learns(components):
-    assert components.network is components.parts[components.network_name]
-
-
-def test_encoders_have_a_tokenizer_each(components):
-    assert set(components.encoders) == set(components.tokenizers)
-
-
-def test_tokenizers_know_no_learned_word(components):
-    assert all(TOKEN not in tokenizer.get_vocab() for tokenizer in components.tokenizers.values())
-
-
-def test_autoencoder_is_the_vae(components):
-    assert components.autoencoder is components.parts["vae"]
-
-
-def test_scheduler_config_is_the_pipelines_own(components):
-    own = dict(DiffusionPipeline.from_pretrained(components.model.repo).scheduler.config)
-    known = {name: value for name, value in components.scheduler_config.items() if not name.startswith("_")}
-    assert known == {name: value for name, value in own.items() if not name.startswith("_")}
-
-
-def test_aliases_are_empty_in_an_untuned_model(components):
-    assert components.aliases == ()
 
 
 def test_unknown_family():
