@@ -91,8 +91,8 @@ class Learner(nn.Module, ABC):
         if self.spec.trainer.channels_last:
             self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if self.spec.trainer.compile:
-            # torch 2.13's layout optimization gave gradients of small adapters that were wrong, see docs/log.md;
-            # channels_last does the same where it is wanted.
+            # torch 2.13's layout optimization gave small adapters wrong gradients: see docs/log.md, "torch.compile gave
+            # wrong gradients for LoRA". channels_last does the same where it is wanted.
             self.network.compile(options={"layout_optimization": False})
 
 

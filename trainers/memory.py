@@ -32,10 +32,10 @@ GB = 1024**3
 # Measured on a CPU as what is above the tensors of the miniature, whatever the options; on a GPU assumed: the context.
 LIBRARIES = {"cpu": 40 * 1024**2, "cuda": 600 * 1024**2}
 # On a CPU, holes in the heap: what is allocated and freed in a step, layer by layer where activations are not kept,
-# leaves about half as much again, see docs/log.md. Large tensors have memory of their own.
+# leaves about half as much again: docs/log.md, "Memory estimate: holes in the heap". Large tensors are kept apart.
 HOLES, MOST_HOLES = 0.5, 64 * 1024**2
 # Of `torch.compile` while it compiles and its cache is empty, for each operation of a step: 14 to 19 KB on nine
-# combinations of the miniature, see docs/log.md. With a GPU it is the processor's memory.
+# combinations of the miniature: docs/log.md, "Memory estimate: the compiler". With a GPU it is the processor's memory.
 COMPILER = {"cpu": 16 * 1024, "cuda": 0}
 # Bytes of optimizer state for each weight that learns: two moments in fp32; in 8 bits; two moments, the start and the
 # sum of gradients; Adafactor keeps a row and a column.
