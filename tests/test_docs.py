@@ -8,11 +8,8 @@ import pytest
 PROJECT = Path(__file__).parents[1]
 LOG = (PROJECT / "docs" / "log.md").read_text()
 TITLES = set(re.findall(r"^### (.+)$", LOG, re.MULTILINE))
-CODE = [
-    p
-    for folder in ("sweeper", "trainers", "evaluation", "miniature", "benchmarks")
-    for p in PROJECT.glob(f"{folder}/**/*.py")
-]
+ROOMS = ("sweeper", "trainers", "evaluation", "miniature", "benchmarks")
+CODE = [path for room in ROOMS for path in PROJECT.glob(f"{room}/**/*.py")]
 PAGES = ("README.md", "CONTRIBUTING.md", "docs/structure.md")
 FOLDERS = (*ROOMS, "tests", "conf", "docs", "hydra_plugins")
 
