@@ -16,11 +16,11 @@ Kept = set[tuple[str, int]]  # checkpoints: (signature of the training, step)
 
 
 def winners(results: Results, keep: str, final: bool) -> Kept:
-    """The checkpoints to keep. Where none can be judged, none has lost."""
-    judged = [i for i, row in enumerate(results.rows) if "score" in row.metrics]
-    if not judged:
+    """The checkpoints to keep. Where none has a score, none has lost."""
+    scored = [i for i, row in enumerate(results.rows) if "score" in row.metrics]
+    if not scored:
         return set(_checkpoints(results, range(len(results.rows))))
-    free = [i for i in judged if not results.rows[i].vetoes]
+    free = [i for i in scored if not results.rows[i].vetoes]
     ranked = sorted(free, key=lambda i: -results.rows[i].metrics["score"])
     chosen = [] if results.best is None else [results.best]
     return set(_checkpoints(results, chosen + ranked)[: checkpoints_kept(keep, final)])
