@@ -115,7 +115,9 @@ def candidates_of(sweep: Sweep) -> Candidates:
 
 
 def ratio_interval(numerator: Floats, denominator: Floats) -> tuple[float, float, float]:
-    """Ratio of two means over the same sweeps, with the 95 % interval of a paired bootstrap; NaN where 0 / 0."""
+    """Ratio of two means over the same sweeps, with the 95 % interval of a paired bootstrap; NaN where undefined."""
+    if not denominator.any():
+        return np.nan, np.nan, np.nan
     picks = np.random.default_rng(0).integers(len(numerator), size=(4000, len(numerator)))
     with np.errstate(invalid="ignore", divide="ignore"):
         low, high = np.nanquantile(numerator[picks].mean(1) / denominator[picks].mean(1), (0.025, 0.975))

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import polygamma
+from scipy.stats import norm
 
 from evaluation import process, surface
 from evaluation.noise import Measured, inverse_trigamma, summarise
@@ -66,8 +68,6 @@ def test_a_missing_prompt_is_not_taken_for_an_easy_one():
 
 
 def test_inverse_trigamma():
-    from scipy.special import polygamma
-
     for x in (0.3, 1.0, 20.0):
         assert inverse_trigamma(float(polygamma(1, x))) == pytest.approx(x, rel=1e-6)
 
@@ -150,8 +150,6 @@ def test_expected_score_without_doubt_is_the_score():
 def test_chance_of_best_is_that_of_two_normals():
     s = Posterior(np.array([0.5, 0.52]), 0.0004 * np.eye(2))
     t = Posterior(np.array([0.5, 0.5]), 1e-12 * np.eye(2))
-    from scipy.stats import norm
-
     wider = surface.WIDER * np.sqrt(2) * 0.02
     assert chance_of_best(s, t, np.arange(2))[1] == pytest.approx(norm.cdf(0.02 / wider), abs=0.02)
 
