@@ -12,9 +12,10 @@ result was seen; the model was developed on seed 1000, the published table is ma
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -188,17 +189,25 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, metavar="FILE", help="a JSON file that keeps the results")
     options = parser.parse_args(arguments)
     print(*header(), sep="\n")
+    together: dict[tuple[bool, int], list[Result]] = {}
+    for name, images, alike, results in judged_worlds(options):
+        print(row(name, images, alike, results), flush=True)
+        together.setdefault((alike, images), []).extend(results)
+    for (alike, images), results in sorted(together.items(), reverse=True):
+        print(row("together: neighbours " + ("alike" if alike else "unlike"), images, alike, results))
+
+
+def judged_worlds(options: argparse.Namespace) -> Iterator[tuple[str, int, bool, list[Result]]]:
+    """Name, images per checkpoint, alike and results of every world that is asked for."""
     if options.worlds:
         for (name, images, alike), sweeps in given(options.worlds).items():
-            print(row(name, images, alike, [judge_sweep(sweep) for sweep in sweeps]), flush=True)
+            yield name, images, alike, [judge_sweep(sweep) for sweep in sweeps]
         return
-    for world in WORLDS:
-        if options.only and world.name not in options.only:
-            continue
-        for images in options.images:
-            key = f"{world.name}, {images} images, seed {options.seed}"
-            results = judged(key, partial(draw, world, images, options.seed), options.repeats, options.out)
-            print(row(world.name, images, world.alike, results), flush=True)
+    worlds = [world for world in WORLDS if not options.only or world.name in options.only]
+    for world, images in product(worlds, options.images):
+        key = f"{world.name}, {images} images, seed {options.seed}"
+        results = judged(key, partial(draw, world, images, options.seed), options.repeats, options.out)
+        yield world.name, images, world.alike, results
 
 
 if __name__ == "__main__":

@@ -70,6 +70,7 @@ def test_command_goes_on_where_it_stopped(tmp_path, capsys, monkeypatch):
     selection.main(arguments)
     assert capsys.readouterr().out == first
     assert "| few cells | 8 |" in first
+    assert "| together: neighbours alike | 8 |" in first
 
 
 def test_worlds_from_a_file(tmp_path, capsys):
