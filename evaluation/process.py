@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_solve, cholesky
 from scipy.optimize import minimize
 
-from evaluation.noise import Measured
+from evaluation.measurement_error import Measured
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

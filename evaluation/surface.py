@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.linalg import cholesky
 from scipy.special import ndtr
 
-from evaluation.noise import Measured, summarise
+from evaluation.measurement_error import Measured, summarise
 from evaluation.process import Layout, Posterior, fit, posterior
 
 Floats = NDArray[np.float64]

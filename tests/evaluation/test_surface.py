@@ -8,7 +8,7 @@ from scipy.special import polygamma
 from scipy.stats import norm
 
 from evaluation import process, surface
-from evaluation.noise import Measured, inverse_trigamma, summarise
+from evaluation.measurement_error import Measured, inverse_trigamma, summarise
 from evaluation.process import Kernel, Layout, Posterior, fit, grouped, negative_log_posterior, posterior
 from evaluation.surface import Candidates, chance_of_best, expected_harmonic, select
 
