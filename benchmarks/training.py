@@ -90,7 +90,7 @@ def plain(spec: TrainSpec, steps: int, clock) -> list[float]:
     untuned = family_of(spec.model).load(spec.model)
     unet = copy.deepcopy(untuned.network).requires_grad_(True).train().to(device)
     vae, text_encoder = untuned.autoencoder.to(device), untuned.encoders["text_encoder"].to(device)
-    noising = DDPMScheduler.from_config(untuned.scheduler_config)
+    noising = DDPMScheduler.from_config(dict(untuned.scheduler_config))
     optimizer = torch.optim.AdamW(unet.parameters(), lr=spec.effective_lr)
     tokenizer = untuned.tokenizers["text_encoder"]
     paths = instance_images(spec.subject.images)
