@@ -3,6 +3,8 @@
 The measured score of the best of many is too high by luck. A Gaussian process for each of s and t (`process`) lends
 every candidate what its neighbours show, and the candidate of the highest expected harmonic mean is chosen. Arrays in,
 arrays out: no plans and no files. Names and order have no say: candidates are put in an order of their own first.
+
+`sweetspot.find` does not choose by it yet: see docs/log.md, "Choosing by expected score on synthetic sweeps".
 """
 
 from dataclasses import dataclass, replace
