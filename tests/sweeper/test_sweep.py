@@ -112,6 +112,7 @@ def test_two_processes_a_trial_give_the_results_of_one(finished, models, tmp_pat
     assert 0 < sum(apart) ** 0.5 < 1e-3 * sum(moved) ** 0.5
 
 
+@pytest.mark.faults
 def test_two_trials_at_once_on_the_processor_give_the_results_of_one_after_the_other(finished, models, tmp_path):
     code, printed = sweep(*GRID, *models, f"output_dir={tmp_path}", "name=both", "cpu_trials=2")
     assert code == 0, printed

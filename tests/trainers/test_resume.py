@@ -28,7 +28,7 @@ EVERYTHING = {
 }
 
 
-@pytest.fixture(params=["plain", "everything", "dropout"])
+@pytest.fixture(params=["plain", "everything", pytest.param("dropout", marks=pytest.mark.options)])
 def spec(request, make_spec):
     if request.param == "plain":
         return make_spec()

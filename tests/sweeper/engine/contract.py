@@ -140,6 +140,7 @@ class Contract:
             assert str(workplace.jobs) in job.lost[0]  # where the log is
             assert ran(workplace.store) == [job.id, job.id]
 
+    @pytest.mark.faults
     def test_what_a_killed_sweep_left_is_done_by_the_next(self, workplace):
         name = f"{type(self).__module__}:{type(self).__qualname__}"
         command = [sys.executable, "-m", __name__, name, str(workplace.jobs), str(workplace.store)]
