@@ -12,8 +12,6 @@ from trainers.errors import SpecError
 ATTEMPTS = 3  # at a job whose processes end
 STARTS = 3  # in a row of workers that end without having done anything
 
-Watch = Callable[[Sequence[Job]], None]
-
 
 class Crew:
     """The workers of a queue while it is entered. On leaving it the queue is closed and the workers are stopped."""
@@ -24,6 +22,7 @@ class Crew:
         self._gone: set[str] = set()  # workers whose end was dealt with
         self._barren = 0  # workers in a row that ended without having done anything
         self._finished = 0  # jobs when the last worker ended
+        self._last_gone: WorkerState | None = None
         self._inherited: list[Job] = []  # jobs that were begun before this crew
         self._held = ExitStack()
 
@@ -59,7 +58,7 @@ class Crew:
         self._start_workers()
         return job
 
-    def wait(self, watch: Watch) -> None:
+    def wait(self, watch: Callable[[Sequence[Job]], None]) -> None:
         """Returns when every job has an outcome; calls `watch` meanwhile, which may add jobs."""
 
         def tick() -> None:
@@ -89,19 +88,27 @@ class Crew:
         new = [state for id, state in gone.items() if id not in self._gone]
         self._gone |= set(gone)
         for state in new:
-            lost = [job for job in self.queue.unfinished() if job.died]
-            for job in lost:
-                self._give_back(job, state)
+            self._last_gone = state
+            lost = self._give_back_lost(state)
             finished = len(self.queue.jobs()) - len(self.queue.unfinished())
             self._barren = 0 if lost or finished > self._finished else self._barren + 1
             self._finished = finished
             if self._barren >= STARTS or (self._barren and not state.retry):
                 self._give_up(state)
+        # Of several processes one may hold the job a little longer than the worker is there.
+        late = self._give_back_lost(self._last_gone) if self._last_gone else False
         for job in [job for job in self._inherited if job.died]:
             self._inherited.remove(job)
             job.give_back("its sweep ended, and its worker with it")
-        if new or self._inherited != inherited:
+        if new or late or self._inherited != inherited:
             self._start_workers()
+
+    def _give_back_lost(self, state: WorkerState) -> bool:
+        """Deals with the jobs whose processes have ended. Returns whether there were any."""
+        lost = [job for job in self.queue.unfinished() if job.died]
+        for job in lost:
+            self._give_back(job, state)
+        return bool(lost)
 
     def _give_back(self, job: Job, state: WorkerState) -> None:
         """A job that failed by itself has FAILed; another that lost its worker is tried again."""

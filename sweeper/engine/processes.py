@@ -13,9 +13,9 @@ PR_SET_PDEATHSIG = 1
 POLL = 0.1  # seconds
 
 
-def die_with(parent: int) -> None:
-    """Ends this process, a child of `parent`, by SIGTERM once `parent` ends; at once where it has ended already."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+def die_with(parent: int, number: signal.Signals = signal.SIGTERM) -> None:
+    """Ends this process, a child of `parent`, by a signal once `parent` ends; at once where it has ended already."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
     if os.getppid() != parent:
         os._exit(143)
 

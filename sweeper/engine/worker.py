@@ -117,10 +117,12 @@ def arguments(description: str | None = __doc__) -> argparse.Namespace:
 
 
 def listen() -> None:
-    """SIGTERM, which the end of the parent sends too, ends the job between two steps."""
+    """SIGTERM ends the job between two steps. So does the end of the parent; but of several processes it ends each at
+    once: their launcher gives them sessions of their own, where nobody else would find one that waits for another."""
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the sweep, which asks us to stop
-    die_with(os.getppid())
+    several = os.environ.get("WORLD_SIZE", "1") != "1"
+    die_with(os.getppid(), signal.SIGKILL if several else signal.SIGTERM)
 
 
 def _stop(*_: object) -> None:

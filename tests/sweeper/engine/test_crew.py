@@ -1,5 +1,6 @@
 """What becomes of jobs whose workers end, whichever the engine."""
 
+from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
@@ -20,12 +21,14 @@ ONE = (task("done"),)
 
 
 class Scripted(Engine):
-    """Its workers do in `idle` what `script` says, one line a worker and a call: done, dies, or nothing."""
+    """Its workers do in `idle` what `script` says, one line a worker and a call: done, dies, lingers, or nothing."""
 
     def __init__(self, script, workers=1, retry=True):
         super().__init__(Resources())
         self.script, self.workers, self.retry = list(script), workers, retry
         self.found = {}
+        self.lingers = ExitStack()  # what processes hold whose worker is gone
+        self.calls = 0
 
     def capacity(self):
         return Capacity(self.workers)
@@ -49,9 +52,14 @@ class Scripted(Engine):
         return ()
 
     def idle(self, meanwhile):
+        self.calls += 1
+        assert self.calls < 100
+        self.lingers.close()
         for id in [id for id, state in self.found.items() if state == RUNNING]:
             does = self.script.pop(0) if self.script else "done"
-            if does != "dies":
+            if does == "lingers":
+                self.lingers.enter_context(Queue(self.workplace.jobs).take(Store(self.workplace.store)))
+            elif does != "dies":
                 with Queue(self.workplace.jobs).take(Store(self.workplace.store)) as job:
                     if job and does == "done":
                         job.finish(Outcome(COMPLETE))
@@ -86,6 +94,11 @@ def test_and_then_it_has_failed(outcomes):
     (first, second), workers = outcomes("taken", "taken", "taken", tasks=(task("done"), task("done", 1)))
     assert first == Outcome(FAIL, "tried 3 times: the process ended with code -9; see LOG")
     assert (second.state, workers) == (COMPLETE, 4)
+
+
+def test_a_process_may_hold_a_job_a_little_longer_than_its_worker_is_there(outcomes):
+    (outcome,), workers = outcomes("lingers")
+    assert (outcome.state, workers) == (COMPLETE, 2)
 
 
 def test_a_job_that_failed_in_one_of_several_processes_has_failed(outcomes):
