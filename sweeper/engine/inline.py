@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Collection, Mapping
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from sweeper.engine import devices
@@ -10,7 +11,7 @@ from sweeper.engine.local import OFFLINE, QUIET, SPINS
 from sweeper.engine.queue import Queue
 from sweeper.engine.worker import Handler, carry_out, run_job
 from sweeper.forecast import Capacity
-from sweeper.store import Store
+from sweeper.store import Store, claim
 from trainers.errors import SpecError
 
 if TYPE_CHECKING:
@@ -69,11 +70,14 @@ class InlineEngine(Engine):
 
     def _work(self, workplace: Workplace, meanwhile: Callable[[], None]) -> None:
         """Does the next job; waits a moment where none is ready."""
-        store = Store(workplace.store)
-        with Queue(workplace.jobs).take(store) as job:
+        store, lease = Store(workplace.store), _lease()
+        with ExitStack() as held:
+            for device in devices.locks(lease):
+                held.enter_context(claim(device))
+            job = held.enter_context(Queue(workplace.jobs).take(store))
             if job:
                 try:
-                    run_job(job, store, _process(), self.handler, _passing(meanwhile))
+                    run_job(job, store, _process(lease), self.handler, _passing(meanwhile))
                 except Interrupted as interrupted:
                     raise interrupted.__cause__ or interrupted from None
         if job is None:
@@ -90,12 +94,16 @@ def _passing(meanwhile: Callable[[], None]) -> Callable[[], None]:
     return call
 
 
-def _process() -> "PartialState":
-    """This process, with the environment and the threads that a worker of the local engine has."""
-    os.environ.update(OFFLINE | QUIET)
+def _lease() -> devices.Lease:
+    """The first device, with the environment that a worker of the local engine has."""
+    os.environ.update(OFFLINE | QUIET)  # before torch and the hub's libraries are imported
+    return devices.leases(1)[0]
+
+
+def _process(lease: devices.Lease) -> "PartialState":
+    """This process, with the threads that a worker of the local engine has."""
     import torch
     from accelerate import PartialState
 
-    lease = devices.leases(1)[0]
     torch.set_num_threads(lease.threads)
     return PartialState(cpu=lease.cpu)
