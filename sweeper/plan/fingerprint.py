@@ -26,7 +26,9 @@ def _digest(path: Path, size: int) -> str:
 @lru_cache(maxsize=64)
 def folder_hash(folder: Path) -> str:
     """16 hexadecimal digits over the names, sizes and contents of the folder's weights and configuration."""
-    names = sorted(p for p in folder.rglob("*") if p.suffix in (".json", ".txt", ".safetensors", ".model"))
+    files = list(folder.rglob("*"))
+    weights = ".safetensors" if any(p.suffix == ".safetensors" for p in files) else ".bin"  # what would be loaded
+    names = sorted(p for p in files if p.suffix in (".json", ".txt", ".model", weights))
     facts = [(str(p.relative_to(folder)), p.stat().st_size, _digest(p, p.stat().st_size)) for p in names]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
