@@ -13,6 +13,8 @@ def main() -> None:
     parser.add_argument("uri", nargs="?", help="of an MLflow server; default: the database in OUTPUT_DIR")
     parser.add_argument("experiment", nargs="?", default="dreambooth")
     given = parser.parse_args()
+    if not given.folder.is_dir():
+        parser.error(f"{given.folder} is no folder; give the output_dir of your sweeps, such as outputs")
     with contextlib.suppress(KeyboardInterrupt):
         print(Tracker(given.uri, given.folder, given.experiment).close() or "Everything is sent.")
 
