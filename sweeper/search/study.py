@@ -84,10 +84,7 @@ class Study:
         self.address = settings.storage or str(folder / JOURNAL)  # as optuna-dashboard takes it
         pruner = make_pruner(settings.pruner, steps)
         self.study = _open(settings, folder, identity, pruner)
-        self.left_running = [trial for trial in self.sampled if trial.state == TrialState.RUNNING]
-        for trial in self.trials:
-            if trial.state == TrialState.RUNNING and trial not in self.left_running:
-                self.study.tell(trial.number, state=TrialState.FAIL)
+        self.left_running = [trial for trial in self.trials if trial.state == TrialState.RUNNING]
         self.scores = ScoreStudy(self.study.study_name, pruner) if OBJECTIVES[settings.objective] > 1 else None
         if self.scores:
             self.scores.repeat(self.trials)
@@ -102,7 +99,8 @@ class Study:
 
     @property
     def sampled(self) -> list[FrozenTrial]:
-        """The trials with all of their parameters. A kill can leave one that has only some."""
+        """The trials with all of their parameters. A kill can leave one that has only some, until `ask` goes on with
+        it."""
         return [trial for trial in self.trials if set(trial.params) == set(self.space.distributions)]
 
     @property
@@ -115,7 +113,12 @@ class Study:
         workers: trials at once.
         """
         if self.left_running:
-            return Trial(self.study, self.left_running.pop(0)._trial_id)
+            left = self.left_running.pop(0)
+            self.study.sampler = self._sampler(left.number, workers)
+            trial = Trial(self.study, left._trial_id)
+            for name, distribution in self.space.distributions.items():
+                trial._suggest(name, distribution)  # a parameter that it has already stays
+            return trial
         trials = self.trials
         if len(trials) >= self.size or self._all_tried(trials):
             return None

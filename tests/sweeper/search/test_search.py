@@ -89,6 +89,18 @@ def test_what_is_killed_goes_on_as_it_would_have(search, trials, pruner, objecti
     assert repr(resumed.sweet_spot) == repr(whole.sweet_spot)  # NaN is unequal to itself
 
 
+@pytest.mark.parametrize("objective", ["score", "both"])
+def test_what_is_killed_while_it_asks_loses_no_trial(search, trials, tmp_path, objective):
+    """A trial has its number before it has its parameters."""
+    grid = ("lr=1e-6,2e-6", "prior_preservation=true,false")
+    search(*grid, sampler="grid", folder="whole", objective=objective)
+    search(*grid, sampler="grid", folder="killed", objective=objective, trials=2)
+    journal = optuna.storages.journal.JournalFileBackend(str(tmp_path / "killed" / "search" / JOURNAL))
+    optuna.load_study(study_name="search", storage=optuna.storages.JournalStorage(journal)).ask()
+    search(*grid, sampler="grid", folder="killed", objective=objective)
+    assert told(trials("killed")) == told(trials("whole"))
+
+
 def test_the_same_command_goes_on_and_does_nothing_twice(search, trials):
     first, second = Cluster(), Cluster()
     search(LR, trials=3, cluster=first)
