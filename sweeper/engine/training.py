@@ -4,7 +4,6 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import PartialState
@@ -20,6 +19,7 @@ from sweeper.plan.types import Point, Training
 from sweeper.store import Store, claim
 from trainers.checkpoint import Checkpoint
 from trainers.families import family_of
+from trainers.families.base import Components
 from trainers.files import complete_folder, is_complete, remove_folder, write_json
 from trainers.loop import inverted, train
 from trainers.memory import capacity, check_fits
@@ -51,7 +51,7 @@ class Execution:
         self.references: dict[Path, Reference] = {}  # by folder of the baselines
         self.trained = 0  # optimizer steps
         self.denoised = 0  # images x inference steps
-        self.untuned: Any = None  # the family's components, once loaded
+        self.untuned: Components  # see `load`
 
     def run(self) -> None:
         """Does what is missing of the training's checkpoints, samples and scores, and what `score` does.
@@ -164,38 +164,39 @@ class Execution:
             yield
 
     def _restore(self, steps: list[int]) -> None:
-        """Trains checkpoints that were deleted once more; the same seed gives the same weights."""
+        """Trains deleted checkpoints once more, to the same weights. The claim must last until they are read."""
         gone = [step for step in steps if not is_complete(self.store.checkpoint(self.spec, step))]
         if gone:
-            with self._claimed(self.store.training(self.spec)):
-                list(self._checkpoints(gone, self.class_images()))
+            list(self._checkpoints(gone, self.class_images()))
 
     def sample(self, points: Sequence[Point]) -> None:
         """Samples and scores checkpoints at `points`, which may be others than those of the training."""
         self.load()
-        self._restore(sorted({point.step for point in points}))
-        if self.process.is_main_process:
-            for point in points:
-                checkpoint = Checkpoint(self.store.training(self.spec), point.step, self.spec.model, self.untuned)
-                self._evaluate(checkpoint, point)
+        with self._claimed(self.store.training(self.spec)):
+            self._restore(sorted({point.step for point in points}))
+            for point in points if self.process.is_main_process else ():
+                self._evaluate(self._checkpoint(point.step), point)
 
     def export(self, asked: Export) -> None:
         """Writes a checkpoint as a whole diffusers folder; one that was deleted is trained again before."""
         self.load()
-        family, step = family_of(self.spec.model), asked.step
-        self._restore([step])
-        if not self.process.is_main_process:
-            return
-        made_by = provenance(str(self.process.device)).to_json()
-        manifest = {
-            "training": self.spec.signature, "step": step, "scheduler": asked.scheduler, "provenance": made_by,
-        }  # fmt: skip
-        with complete_folder(asked.to, manifest) as aside:
-            self.report("exporting")
-            checkpoint = Checkpoint(self.store.training(self.spec), step, self.spec.model, self.untuned)
-            family.save_pipeline(self._components(checkpoint, asked.use_ema), aside, asked.scheduler)
+        with self._claimed(self.store.training(self.spec)):
+            self._restore([asked.step])
+            if self.process.is_main_process:
+                self._save_pipeline(asked)
 
-    def _components(self, checkpoint: Checkpoint, use_ema: bool) -> Any:
+    def _save_pipeline(self, asked: Export) -> None:
+        about = {"training": self.spec.signature, "step": asked.step, "scheduler": asked.scheduler}
+        made_by = provenance(str(self.process.device)).to_json()
+        with complete_folder(asked.to, {**about, "provenance": made_by}) as aside:
+            self.report("exporting")
+            components = self._components(self._checkpoint(asked.step), asked.use_ema)
+            family_of(self.spec.model).save_pipeline(components, aside, asked.scheduler)
+
+    def _checkpoint(self, step: int) -> Checkpoint:
+        return Checkpoint(self.store.training(self.spec), step, self.spec.model, self.untuned)
+
+    def _components(self, checkpoint: Checkpoint, use_ema: bool) -> Components:
         """A checkpoint's weights, or their moving average where the training keeps one."""
         return checkpoint.components(ema=use_ema and bool(self.spec.trainer.ema_decay))
 
@@ -267,8 +268,8 @@ class Execution:
 
     def _complete(self, point: Point) -> None:
         """Measures on the stored samples what the scorecard lacks of today's metrics."""
-        checkpoint = Checkpoint(self.store.training(self.spec), point.step, self.spec.model, self.untuned)
         self.report(f"measuring step {point.step} again")
+        checkpoint = self._checkpoint(point.step)
         reference = self.baseline(point)
         with self.report.timed("scoring"):
             complete(

@@ -17,6 +17,7 @@ from sweeper.engine.training import Execution, Stopped
 from sweeper.plan.inversions import inversions
 from sweeper.store import Store, claim, is_claimed
 from tests.sweeper.tiny_sweep import trainings
+from trainers.checkpoint import Checkpoint
 from trainers.files import saved_step
 from trainers.loop import train
 from trainers.spec import TRAINERS
@@ -155,6 +156,24 @@ def test_a_pruned_checkpoint_is_trained_again_for_its_export(undisturbed, execut
     (file,) = original.glob("*.safetensors")
     again = execution.store.checkpoint(execution.spec, 4) / "unet" / file.name
     assert again.read_bytes() == file.read_bytes()
+
+
+@pytest.mark.parametrize("kind", [Kind.EXPORT, Kind.SAMPLE])
+def test_nobody_deletes_a_checkpoint_that_is_being_read(undisturbed, training, tmp_path, monkeypatch, kind):
+    """Another sweep with keep=best deletes what it can claim."""
+    claimed = []
+
+    def components(self, *args, **kwargs):
+        claimed.append(is_claimed(undisturbed.store.training(training.spec)))
+        return read(self, *args, **kwargs)
+
+    read = Checkpoint.components
+    monkeypatch.setattr(Checkpoint, "components", components)
+    other = replace(training.points[-1], evaluation=replace(training.points[-1].evaluation, seed=8))
+    export = Export(4, "pndm", True, tmp_path / "export")
+    carry_out_alone(undisturbed, Task(kind, training, points=(other,), export=export))
+    assert claimed
+    assert all(claimed)
 
 
 def test_out_of_memory_halves_the_batch_once_and_says_so(execution, monkeypatch):
