@@ -190,10 +190,10 @@ def read(plan: Plan, store: Store) -> Evidence:
             baselines = store.baseline_values(spec, point)
             if not card or not baselines:
                 continue
-            cell = next(c for c in training.cells if (c.sample, c.evaluation) == (point.sample, point.evaluation))
+            params = dict(training.nearest_cell(point).params)
             found.append(
                 Observation(
-                    params={**dict(cell.params), "steps": point.step, "kind": spec.subject.kind},
+                    params={**params, "steps": point.step, "kind": spec.subject.kind},
                     card=card,
                     baselines=baselines,
                     samples=store.evaluation(spec, point),

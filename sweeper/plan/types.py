@@ -84,6 +84,10 @@ class Training:
         """The cell that asked for this point, if one did."""
         return next((cell for cell in self.cells if Point.of(cell) == point), None)
 
+    def nearest_cell(self, point: Point) -> Cell:
+        """The cell that asked for this point, or else for the same at another step."""
+        return self.cell_at(point) or next(cell for cell in self.cells if Point.of(cell, point.step) == point)
+
 
 @dataclass(frozen=True)
 class Remaining:

@@ -80,7 +80,6 @@ def collect(grid: Grid, compiled: Plan, store: Store, begun: Mapping[str, Job], 
         candidates=best.members,
         export=None,
         instance_images=tuple(instance_images(subject.images)),
-        untuned={},
         prompts=tuple(fill(prompt, words) for prompt in evaluation.prompts),
         baselines=_means(baselines) if baselines else {},
         backbones=card.backbones if card else {},
@@ -104,17 +103,16 @@ def _entries(training: Training, store: Store, outcome: Outcome | None, log: Pat
 def _row(
     training: Training, store: Store, point: Point, card: Scorecard | None, outcome: Outcome | None, log: Path | None
 ) -> Row:
-    cell, spec = training.cell_at(point), training.spec
-    nearest = cell or next(c for c in training.cells if Point.of(c, point.step) == point)
+    spec = training.spec
     state, reason = COMPLETE, note_of(store, spec)
     if card is None:
         state, reason = (outcome.state, outcome.reason) if outcome else (WAITING, "")
     checkpoint = store.checkpoint(spec, point.step)
     return Row(
-        params={**dict(nearest.params), "steps": point.step, "effective_lr": spec.effective_lr},
+        params={**dict(training.nearest_cell(point).params), "steps": point.step, "effective_lr": spec.effective_lr},
         training=spec.signature,
         state=state,
-        asked=cell is not None,
+        asked=training.cell_at(point) is not None,
         reason=reason,
         metrics={name: value for name, value in card.metrics.items() if value is not None} if card else {},
         missing=card.missing if card else {},

@@ -7,9 +7,11 @@ import pytest
 
 from sweeper.blog import claims, verdicts
 from sweeper.blog.catalogue import CLAIMS
-from sweeper.blog.evidence import Bootstrapped, Evidence, Missing, Observation, mean
+from sweeper.blog.evidence import Bootstrapped, Evidence, Missing, Observation, mean, read
 from sweeper.blog.verdicts import INCONCLUSIVE, NOT_JUDGED, NOT_SUPPORTED, SUPPORTED
-from tests.sweeper.blog.synthetic import BASELINES, PHOTOGRAPHS, S0, evidence
+from sweeper.plan.compile import compile_plan
+from sweeper.store import Store
+from tests.sweeper.blog.synthetic import BASELINES, PHOTOGRAPHS, S0, evidence, scorecard
 
 WIDE = 0.5  # sway of the prompts that no small effect stands out from
 
@@ -245,3 +247,12 @@ def test_a_missing_result_is_named():
     finding = claims.assess(claims.lower_lr_is_better, partial)
     assert finding.verdict == NOT_JUDGED
     assert "subject=face lr=5e-6 steps=1200" in finding.missing
+
+
+def test_the_weights_and_their_average_are_two_settings(make_cell, monkeypatch, tmp_path):
+    """One training serves both, at the same step."""
+    monkeypatch.setattr(Store, "scorecard", lambda *_: scorecard({}))
+    monkeypatch.setattr(Store, "baseline_values", lambda *_: BASELINES)
+    cells = [replace(make_cell(), use_ema=average, params=(("use_ema", average),)) for average in (True, False)]
+    found = read(compile_plan(cells), Store(tmp_path)).observations
+    assert [observation.params["use_ema"] for observation in found] == [True, False]
