@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sweeper.plan.inversions import inversion_steps, inversions
 from sweeper.plan.types import Plan, Remaining
-from sweeper.store import Store
+from sweeper.store import Store, is_full
 from trainers.errors import SpecError
 from trainers.files import read_json, write_json
 from trainers.spec import ModelSpec, TrainerSpec, TrainSpec
@@ -158,9 +158,9 @@ def check_models(plan: Plan) -> None:
     for training in plan.trainings:
         model = training.spec.model
         wanted[model.repo, model.revision] = True
-        for run in training.cells:
-            wanted[run.evaluation.clip_repo, run.evaluation.clip] = False
-            wanted[run.evaluation.dino_repo, run.evaluation.dino] = False
+        for cell in training.cells:
+            wanted[cell.evaluation.clip_repo, cell.evaluation.clip] = False
+            wanted[cell.evaluation.dino_repo, cell.evaluation.dino] = False
     for (repo, revision), pipeline in wanted.items():
         if not Path(repo).is_dir():
             fetch(repo, revision.partition("@")[2], pipeline)
@@ -187,8 +187,9 @@ def fetch(repo: str, revision: str, pipeline: bool) -> None:
                 )
             if pipeline or _weights(folder):
                 return
-        except Exception:  # whatever the hub's client meets: no network, no such repository, no permission
-            continue
+        except Exception as error:  # whatever the hub's client meets: no network, no such repository, no permission
+            if is_full(error):
+                raise
     raise SpecError(
         f"{repo} is not in the local cache and cannot be downloaded from here. With a network: hf download {repo}; "
         "or give a local folder (model.repo=, model.clip=, model.dino=); model=miniature needs neither."
