@@ -41,7 +41,7 @@ def page_images(results: Results) -> PageImages:
     """The strips of samples, and the untuned model's in the same order of tiles."""
     folders = [row.samples for row in results.rows]
     names, size = tile_names(folders, len(folders))
-    untuned = [results.untuned_of(row) for row in results.rows]
+    untuned = [row.untuned for row in results.rows]
     untuned_once = list(dict.fromkeys(untuned))
     return {
         "tiles": [{"prompt": int(name[:2]), "image": int(name[3:5])} for name in names],
@@ -72,7 +72,7 @@ def pictures(results: Results) -> list[Strip]:
     ]
     best = None if results.best is None else results.rows[results.best]
     if results.rows:
-        untuned = results.untuned_of(best or results.rows[0])
+        untuned = (best or results.rows[0]).untuned
         found.append({"title": "Untuned model", "images": _samples(untuned, results.prompts)})
     if best:
         found.append({"title": "Chosen checkpoint", "images": _samples(best.samples, results.prompts)})

@@ -69,4 +69,4 @@ def _tile(results: Results, index: int, place: dict[str, Any]) -> Tile:
     if row.vetoes:
         caption.append("veto")
     fault = "" if row.state == COMPLETE else f"{row.state} {row.reason}"
-    return Tile(place, row.samples, results.untuned_of(row), " · ".join(caption), fault)
+    return Tile(place, row.samples, row.untuned, " · ".join(caption), fault)

@@ -59,7 +59,6 @@ class Results:
     best: int | None  # index in `rows` of the sweet spot
     export: Path | None  # diffusers folder of the sweet spot
     instance_images: tuple[Path, ...]  # the real photographs
-    untuned: dict[str, Path]  # sample folder of the untuned model, by scheduler/steps/guidance label
     prompts: tuple[str, ...]  # as sampled, with the identifier
     baselines: dict[str, float]  # S0, T0, SR, Tc
     backbones: dict[str, str]  # metric -> name of its encoder
@@ -69,9 +68,6 @@ class Results:
     timings: dict[str, float]  # seconds by kind of work
     candidates: tuple[int, ...] = ()  # position in `rows` of each candidate of `sweet_spot`; empty: the rows themselves
     notes: tuple[str, ...] = ()  # what a reader of the numbers must know, a sentence each
-
-    def untuned_of(self, row: Row) -> Path | None:
-        return row.untuned or next(iter(self.untuned.values()), None)
 
     def positions(self, indices: Iterable[int]) -> list[int]:
         """Positions in `rows` of candidates of `sweet_spot`."""

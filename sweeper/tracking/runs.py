@@ -116,7 +116,7 @@ def _training(results: Results, training: TrainingResult, rows: list[Row], axes:
         suffix = f"/{way}" if way else ""
         metrics += _metrics({f"{name}{suffix}": value for name, value in row.metrics.items()}, row.step)
         key = f"{IMAGE_KEY} {way}".strip()
-        images += [(key, 0, results.untuned_of(row)), (key, row.step, row.samples)]
+        images += [(key, 0, row.untuned), (key, row.step, row.samples)]
     return {
         "name": f"training {_words(training.params, axes)}".strip(),
         "state": training.state,

@@ -39,9 +39,8 @@ def make_results(
     spot, best = _sweet_spot(rows, axes)
     trainings = {row.training: row for row in rows}
     photographs = tuple(_photograph(folder / "instance" / f"{i}.png", i) for i in range(4)) if images else ()
-    untuned = folder / "untuned"
     if images:
-        _samples(untuned, 0.0, 1.0, 0.0, prompts)
+        _samples(folder / "untuned", 0.0, 1.0, 0.0, prompts)
     return Results(
         name=name,
         folder=folder,
@@ -53,7 +52,6 @@ def make_results(
         best=best,
         export=folder / "sweet_spot",
         instance_images=photographs,
-        untuned={"pndm/50/7.5": untuned} if images else {},
         prompts=prompts,
         baselines={"S0": 0.31, "T0": 0.29, "SR": 0.88, "Tc": 0.21},
         backbones={"dino": "miniature-identity", "clip_i": "miniature-clip", "clip_t": "miniature-clip"},
@@ -93,6 +91,7 @@ def _row(folder: Path, params: dict, images: bool, prompts: tuple) -> Row:
         vetoes=vetoes,
         checkpoint=folder / "trainings" / training / "checkpoints" / f"{params['steps']:06d}",
         samples=samples if images else None,
+        untuned=folder / "untuned" if images else None,
         curve="-".join(str(v) for n, v in params.items() if n not in ("steps", "seed")),
     )
 

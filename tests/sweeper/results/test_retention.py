@@ -22,7 +22,7 @@ def results():
         for i, s in enumerate(scores)
     )
     spot = SweetSpot(True, "region", "", best=2, region=(1, 2))
-    empty = {"axes": {}, "trainings": (), "export": None, "instance_images": (), "untuned": {}, "prompts": ()}
+    empty = {"axes": {}, "trainings": (), "export": None, "instance_images": (), "prompts": ()}
     empty |= {"baselines": {}, "backbones": {}, "model": "", "subject": "", "plan": {}, "timings": {}, "command": ""}
     return Results("sweep", Path(), rows=rows, sweet_spot=spot, best=2, **empty)
 
