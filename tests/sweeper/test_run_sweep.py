@@ -6,16 +6,12 @@ import pytest
 from hydra import initialize_config_dir
 from rich.console import Console
 
-from sweeper import sweep
-from sweeper.engine.base import Resources
-from sweeper.engine.inline import InlineEngine
 from sweeper.plan.compile import compile_plan, cost
 from sweeper.plan.grid import CONF, expand, parse
-from sweeper.settings import Settings
 from sweeper.store import Store
 from sweeper.sweep import Context, Planned, exit_code, run_sweep, train_all
 from tests.sweeper.search import fake
-from tests.sweeper.search.fake import Cluster, NoTracker
+from tests.sweeper.search.fake import Cluster, without_work
 
 
 @pytest.fixture
@@ -23,14 +19,7 @@ def run(planned, monkeypatch, tmp_path):
     """Runs a grid; returns its results."""
 
     def run_grid(*typed, cluster, keep="all"):
-        monkeypatch.setattr(sweep, "Crew", cluster)
-        monkeypatch.setattr(sweep, "make_engine", lambda _: InlineEngine(Resources()))
-        monkeypatch.setattr(sweep, "Tracker", NoTracker)
-        monkeypatch.setattr(sweep.write, "write", lambda results: (results, {}))
-        settings = Settings(
-            output_dir=tmp_path, name="grid", plan_only=False, gpus_per_trial=1, cpu_trials=1, keep=keep,
-            early_stop=None, tracking_uri=None, experiment="", engine="local",
-        )  # fmt: skip
+        settings = without_work(monkeypatch, tmp_path, "grid", cluster, keep)
         with initialize_config_dir(str(CONF), version_base="1.3"):
             grid = expand(parse([*planned, *typed], None), fake.config_of)
         store = Store(tmp_path / "store")

@@ -166,15 +166,20 @@ def space_of(*typed):
     return search_space(parsed(typed), config_of, parsed)
 
 
-def run_search(monkeypatch, folder, typed, cluster=None, early_stop=None, keep="all", **asked):
-    """Exit code and results of a search on a cluster that trains nothing."""
-    monkeypatch.setattr(sweep, "Crew", cluster or Cluster())
+def without_work(monkeypatch, folder, name, cluster, keep="all", early_stop=None):
+    """Has sweeps train on `cluster`, track nothing and write nothing. Returns the settings of one."""
+    monkeypatch.setattr(sweep, "Crew", cluster)
     monkeypatch.setattr(sweep, "make_engine", lambda _: InlineEngine(Resources()))
     monkeypatch.setattr(sweep, "Tracker", NoTracker)
     monkeypatch.setattr(sweep.write, "write", lambda results: (results, {}))
-    settings = Settings(
-        output_dir=folder, name="search", plan_only=False, gpus_per_trial=1, cpu_trials=1, keep=keep,
+    return Settings(
+        output_dir=folder, name=name, plan_only=False, gpus_per_trial=1, cpu_trials=1, keep=keep,
         early_stop=early_stop, tracking_uri=None, experiment="", engine="local",
     )  # fmt: skip
+
+
+def run_search(monkeypatch, folder, typed, cluster=None, early_stop=None, keep="all", **asked):
+    """Exit code and results of a search on a cluster that trains nothing."""
+    settings = without_work(monkeypatch, folder, "search", cluster or Cluster(), keep, early_stop)
     code = search(space_of(*typed), SearchSettings(**SETTINGS | asked), settings)
     return code, NoTracker.results
