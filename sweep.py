@@ -1,4 +1,4 @@
-"""One DreamBooth run, or with -m a grid or a search: which checkpoint to use, why, and when overfitting began."""
+"""One fine-tuning, or with -m a grid or a search: which checkpoint to use, why, and when overfitting began."""
 
 import sys
 

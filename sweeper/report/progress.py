@@ -34,9 +34,9 @@ def hours(seconds: float) -> str:
 
 
 def print_plan(
-    console: Console, cost: Cost, axes: Mapping[str, Sequence[Any]], seconds: float | None, disk: int | None, model: str
+    console: Console, cost: Cost, axes: Mapping[str, Sequence[Any]], seconds: float | None, disk: int, model: str
 ) -> None:
-    over = " x ".join(f"{name}{{{len(values)}}}" for name, values in axes.items()) or "one run"
+    over = " x ".join(f"{name}{{{len(values)}}}" for name, values in axes.items()) or "one cell"
     console.print(f"[bold]Plan[/]  {model}, {over}", highlight=False)
     saved = cost.training_steps_unshared / cost.training_steps
     once = f"; one training per cell would take {cost.training_steps_unshared:,}" if saved > 1.005 else ""
@@ -46,7 +46,7 @@ def print_plan(
         ("training steps", f"{cost.training_steps:,}{once}" + _done(cost.done_training_steps)),
         ("images to sample", f"{cost.images:,}" + _done(cost.done_images)),
         ("time left", "about " + hours(seconds) if seconds is not None else "not known before the first training here"),
-        ("disk", f"about {decimal(disk)} more" if disk is not None else "not known before the first checkpoint"),
+        ("disk", f"about {decimal(disk)} more"),
     ]
     for name, value in rows:
         console.print(f"  {name:<17} {value}", highlight=False)

@@ -37,15 +37,15 @@ def varying(results: Results) -> dict[str, tuple[Any, ...]]:
 def raster(results: Results) -> tuple[dict[str, tuple[Any, ...]], list[dict[str, Any]]]:
     """The axes to lay cells out along, and each row's place on them.
 
-    Where the rows fill less than half of the grid of the axes (a random search), the axes are `run` and `steps`.
+    Where the rows fill less than half of the grid of the axes (a random search), the axes are `settings` and `steps`.
     """
     axes = varying(results)
     places = [row.params for row in results.rows]
     if len(results.rows) * 2 < math.prod(map(len, axes.values())):
         names = [name for name in axes if name != "steps"]
-        places = [{"run": describe(row.params, names), "steps": row.step} for row in results.rows]
-        runs = tuple(dict.fromkeys(places[i]["run"] for i in ranked(results)))
-        axes = {"run": runs} | {name: values for name, values in axes.items() if name == "steps"}
+        places = [{"settings": describe(row.params, names), "steps": row.step} for row in results.rows]
+        settings = tuple(dict.fromkeys(places[i]["settings"] for i in ranked(results)))
+        axes = {"settings": settings} | {name: values for name, values in axes.items() if name == "steps"}
     return axes, places
 
 

@@ -31,8 +31,6 @@ from sweeper.sweep import Context, exit_code, run_sweep
 from trainers.errors import SpecError
 from trainers.spec import signature
 
-NOT_KNOWN = "not known before the first training here"
-
 
 def run_search(
     config: DictConfig, config_loader: ConfigLoader, arguments: Sequence[str], settings: Mapping[str, Any]

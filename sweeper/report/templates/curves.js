@@ -2,7 +2,7 @@
 {
   // The axis that runs to the right; one plot for each value of `facet`.
   const across = axisNames.includes("steps") ? "steps" : axisNames[0];
-  const facet = axisNames.find((name) => (data.axes[name].log || name === "run") && name !== across);
+  const facet = axisNames.find((name) => (data.axes[name].log || name === "settings") && name !== across);
   const place = startPlace();
   const most = 12;
 

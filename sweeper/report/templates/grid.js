@@ -8,7 +8,7 @@
   const words = (name, v) => (name === "prompt" ? tileWords(images.tiles[v]) : `${name} ${data.axes[name].shown[v]}`);
 
   const others = axisNames.filter((name) => name !== "steps");
-  let down = others.find((name) => data.axes[name].log || name === "run") ?? others[0] ?? "steps";
+  let down = others.find((name) => data.axes[name].log || name === "settings") ?? others[0] ?? "steps";
   let across = others.find((name) => name !== down && length(name) <= 12) ?? prompts[0] ?? axisNames.find((name) => name !== down);
 
   const along = (name) => (name ? [...Array(Math.min(most, length(name))).keys()].map((v) => ({ [name]: v })) : [{}]);

@@ -162,8 +162,8 @@ def test_a_random_search_is_laid_out_by_run(tmp_path):
     results = make_results(tmp_path, {"lr": (1e-6, 2e-6, 5e-6), "seed": (0, 1, 2), "steps": (400, 800)}, images=False)
     kept = tuple(row for row in results.rows if row.params["lr"] == (row.params["seed"] + 1) * 1e-6)
     axes, places = raster(replace(results, rows=kept, best=0))
-    assert list(axes) == ["run", "steps"]
-    assert places[0]["run"] in axes["run"]
+    assert list(axes) == ["settings", "steps"]
+    assert places[0]["settings"] in axes["settings"]
 
 
 def test_the_axes_of_a_sheet():
