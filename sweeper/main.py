@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, cast
 
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
@@ -20,7 +21,7 @@ from sweeper.settings import Settings, check_writable, one_line, settings_of
 from sweeper.store import Store
 
 
-def run_grid(config: DictConfig, config_loader: Any, arguments: Sequence[str]) -> None:
+def run_grid(config: DictConfig, config_loader: ConfigLoader, arguments: Sequence[str]) -> None:
     """The grid of what was typed after -m. Exits non-zero if a cell failed."""
     gc.disable()  # until the plan is made: thousands of cells are a million objects, all of them needed
     with one_line():

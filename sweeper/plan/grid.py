@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, ValueType
 from hydra.errors import HydraException
@@ -105,7 +106,7 @@ def _check_options(group: str, override: Override) -> None:
             raise SpecError(f"{group}={show(value)}: must be one of {', '.join(options(group))}.")
 
 
-def parse(arguments: Sequence[str], config_loader: Any) -> list[Override]:
+def parse(arguments: Sequence[str], config_loader: ConfigLoader | None) -> list[Override]:
     """The overrides. Of a key that was typed twice, the last counts."""
     parsed = OverridesParser.create(config_loader=config_loader).parse_overrides(list(arguments))
     return list({override.get_key_element(): override for override in parsed}.values())

@@ -24,6 +24,7 @@ from trainers.files import write_bytes
 COLUMNS, ROWS, PAGES = 12, 12, 12  # at most, of cells on a page and of pages
 GAP, GROUP_GAP, MARGIN = 4, 12, 24
 PAPER, INK, SOFT, HOLE, FAULT, ACCENT = "#ffffff", "#1c1c1e", "#6e6e73", "#f2f2f4", "#fbeceb", "#c2410c"
+Font = ImageFont.FreeTypeFont
 Key = tuple[Any, ...]  # values along the axes of one side
 
 
@@ -145,12 +146,12 @@ def draw(
 
 
 @lru_cache(maxsize=16)
-def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
+def _font(size: int, bold: bool = False) -> Font:
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
     return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", name), size)
 
 
-def _lines(text: str, font: Any, room: float, most: int) -> list[str]:
+def _lines(text: str, font: Font, room: float, most: int) -> list[str]:
     """The text in `most` lines or fewer. What has no room stays in the last line, to be cut there."""
     lines = [""]
     for word in text.split():
@@ -226,7 +227,7 @@ class _Sheet:
                 self._cell(place, None if index is None else self.cells[index], column[0], index == chosen)
         return self.image
 
-    def _text(self, x: int, y: int, text: str, font: Any, room: float, fill: str = INK, anchor: str = "la") -> None:
+    def _text(self, x: int, y: int, text: str, font: Font, room: float, fill: str = INK, anchor: str = "la") -> None:
         """One line, cut with an ellipsis where there is no room; control characters become spaces."""
         text = "".join(c if c.isprintable() else " " for c in text)
         while text and font.getlength(text) > room:
