@@ -2,6 +2,7 @@
 
 00-00.png, 00-01.png, ...   {prompt:02d}-{image:02d}.png
 class/                      images of the plain class prompt, named alike
+request.json                what the images were made with; manifest.json says that all of them are there
 scores.json                 the scorecard, written last
 values.json                 in the folder of the untuned model: what checkpoints are compared with
 """

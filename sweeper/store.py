@@ -1,11 +1,12 @@
 """Every path the program writes, what is already there, and who may write it.
 
 store/format.json                 the version of this layout
-store/trainings/SIGNATURE/        checkpoints/000400/, state/000400/, loss.json, evaluations/000400-SIGNATURE/
+store/trainings/SIGNATURE/        checkpoints/000400/, state/000400/, evaluations/000400-SIGNATURE/, loss.json
 store/class_images/SIGNATURE/     of one model, class prompt, sampler, seed and count
-store/baselines/SIGNATURE/        the untuned model and the real photographs, for one way of sampling and judging
-store/cache/                      latents and text embeddings
-NAME/                             one sweep: the results a person looks at, jobs/, logs/
+store/baselines/SIGNATURE/        the untuned model and the real photographs, for one way of sampling and scoring
+store/cache/                      latents of the photographs, and inversions, the learned words of ti_dreambooth
+store/rates.json                  how fast this machine is, for the next forecast
+NAME/                             one sweep: the results a person looks at, and jobs/
 
 Another slice of a checkpoint's samples (more images, other prompts) is another `EvalSpec`, so it has a folder of its
 own in evaluations/ and in baselines/; evaluation/slices.py joins them. A replicate is a training with another seed.

@@ -103,7 +103,7 @@ def write_results_json(path: Path, results: Results) -> Path:
         "backbones": results.backbones,
         "notes": results.notes,
         "cells": [row for row in results.rows if row.asked],
-        "checkpoints": results.rows,  # those on the way too; `cell`, `region`, `pareto`, `knee` count in this list
+        "checkpoints": results.rows,  # on the way too; `checkpoint_index`, `region`, `pareto` and `knee` count in here
         "trainings": results.trainings,
     }
     write_json(path, plain(content))

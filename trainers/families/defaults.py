@@ -1,4 +1,7 @@
-"""What each family uses where nothing is typed, and what it can do. The plan reads it, so it imports nothing heavy."""
+"""What each family can do, and the defaults of its own scripts. The plan reads it, so it imports nothing heavy.
+
+Where nothing is typed, `conf/` decides. Of the defaults here `lr_scale` and the scheduler of an export are read so far.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
