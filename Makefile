@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 MODEL ?= miniature
 
-.PHONY: setup sweep blog test test-faults test-options test-all lint miniature
+.PHONY: setup sweep blog gpu test test-faults test-options test-all lint miniature
 
 setup: .venv/.installed
 
@@ -18,6 +18,10 @@ sweep: setup
 # The post's twelve claims. Another model needs photographs: make blog MODEL=sd14 PHOTOS=DIR (python -m sweeper.blog --help)
 blog: setup
 	$(BIN)/python -m sweeper.blog $(if $(PHOTOS),--photos "$(PHOTOS)") model=$(MODEL) $(ARGS)
+
+# Accepts a GPU: speed, memory, repeatability, faults. ARGS=--small runs without one.
+gpu: setup
+	$(BIN)/python -m benchmarks.gpu $(if $(FAMILY),--family $(FAMILY)) $(ARGS)
 
 # The tests' models are tiny: a second thread only waits.
 TESTS := test test-faults test-options test-all

@@ -6,8 +6,8 @@ TOKENIZER = Path(__file__).resolve().parent.parent / "miniature" / "weights" / "
 
 
 def stable_diffusion_15(folder: Path, part: int = 1) -> Path:
-    """A diffusers folder with the architecture of Stable Diffusion 1.5, 1.07 billion weights; `part` 2 or 4 gives a
-    half or a quarter of the width, for trying things."""
+    """A diffusers folder with the architecture of Stable Diffusion 1.5, 1.07 billion weights; `part` 2, 4 or 8 gives a
+    half, a quarter or an eighth of the width, for trying things."""
     import torch
     from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
@@ -47,3 +47,6 @@ def stable_diffusion_15(folder: Path, part: int = 1) -> Path:
         vae, text_encoder, tokenizer, unet, scheduler, None, None, requires_safety_checker=False
     ).save_pretrained(folder)
     return folder
+
+
+FAMILIES = {"sd15": (stable_diffusion_15, 512)}  # how to make it; pixels
