@@ -1,8 +1,12 @@
+from pathlib import Path
+
 import pytest
+from filelock import FileLock
 
 from evaluation.spec import EvalSpec
 from sweeper.plan.types import Cell
 from tests.sweeper.tiny_sweep import GRID, make_models, sweep
+from trainers.files import read_json, write_json
 from trainers.spec import ModelSpec, PriorSpec, SampleSpec, SubjectSpec, TrainSpec
 
 
@@ -26,16 +30,32 @@ def make_cell():
     return make
 
 
+def once(tmp_path_factory, worker_id, name, make):
+    """What `make(folder)` returns, as JSON holds it; several processes that test share it."""
+    root = tmp_path_factory.getbasetemp()
+    folder = (root if worker_id == "master" else root.parent) / name
+    note = folder / "made.json"
+    with FileLock(f"{folder}.lock"):
+        if not note.exists():
+            folder.mkdir()
+            write_json(note, make(folder))
+    return read_json(note)
+
+
 @pytest.fixture(scope="session")
-def models(tmp_path_factory):
+def models(tmp_path_factory, worker_id):
     """Arguments that choose tiny models."""
-    return make_models(tmp_path_factory.mktemp("models"))
+    return once(tmp_path_factory, worker_id, "models", make_models)
 
 
 @pytest.fixture(scope="session")
-def finished(models, tmp_path_factory):
+def finished(models, tmp_path_factory, worker_id):
     """An undisturbed sweep: (output folder, what it printed)."""
-    out = tmp_path_factory.mktemp("outputs")
-    code, printed = sweep(*GRID, *models, f"output_dir={out}", "name=undisturbed")
-    assert code == 0, printed
-    return out, printed
+
+    def make(out):
+        code, printed = sweep(*GRID, *models, f"output_dir={out}", "name=undisturbed")
+        assert code == 0, printed
+        return [str(out), printed]
+
+    out, printed = once(tmp_path_factory, worker_id, "outputs", make)
+    return Path(out), printed

@@ -21,7 +21,8 @@ from sweeper.store import NO_SPACE, Store
 from tests.sweeper.tiny_sweep import GRID, numbers, start, sweep, trainings, wait_for
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.faults)])
+@pytest.mark.faults
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_killed_sweep_goes_on_where_it_was(finished, models, tmp_path, number):
     arguments = (*GRID, *models, f"output_dir={tmp_path}", "name=disturbed")
     process = start(*arguments)

@@ -95,6 +95,7 @@ def test_one_run_without_m(models, tmp_path):
     assert cell["params"]["lr"] == 1e-4
 
 
+@pytest.mark.faults
 def test_two_processes_a_trial_give_the_results_of_one(finished, models, tmp_path):
     """The same effective batch: one instance image of the two in each process."""
     code, printed = sweep("-m", "lr=1e-4", *GRID[2:], *models, f"output_dir={tmp_path}", "name=two", "gpus_per_trial=2")

@@ -95,6 +95,7 @@ def both(specs, class_folder, tmp_path_factory):
     return root / "one", root / "two"
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("name", FIELDS)
 def test_losses(name, both):
     one, two = (read_json(folder / name / "loss.json")["loss"] for folder in both)
@@ -102,6 +103,7 @@ def test_losses(name, both):
     assert two == pytest.approx(one, rel=1e-5)
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize(("name", "file"), [(name, file) for name, files in FILES.items() for file in files])
 def test_weights(name, file, both):
     early, one = (load_file(both[0] / name / "checkpoints" / step / file) for step in ("000002", "000005"))
@@ -117,6 +119,7 @@ def test_a_batch_that_cannot_be_shared_is_refused(make_spec, tmp_path, monkeypat
         next(train(make_spec(batch_size=3), [1], tmp_path))
 
 
+@pytest.mark.faults
 def test_state_of_two_processes_continues_in_one(both, specs, class_folder):
     spec = specs["dreambooth"]
     one, two = (list(train(spec, [6], folder / "dreambooth", class_images=class_folder))[0] for folder in both)

@@ -43,6 +43,7 @@ def test_what_one_process_cannot_do_is_refused(name, value):
         make_engine(settings("inline", **{name: value}))
 
 
+@pytest.mark.faults
 def test_a_whole_sweep_in_one_process_gives_the_same_numbers(finished, models, tmp_path):
     code, printed = sweep(*GRID, *models, f"output_dir={tmp_path}", "name=inline", "hydra/launcher=inline")
     assert code == 0, printed

@@ -5,7 +5,7 @@ from tests.sweeper.tiny_sweep import read, sweep
 
 def test_refused_with_what_would_fit(models, tmp_path):
     size = 2**22
-    code, output = sweep(*models, f"output_dir={tmp_path}", "name=large", f"batch_size={size}")
+    code, output = sweep(*models, f"output_dir={tmp_path}", "name=large", f"batch_size={size}", "hydra/launcher=inline")
     assert code == 1
     cells = read(tmp_path / "large")["cells"]
     assert {cell["state"] for cell in cells} == {"FAIL"}
