@@ -4,10 +4,10 @@ Any folder or hub repository in transformers' format serves: openai/clip-vit-bas
 -large-patch14, facebook/dino-vits16, DINOv2 with or without registers, the miniature's own.
 """
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,10 @@ from transformers.image_processing_base import ImageProcessingMixin
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.utils import logging
 
+from evaluation.backbones import CLIP, DINO
 from evaluation.metrics import Images
 from trainers.errors import SpecError
+from trainers.hub import Reads, Repository, fetch
 
 BATCH = 32  # images encoded at once
 
@@ -33,11 +35,11 @@ def encode(pixels: np.ndarray, clip: "ClipEncoder", dino: "DinoEncoder") -> Imag
 class ClipEncoder:
     """A CLIP model; images are squares."""
 
-    def __init__(self, repo: str, revision: str | None = None, device: torch.device | str = "cpu"):
-        with loading(repo):
-            self.model = load(CLIPModel, repo, revision).to(device)
-            self.tokenizer = CLIPTokenizer.from_pretrained(repo, revision=revision or "main")
-            self.processor = image_processor(repo, revision)
+    def __init__(self, folder: str, device: torch.device | str = "cpu"):
+        with loading(folder):
+            self.model = load(CLIPModel, folder).to(device)
+            self.tokenizer = CLIPTokenizer.from_pretrained(folder)
+            self.processor = image_processor(folder)
         self.device = device
 
     @torch.inference_mode()
@@ -57,10 +59,10 @@ class ClipEncoder:
 class DinoEncoder:
     """A vision transformer whose class token is an image's feature."""
 
-    def __init__(self, repo: str, revision: str | None = None, device: torch.device | str = "cpu"):
-        with loading(repo):
-            self.model = load(AutoModel, repo, revision).to(device)
-            self.processor = image_processor(repo, revision)
+    def __init__(self, folder: str, device: torch.device | str = "cpu"):
+        with loading(folder):
+            self.model = load(AutoModel, folder).to(device)
+            self.processor = image_processor(folder)
         self.first_patch = 1 + getattr(self.model.config, "num_register_tokens", 0)
         self.device = device
 
@@ -75,20 +77,23 @@ class DinoEncoder:
 @cache
 def clip_encoder(repo: str, identity: str, device: str) -> ClipEncoder:
     """`identity` as in `EvalSpec.clip`: what follows an @ is the revision of a hub repository."""
-    return ClipEncoder(repo, revision_of(identity), device)
+    return ClipEncoder(folder_of(repo, identity, CLIP), device)
 
 
 @cache
 def dino_encoder(repo: str, identity: str, device: str) -> DinoEncoder:
-    return DinoEncoder(repo, revision_of(identity), device)
+    return DinoEncoder(folder_of(repo, identity, DINO), device)
 
 
-def revision_of(identity: str) -> str | None:
-    return identity.partition("@")[2] or None
+def folder_of(repo: str, identity: str, reads: Reads) -> str:
+    """The folder of an encoder; what is on the hub only is downloaded. Raises SpecError."""
+    if Path(repo).is_dir():
+        return repo
+    return str(fetch(Repository(repo, identity.partition("@")[2] or "main", reads)))
 
 
 @contextmanager
-def loading(repo: str) -> Iterator[None]:
+def loading(folder: str) -> Iterator[None]:
     """Keeps transformers quiet and the global random numbers as they are: heads that a checkpoint lacks draw some."""
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
@@ -98,25 +103,24 @@ def loading(repo: str) -> Iterator[None]:
             yield
     except OSError as error:
         raise SpecError(
-            f"encoder {repo} is no folder with weights, and none in the local cache of the hub or to be "
-            f"downloaded: set evaluation.clip and evaluation.dino to folders ({str(error).splitlines()[0]})"
+            f"{folder} is no folder with the weights of an encoder: set evaluation.clip and evaluation.dino "
+            f"({str(error).splitlines()[0]})"
         ) from error
     finally:
         logging.set_verbosity(verbosity)
 
 
-def load(kind: Any, repo: str, revision: str | None) -> Any:
+def load(kind: Any, folder: str) -> Any:
     """Safetensors. The standard encoders are older and on the hub as pickled tensors only: where there is nothing else,
     those are read by an unpickler that knows tensors alone (weights_only). Raises UnpicklingError for all else."""
-    os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "true")  # no requests for a converted copy
-    model = kind.from_pretrained(repo, revision=revision, dtype=torch.float32, weights_only=True)
+    model = kind.from_pretrained(folder, dtype=torch.float32, weights_only=True)
     return model.eval().requires_grad_(False)
 
 
-def image_processor(repo: str, revision: str | None) -> CLIPImageProcessorPil:
-    """The repository's preprocessing. Where its config says nothing of a crop (DINO's) the square is resized to `size`,
+def image_processor(folder: str) -> CLIPImageProcessorPil:
+    """The encoder's preprocessing. Where its config says nothing of a crop (DINO's) the square is resized to `size`,
     as ViTImageProcessor does; CLIP's processor would crop to 224."""
-    config, _ = ImageProcessingMixin.get_image_processor_dict(repo, revision=revision)
+    config, _ = ImageProcessingMixin.get_image_processor_dict(folder)
     config = {name: config[name] for name in PREPROCESSING if name in config}
     if not config.get("do_center_crop", "crop_size" in config):
         side = config["size"]

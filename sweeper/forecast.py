@@ -1,17 +1,15 @@
-"""What a plan will take in time and disk, and whether its models are at hand. Imports no torch."""
+"""What a plan will take in time and disk. Imports no torch."""
 
 import json
 import math
-import os
 import struct
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from sweeper.plan.inversions import inversion_steps, inversions
-from sweeper.plan.types import Plan, Remaining
-from sweeper.store import Store, is_full
-from trainers.errors import SpecError
+from sweeper.plan.types import Remaining
+from sweeper.store import Store
 from trainers.files import read_json, write_json
 from trainers.spec import ModelSpec, TrainerSpec, TrainSpec
 from trainers.stages import inversion_stage
@@ -150,47 +148,3 @@ def remember(store: Store, model: ModelSpec, sharing: int, step: float, image: f
     rates = read_json(store.rates) if store.rates.exists() else {}
     rate = {"step": step / sharing, "image": image / sharing, "start": start}
     write_json(store.rates, {**rates, model.revision: rate})
-
-
-def check_models(plan: Plan) -> None:
-    """Fetches what is on the hub. Raises SpecError where a model is neither cached nor to be had."""
-    wanted: dict[tuple[str, str], bool] = {}
-    for training in plan.trainings:
-        model = training.spec.model
-        wanted[model.repo, model.revision] = True
-        for cell in training.cells:
-            wanted[cell.evaluation.clip_repo, cell.evaluation.clip] = False
-            wanted[cell.evaluation.dino_repo, cell.evaluation.dino] = False
-    for (repo, revision), pipeline in wanted.items():
-        if not Path(repo).is_dir():
-            fetch(repo, revision.partition("@")[2], pipeline)
-
-
-def _weights(folder: str) -> bool:
-    return any(any(Path(folder).glob(name)) for name in ("*.safetensors", "pytorch_model.bin"))
-
-
-def fetch(repo: str, revision: str, pipeline: bool) -> None:
-    """Has a repository in the hub's cache. Raises SpecError if it cannot be had, or holds no weights."""
-    os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", "10")
-    from huggingface_hub import snapshot_download
-
-    patterns = (
-        ["*/*.safetensors", "*/*.json", "*/*.txt", "*.json"] if pipeline else ["*.safetensors", "*.json", "*.txt"]
-    )
-    for offline in (True, False):
-        try:
-            folder = snapshot_download(repo, revision=revision, allow_patterns=patterns, local_files_only=offline)
-            if not pipeline and not _weights(folder):  # some encoders are older than safetensors
-                snapshot_download(
-                    repo, revision=revision, allow_patterns=["pytorch_model.bin"], local_files_only=offline
-                )
-            if pipeline or _weights(folder):
-                return
-        except Exception as error:  # whatever the hub's client meets: no network, no such repository, no permission
-            if is_full(error):
-                raise
-    raise SpecError(
-        f"{repo} is not in the local cache and cannot be downloaded from here. With a network: hf download {repo}; "
-        "or give a local folder (model.repo=, model.clip=, model.dino=); model=miniature needs neither."
-    )

@@ -15,6 +15,7 @@ from sweeper import forecast
 from sweeper.engine.engines import make_engine
 from sweeper.names import GRID, check_name, reserve_name, sweep_name
 from sweeper.plan.compile import compile_plan, cost
+from sweeper.plan.downloads import fetch_models, left_of
 from sweeper.plan.grid import Grid, expand, parse, typed_cell
 from sweeper.report.progress import print_plan
 from sweeper.settings import Settings, check_writable, one_line, settings_of
@@ -57,10 +58,10 @@ def run(grid: Grid, settings: Settings) -> int:
     gc.enable()
     models = " ".join(dict.fromkeys(t.spec.model.name for t in plan.trainings))
     seconds, disk = forecast.time_and_disk(left, store, settings.keep, make_engine(settings).capacity())
-    print_plan(console, expected_cost, grid.axes, seconds, disk, models)
+    print_plan(console, expected_cost, grid.axes, seconds, disk, models, left_of(plan))
     if settings.plan_only:
         return 0
-    forecast.check_models(plan)
+    fetch_models(plan)
     reserve_name(folder, GRID, content)
     console.print(f"  {'folder':<17} {folder}\n", soft_wrap=True, markup=False)
     from sweeper.sweep import Context, Planned, exit_code, run_sweep, train_all

@@ -14,8 +14,9 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from sweeper.plan.axes import check
-from sweeper.store import NO_SPACE, is_full
+from sweeper.store import NO_SPACE
 from trainers.errors import SpecError
+from trainers.files import is_full
 
 
 @dataclass(frozen=True)

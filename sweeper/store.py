@@ -12,7 +12,6 @@ Another slice of a checkpoint's samples (more images, other prompts) is another 
 own in evaluations/ and in baselines/; evaluation/slices.py joins them. A replicate is a training with another seed.
 """
 
-import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -230,17 +229,6 @@ def claim(folder: Path, wait: bool = True) -> Iterator[bool]:
         yield True
     finally:
         lock.release()
-
-
-def is_full(error: BaseException | None) -> bool:
-    """Whether a disk without room is behind an error, as the system, safetensors and SQLite say it."""
-    while error:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return True
-        if "No space left" in str(error) or "disk is full" in str(error):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
 
 
 def is_claimed(folder: Path) -> bool:

@@ -5,6 +5,7 @@ state/000400/         the latest state, to go on from
 loss.json             the loss of every step
 """
 
+import errno
 import json
 import os
 import shutil
@@ -32,6 +33,17 @@ def write_bytes(path: Path, data: bytes) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Floats are written with `repr`, so they read back bit for bit."""
     write_bytes(path, (json.dumps(value, indent=1, default=str) + "\n").encode())
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Whether a disk without room is behind an error, as the system, safetensors and SQLite say it."""
+    while error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if "No space left" in str(error) or "disk is full" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def read_json(path: Path) -> Any:

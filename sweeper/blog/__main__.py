@@ -24,6 +24,7 @@ from sweeper.blog.experiments import Experiment, compose_all
 from sweeper.blog.page import write_blog
 from sweeper.engine.engines import make_engine
 from sweeper.plan.compile import compile_plan, cost
+from sweeper.plan.downloads import left_of
 from sweeper.plan.grid import check_arguments
 from sweeper.report.progress import print_plan
 from sweeper.settings import Settings, one_line
@@ -61,7 +62,7 @@ def show_plan(experiments: list[Experiment], store: Store, settings: Settings) -
     left = [store.left(training) for training in plan.trainings]
     names = tuple(dict.fromkeys(experiment.name for experiment in experiments))
     seconds, disk = forecast.time_and_disk(left, store, settings.keep, make_engine(settings).capacity())
-    print_plan(Console(), cost(left, store), {"experiment": names}, seconds, disk, experiments[0].model)
+    print_plan(Console(), cost(left, store), {"experiment": names}, seconds, disk, experiments[0].model, left_of(plan))
 
 
 def run(experiment: Experiment, store: Store) -> int:

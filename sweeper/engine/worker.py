@@ -22,7 +22,8 @@ from sweeper.engine.base import POLL
 from sweeper.engine.jobs import FAIL, Job, Outcome, Reporter
 from sweeper.engine.processes import die_with
 from sweeper.engine.queue import Queue
-from sweeper.store import NO_SPACE, Store, claim, is_full
+from sweeper.store import NO_SPACE, Store, claim
+from trainers.files import is_full
 
 if TYPE_CHECKING:
     from accelerate import PartialState

@@ -20,6 +20,7 @@ from rich.progress import (
 from rich.text import Text
 
 from sweeper.engine.jobs import Job, Status
+from sweeper.plan.downloads import Downloads
 from sweeper.plan.types import Cost
 
 
@@ -33,8 +34,19 @@ def hours(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
+def download_rows(downloads: Downloads) -> list[tuple[str, str]]:
+    rows = [("download", str(downloads))] if downloads.parts else []
+    return rows + [("", problem) for problem in downloads.problems]
+
+
 def print_plan(
-    console: Console, cost: Cost, axes: Mapping[str, Sequence[Any]], seconds: float | None, disk: int, model: str
+    console: Console,
+    cost: Cost,
+    axes: Mapping[str, Sequence[Any]],
+    seconds: float | None,
+    disk: int,
+    model: str,
+    downloads: Downloads,
 ) -> None:
     over = " x ".join(f"{name}{{{len(values)}}}" for name, values in axes.items()) or "one cell"
     console.print(f"[bold]Plan[/]  {model}, {over}", highlight=False)
@@ -47,9 +59,10 @@ def print_plan(
         ("images to sample", f"{cost.images:,}" + _done(cost.done_images)),
         ("time left", "about " + hours(seconds) if seconds is not None else "not known before the first training here"),
         ("disk", f"about {decimal(disk)} more"),
+        *download_rows(downloads),
     ]
     for name, value in rows:
-        console.print(f"  {name:<17} {value}", highlight=False)
+        console.print(f"  {name:<17} {value}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _done(count: int) -> str:

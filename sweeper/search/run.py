@@ -17,10 +17,11 @@ from rich.markup import escape
 from sweeper import forecast
 from sweeper.engine.engines import make_engine
 from sweeper.names import SEARCH, check_name, reserve_name, unquoted
+from sweeper.plan.downloads import fetch_models, left_of
 from sweeper.plan.grid import parse
 from sweeper.plan.inversions import inversion_steps
 from sweeper.plan.types import Plan, Remaining
-from sweeper.report.progress import hours
+from sweeper.report.progress import download_rows, hours
 from sweeper.results.types import Results
 from sweeper.search.space import Space, free_axes, search_space
 from sweeper.search.study import SearchSettings, Study, read_search_settings, trials_at_most
@@ -77,7 +78,7 @@ def search(space: Space, search_settings: SearchSettings, settings: Settings) ->
     if settings.plan_only:
         print_plan(console, space, search_settings, 0, store, settings)
         return 0
-    forecast.check_models(Plan((space.dearest,)))
+    fetch_models(Plan((space.dearest,)))
     with claim(folder / "search", wait=False) as alone:
         if not alone:
             raise SpecError(f"{folder.name}: another process is at this search; wait for it, or give name=ANOTHER.")
@@ -122,6 +123,7 @@ def print_plan(
             "not known before the first training here" if seconds is None else f"about {hours(seconds)} at most",
         ),
         ("disk", f"about {decimal(disk)} more at most"),
+        *download_rows(left_of(Plan((training,)))),
     ]
     axes = " x ".join(map(str, space.axes))
     console.print(f"[bold]Search[/]  {training.spec.model.name}, {escape(axes)}", soft_wrap=True)

@@ -21,9 +21,7 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
 from evaluation.features import ClipEncoder, DinoEncoder
-from sweeper.forecast import fetch
 from tests.evaluation.conftest import text_config, tokenizer
-from trainers.errors import SpecError
 from trainers.files import write_json
 
 CLIP = {
@@ -115,28 +113,3 @@ def test_pickled_code_is_refused(clip_folder, tmp_path):
     with pytest.raises(pickle.UnpicklingError):
         ClipEncoder(str(tmp_path))
     assert not (tmp_path / "ran").exists()
-
-
-@pytest.mark.parametrize("weights", ["model.safetensors", "pytorch_model.bin"])
-def test_an_encoder_that_is_not_cached_whole_is_downloaded(weights, monkeypatch, tmp_path):
-    asked = []
-
-    def snapshot_download(repo, revision, allow_patterns, local_files_only):
-        asked.append((local_files_only, allow_patterns))
-        if not local_files_only and any(Path(weights).match(pattern) for pattern in allow_patterns):
-            (tmp_path / weights).touch()
-        return str(tmp_path)  # as the hub does of a folder of which only the configuration is cached
-
-    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
-    fetch("owner/encoder", "main", pipeline=False)
-    assert (tmp_path / weights).exists()
-    assert any("pytorch_model.bin" in p for _, p in asked if not _) == (weights == "pytorch_model.bin")
-    asked.clear()
-    fetch("owner/encoder", "main", pipeline=False)
-    assert all(offline for offline, _ in asked)
-
-
-def test_a_repository_without_weights_is_said_in_one_line(monkeypatch, tmp_path):
-    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(tmp_path))
-    with pytest.raises(SpecError, match="owner/empty is not in the local cache"):
-        fetch("owner/empty", "main", pipeline=False)

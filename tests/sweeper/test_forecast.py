@@ -1,6 +1,5 @@
 """What a plan says it will take, against what is written."""
 
-import errno
 from dataclasses import replace
 from pathlib import Path
 
@@ -122,12 +121,3 @@ def test_what_trials_measured_that_shared_the_processor(left, tmp_path):
     alone = seconds(left, store, 1)
     remember(store, model, 4, step=1.0, image=1.0, start=0.0)
     assert seconds(left, store, 1) == pytest.approx(alone / 4)
-
-
-def test_a_full_disk_is_no_missing_model(monkeypatch):
-    def snapshot_download(*_, local_files_only, **__):
-        raise OSError(errno.ENOENT if local_files_only else errno.ENOSPC, "as asked")
-
-    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
-    with pytest.raises(OSError, match="as asked"):
-        forecast.fetch("owner/model", "main", pipeline=True)

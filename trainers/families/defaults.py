@@ -6,6 +6,7 @@ Where nothing is typed, `conf/` decides. Of the defaults here `lr_scale` and the
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from trainers.hub import Reads
 from trainers.spec import SCHEDULERS
 
 
@@ -31,6 +32,8 @@ class FamilyDefaults:
     inference_steps: int
     guidance_scale: float
     trainers: Mapping[str, TrainerDefaults]  # all that the family can be trained with
+    reads: Reads  # of a model's repository on the hub
+    download: int  # bytes of that, of the family's largest model
 
 
 DEFAULTS: Mapping[str, FamilyDefaults] = {
@@ -50,5 +53,12 @@ DEFAULTS: Mapping[str, FamilyDefaults] = {
             "textual_inversion": TrainerDefaults(lr=5e-4),
             "ti_dreambooth": TrainerDefaults(lr=2e-6),
         },
+        reads=Reads(
+            files=("model_index.json", "scheduler/scheduler_config.json")
+            + tuple(f"{part}/config.json" for part in ("unet", "vae", "text_encoder")),
+            weights=("unet/diffusion_pytorch_model", "vae/diffusion_pytorch_model", "text_encoder/model"),
+            tokenizers=("tokenizer/",),
+        ),
+        download=5_200_000_000,  # 2.1; 1.x has a smaller text encoder and takes 4.3
     ),
 }

@@ -27,7 +27,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from trainers.errors import SpecError
 from trainers.families.base import Components, Conditioning, Device, Family, Images
 from trainers.families.diffusion import Diffusion
-from trainers.families.hub import hub_revision, quiet
+from trainers.families.hub import configuration_of, folder_of, quiet
 from trainers.families.tokens import EMBEDDINGS_FILE, save_tokens, with_aliases, with_tokens
 from trainers.precision import DTYPES
 from trainers.schedulers import make_scheduler
@@ -44,16 +44,16 @@ class StableDiffusion(Family):
     # --- weights ---
 
     def load(self, model: ModelSpec) -> Components:
-        return replace(_load(model.repo, hub_revision(model)), model=model)
+        return replace(_load(folder_of(model), model.repo), model=model)
 
     def blank(self, model: ModelSpec) -> Components:
         quiet()
-        revision = hub_revision(model)
+        folder, revision = configuration_of(model)
         configs = {
-            name: kind.load_config(model.repo, subfolder=name, revision=revision)
+            name: kind.load_config(folder, subfolder=name, revision=revision)
             for name, kind in ((NETWORK, UNet2DConditionModel), ("vae", AutoencoderKL), ("scheduler", DDPMScheduler))
         }
-        text_config = CLIPTextConfig.from_pretrained(model.repo, subfolder=ENCODER, revision=revision)
+        text_config = CLIPTextConfig.from_pretrained(folder, subfolder=ENCODER, revision=revision)
         text_config.dtype = torch.float32
         parts = {
             NETWORK: UNet2DConditionModel.from_config(configs[NETWORK]),
@@ -64,7 +64,7 @@ class StableDiffusion(Family):
             model=model,
             parts={name: part.requires_grad_(False) for name, part in parts.items()},
             network_name=NETWORK,
-            tokenizers={ENCODER: CLIPTokenizer.from_pretrained(model.repo, subfolder="tokenizer", revision=revision)},
+            tokenizers={ENCODER: CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer", revision=revision)},
             scheduler_config=configs["scheduler"],
         )
 
@@ -171,12 +171,11 @@ class StableDiffusion(Family):
 
 
 @functools.lru_cache(maxsize=1)
-def _load(repo: str, revision: str) -> Components:
+def _load(folder: str, repo: str) -> Components:
     quiet()
     try:
         pipeline = StableDiffusionPipeline.from_pretrained(
-            repo,
-            revision=revision,
+            folder,
             safety_checker=None,
             feature_extractor=None,
             requires_safety_checker=False,
@@ -186,8 +185,8 @@ def _load(repo: str, revision: str) -> Components:
     except (OSError, ValueError, SafetensorError) as error:
         first_line = str(error).strip().splitlines()[0]
         raise SpecError(
-            f"model.repo={repo} cannot be loaded: it must be a diffusers folder with safetensors weights, or a hub id "
-            f"that is in the local cache or can be downloaded; model=miniature needs neither ({first_line})"
+            f"model.repo={repo} cannot be loaded: it must be Stable Diffusion 1.x or 2.x in a diffusers folder with "
+            f"safetensors weights ({first_line})"
         ) from error
     if pipeline.unet.config.in_channels != pipeline.vae.config.latent_channels:
         raise SpecError(

@@ -57,7 +57,7 @@ def test_load_is_frozen_and_at_hand(family, components):
 def test_load_says_in_one_line_what_is_nowhere(family, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     model = ModelSpec(revision="x@main", family=family.name, repo="no-such-owner/no-such-model")
-    with pytest.raises(SpecError, match="no-such-owner/no-such-model cannot be loaded") as caught:
+    with pytest.raises(SpecError, match="no-such-owner/no-such-model is not whole in the local cache") as caught:
         family.load(model)
     assert "\n" not in str(caught.value)
 
