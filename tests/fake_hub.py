@@ -102,7 +102,7 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             repository, rest = "/".join(parts[:2]), parts[2:]
             if repository not in hub.files:
                 known = "Authorization" in self.headers
-                return self.send(404 if known else 401, b"", {"X-Error-Code": "RepoNotFound"} if known else {})
+                return self.send(404 if known else 401, b"", {"X-Error-Code": "RepoNotFound"})
             if rest[1] not in ("main", COMMIT):
                 return self.send(404, b"", {"X-Error-Code": "RevisionNotFound"})
             files = hub.files[repository]
