@@ -6,11 +6,12 @@ import struct
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sweeper.plan.inversions import inversion_steps, inversions
 from sweeper.plan.types import Remaining
 from sweeper.store import Store
-from trainers.files import read_json, write_json
+from trainers.files import read_json, understood, write_json
 from trainers.spec import ModelSpec, TrainerSpec, TrainSpec
 from trainers.stages import inversion_stage
 
@@ -113,7 +114,7 @@ def seconds(left: Sequence[Remaining], store: Store, devices: int, own_inversion
 
     own_inversions: each training starts from a textual inversion of its own, even where those in `left` are equal.
     """
-    rates = read_json(store.rates) if store.rates.exists() else {}
+    rates = _rates(store)
     longest = total = start = 0.0
     shared = inversions(left, store.cache)
     counted = set()
@@ -145,6 +146,11 @@ def _seconds(left: Remaining, rate: dict[str, float]) -> float:
 
 def remember(store: Store, model: ModelSpec, sharing: int, step: float, image: float, start: float) -> None:
     """Keeps for the next plan what a trial measured here, `sharing` of which had one device."""
-    rates = read_json(store.rates) if store.rates.exists() else {}
+    rates = _rates(store)
     rate = {"step": step / sharing, "image": image / sharing, "start": start}
     write_json(store.rates, {**rates, model.revision: rate})
+
+
+def _rates(store: Store) -> dict[str, Any]:
+    with understood(store.rates):
+        return dict(read_json(store.rates).items()) if store.rates.exists() else {}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sweeper.plan.grid import Grid
 from trainers.errors import SpecError
-from trainers.files import read_json, write_json
+from trainers.files import read_json, understood, write_json
 from trainers.spec import signature
 
 OWNER = "sweep.json"
@@ -20,10 +20,12 @@ def check_name(folder: Path, kind: str, content: Collection[str]) -> None:
     path = folder / OWNER
     if not path.exists():
         return
-    owner = read_json(path)
-    if owner["kind"] != kind or not set(owner["content"]) <= set(content):
-        more = "give all of its cells too, or another name" if owner["kind"] == kind == GRID else "take another name"
-        raise SpecError(f"name={folder.name}: another {owner['kind']} is kept there; {more}.")
+    with understood(path):
+        owner = read_json(path)
+        owned_by, owned = str(owner["kind"]), set(owner["content"])
+    if owned_by != kind or not owned <= set(content):
+        more = "give all of its cells too, or another name" if owned_by == kind == GRID else "take another name"
+        raise SpecError(f"name={folder.name}: another {owned_by} is kept there; {more}.")
 
 
 def reserve_name(folder: Path, kind: str, content: Collection[str]) -> None:

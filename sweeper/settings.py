@@ -1,6 +1,7 @@
 """How a sweep runs, and the one line that a user's mistake gets."""
 
 import contextlib
+import errno
 import signal
 import sys
 import tempfile
@@ -17,6 +18,11 @@ from sweeper.plan.axes import check
 from sweeper.store import NO_SPACE
 from trainers.errors import SpecError
 from trainers.files import is_full
+
+# What an error is where somebody changed files of ours, or their permissions.
+IN_THE_WAY = (
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ELOOP,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,7 @@ def settings_of(config: DictConfig, folder: str, choices: Mapping[str, Any]) -> 
     """`choices`: what Hydra chose of each group of configurations. Raises SpecError."""
     return Settings(
         output_dir=Path(folder).expanduser().absolute(),
-        name=config.name,
+        name=check("name", config.name),
         plan_only=check("plan_only", config.plan_only),
         gpus_per_trial=check("gpus_per_trial", config.gpus_per_trial),
         cpu_trials=check("cpu_trials", config.cpu_trials),
@@ -63,9 +69,13 @@ def one_line() -> Iterator[None]:
         sys.stderr.write("\nsweep.py: stopped; the same command goes on from here.\n")
         sys.exit(130)
     except Exception as error:
-        if not is_full(error):
-            raise
-        sys.exit(f"sweep.py: {NO_SPACE}")
+        if is_full(error):
+            sys.exit(f"sweep.py: {NO_SPACE}")
+        if isinstance(error, OSError) and error.errno in IN_THE_WAY:
+            sys.exit(
+                f"sweep.py: {error.filename2 or error.filename}: {error.strerror}; mend that, or give output_dir=."
+            )
+        raise
 
 
 def check_writable(folder: Path) -> None:

@@ -33,6 +33,7 @@ from trainers.files import (
     read_json,
     remove_unfinished,
     saved_step,
+    understood,
     write_json,
 )
 from trainers.provenance import Provenance
@@ -115,7 +116,8 @@ class Store:
     def losses(self, spec: TrainSpec) -> list[float]:
         """The loss of every step that was trained."""
         path = loss_file(self.training(spec))
-        return read_json(path)["loss"] if path.exists() else []
+        with understood(path):
+            return list(read_json(path)["loss"]) if path.exists() else []
 
     def checkpoint_provenance(self, spec: TrainSpec, step: int) -> Provenance | None:
         """Who trained a checkpoint; None where it is deleted, or older than format 2."""
@@ -202,17 +204,20 @@ def _version(path: Path) -> tuple[Path, int, int] | None:
 
 @lru_cache(maxsize=10_000)
 def _scorecard(path: Path, _time: int, _inode: int) -> Scorecard:
-    return Scorecard.read(path)
+    with understood(path):
+        return Scorecard.read(path)
 
 
 @lru_cache(maxsize=1_000)
 def _baselines(path: Path, _time: int, _inode: int) -> Baselines:
-    return Baselines.read(path)
+    with understood(path):
+        return Baselines.read(path)
 
 
 @lru_cache(maxsize=10_000)
 def _provenance(path: Path, _time: int, _inode: int) -> Provenance | None:
-    return Provenance.from_json(read_json(path).get("provenance"))
+    with understood(path):
+        return Provenance.from_json(read_json(path).get("provenance"))
 
 
 @contextmanager

@@ -1,8 +1,17 @@
 """What can be wrong with a training, said in one line: the value, what is allowed, what to do."""
 
+from pathlib import Path
+
 
 class SpecError(ValueError):
     """A setting, or a combination of settings, that no training can have."""
+
+
+class BrokenFile(SpecError):
+    """A file of ours that holds something else than was written into it."""
+
+    def __init__(self, path: Path, why: object):
+        super().__init__(f"{path} cannot be read ({why}): move it away, then the same command goes on without it.")
 
 
 class ImageError(SpecError):

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from trainers.errors import BrokenFile
+
 MANIFEST = "manifest.json"  # the last file written into a folder; a folder that has it is complete
 
 
@@ -47,7 +49,20 @@ def is_full(error: BaseException | None) -> bool:
 
 
 def read_json(path: Path) -> Any:
-    return json.loads(path.read_text())
+    """Raises BrokenFile where it is no JSON."""
+    with understood(path):
+        return json.loads(path.read_text())
+
+
+@contextmanager
+def understood(path: Path) -> Iterator[None]:
+    """Raises BrokenFile where what is made of the content of `path` fails of that content."""
+    try:
+        yield
+    except BrokenFile:
+        raise
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise BrokenFile(path, f"{type(error).__name__}: {error}") from error
 
 
 def is_complete(folder: Path) -> bool:

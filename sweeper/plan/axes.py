@@ -23,8 +23,17 @@ Stage = Literal["train", "checkpoint", "sample", "judge", "run"]
 TRACKERS = ("sqlite:", "http:", "https:")
 
 
+TAKEN = ("store", "mlartifacts", "mlflow.db", "tracking.db")  # by what all sweeps share in output_dir
+
+
 def _anything(_: Any) -> bool:
     return True
+
+
+def _names_a_folder(name: str) -> bool:
+    """Whether a sweep can have a folder of its own of this name, straight in output_dir."""
+    plain = name == name.strip() and name.isprintable() and "/" not in name and not name.startswith(".")
+    return plain and name not in TAKEN and len(name.encode()) <= 200
 
 
 @dataclass(frozen=True)
@@ -93,7 +102,16 @@ KEEP = Range(
 TRACKER = Range(
     str, f"null, or text that starts with {', '.join(TRACKERS)}", lambda v: v.startswith(TRACKERS), nullable=True
 )
-NAME = Range(str, "text, such as first; name=null makes one", nullable=True)
+NAME = Range(
+    str,
+    "text that names a new folder in output_dir, such as first; name=null makes one",
+    _names_a_folder,
+    nullable=True,
+)
+FOLDER = Range(object, "a folder", lambda v: isinstance(v, (str, int, float)) and bool(str(v).strip()))
+SEED = Range(int, "a whole number, 0 or more and below 2 to the 64th", lambda v: 0 <= v < 2**64)
+# A model is trained on 1,000 noise levels, and some schedulers refuse to take more steps than that.
+INFERENCE_STEPS = Range(int, "a whole number, 1 or more and at most 1,000", lambda v: 1 <= v <= 1000)
 FILE = Range(str, "the name of a file of this group in conf/")
 LAYERS = Range(
     list,
@@ -120,7 +138,7 @@ AXES = _by_name(
     Axis("steps", STEPS, "checkpoint", unit="optimizer steps"),
     Axis("prior_preservation", SWITCH, unit="true | false"),
     Axis("train_text_encoder", SWITCH, unit="true | false"),
-    Axis("seed", whole(0)),
+    Axis("seed", SEED),
     Axis("batch_size", whole(1), unit="instance images"),
     Axis("gradient_accumulation_steps", whole(1), unit="accumulation steps per optimizer step"),
     Axis("mixed_precision", one_of(PRECISIONS), unit=" | ".join(PRECISIONS)),
@@ -128,7 +146,7 @@ AXES = _by_name(
     Axis("gradient_checkpointing", SWITCH, unit="true | false"),
     Axis("eval_every", whole(0), "checkpoint", unit="optimizer steps", help="0: only at the asked steps"),
     Axis("scheduler", SCHEDULER, "sample", unit=" ".join(SCHEDULERS)),
-    Axis("inference_steps", whole(1), "sample", unit="denoising steps an image"),
+    Axis("inference_steps", INFERENCE_STEPS, "sample", unit="denoising steps an image"),
     Axis("guidance_scale", GUIDANCE, "sample", unit="1 is none"),
     Axis("use_ema", SWITCH, "sample", help="the weights' moving average, where trainer.ema_decay keeps one"),
 )
@@ -147,7 +165,7 @@ NESTED = _by_name(
     Axis("prior.num_class_images", whole(1)),
     Axis("prior.weight", Range(float, "a number, 0 or more", lambda v: 0 <= v < 1000)),
     Axis("prior.scheduler", SCHEDULER),
-    Axis("prior.inference_steps", whole(1)),
+    Axis("prior.inference_steps", INFERENCE_STEPS),
     Axis("prior.guidance_scale", GUIDANCE),
     Axis("prior.seed", whole(0)),
     Axis("model.family", one_of(FAMILIES), home="conf/model/"),
@@ -171,7 +189,7 @@ NESTED = _by_name(
 
 # Of the whole sweep: one value each, and no result depends on them.
 RUN = _by_name(
-    Axis("output_dir", Range(object, "a folder"), "run"),
+    Axis("output_dir", FOLDER, "run"),
     Axis("name", NAME, "run"),
     Axis("keep", KEEP, "run"),
     Axis("early_stop", Range(str, "overfit or null", lambda v: v == "overfit", nullable=True), "run"),

@@ -1,5 +1,6 @@
 """A name belongs to the sweep that took it."""
 
+import errno
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ from sweeper import sweep as sweep_module
 from sweeper.names import SEARCH, reserve_name, sweep_name
 from sweeper.plan.downloads import Downloads
 from sweeper.plan.grid import Grid
+from sweeper.settings import one_line
 from trainers.errors import SpecError
 
 
@@ -84,3 +86,33 @@ def test_the_folder_is_shown_as_it_is(sweep, tmp_path, capsys):
 def test_a_name_made_from_photographs_has_no_quotation_marks(make_cell):
     cell = replace(make_cell(), params=(("subject", 'Max\'s "best" cat'),))
     assert sweep_name(Grid((cell,), {})).startswith("Maxs best cat-")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"kind": "sweep", "content": 5}', '{"kind": "sweep", "cont'])
+def test_an_owner_that_cannot_be_read_keeps_its_folder(sweep, tmp_path, text):
+    (tmp_path / "same").mkdir()
+    (tmp_path / "same/sweep.json").write_text(text)
+    with pytest.raises(SpecError, match=r"same/sweep\.json cannot be read"):
+        sweep(1e-6)
+    assert (tmp_path / "same/sweep.json").read_text() == text
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (IsADirectoryError(errno.EISDIR, "Is a directory", "/o/aside", None, "/o/report.html"), "/o/report.html: Is a"),
+        (FileExistsError(errno.EEXIST, "File exists", "/o/jobs"), "/o/jobs: File exists"),
+        (PermissionError(errno.EACCES, "Permission denied", "/o/x"), "/o/x: Permission denied"),
+        (NotADirectoryError(errno.ENOTDIR, "Not a directory", "/o/x"), "/o/x: Not a directory"),
+        (OSError(errno.EROFS, "Read-only file system", "/o/x"), "/o/x: Read-only"),
+    ],
+)
+def test_a_file_in_the_way_is_one_line(error, said):
+    with pytest.raises(SystemExit, match=f"^sweep.py: {said}.*output_dir=") as end, one_line():
+        raise error
+    assert "\n" not in str(end.value)
+
+
+def test_an_error_of_the_program_keeps_its_traceback():
+    with pytest.raises(FileNotFoundError), one_line():
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", "/o/x")

@@ -13,6 +13,7 @@ from sweeper.engine.handlers import carry_out
 from sweeper.engine.jobs import COMPLETE, Kind, Reporter, Task
 from sweeper.engine.queue import Queue
 from sweeper.engine.training import Execution
+from sweeper.forecast import remember
 from sweeper.plan.compile import compile_plan
 from sweeper.plan.grid import Grid
 from sweeper.plan.types import Point
@@ -219,6 +220,25 @@ def test_a_format_file_that_cannot_be_understood_is_refused_in_one_line(tmp_path
     with pytest.raises(SpecError, match="this program knows 1 to 2"):
         Store(tmp_path).mark_format()
     assert (tmp_path / "format.json").read_text() == text
+
+
+@pytest.mark.parametrize("text", ["", '{"metrics": {', "[]", "null", "5", "\xff"])
+@pytest.mark.parametrize("file", ["scores.json", "values.json", "loss.json", "manifest.json", "rates.json"])
+def test_a_file_that_something_else_has_written_is_named_in_one_line(make_cell, tmp_path, file, text):
+    (training,) = compile_plan([make_cell()]).trainings
+    store, spec, point = Store(tmp_path), training.spec, training.points[0]
+    path, read = {
+        "scores.json": (store.evaluation(spec, point) / file, lambda: store.scorecard(spec, point)),
+        "values.json": (store.baselines(spec, point) / file, lambda: store.baseline_values(spec, point)),
+        "loss.json": (store.training(spec) / file, lambda: store.losses(spec)),
+        "manifest.json": (store.checkpoint(spec, 4) / file, lambda: store.checkpoint_provenance(spec, 4)),
+        "rates.json": (store.rates, lambda: remember(store, spec.model, 1, 1.0, 1.0, 1.0)),
+    }[file]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(SpecError, match=r"cannot be read .*: move it away") as error:
+        read()
+    assert str(error.value).startswith(str(path))
 
 
 @pytest.mark.parametrize("found", [FORMAT + 1, 0, True, 1.5, "new", None])

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from sweeper.plan.axes import AXES, NESTED, RUN, axis_of, check, describe
+from sweeper.plan.axes import AXES, NESTED, RUN, TAKEN, axis_of, check, describe
 from trainers.errors import SpecError
 
 PROJECT = Path(__file__).parents[3]
@@ -68,11 +68,33 @@ def test_every_axis_takes_its_default():
         ("cpu_trials", 0, "a whole number, 1 or more"),
         ("tracking.uri", "ftp:here", "null, or text that starts with sqlite:"),
         ("name", 5, "name=null makes one"),
+        *[
+            ("name", name, "name=null makes one")
+            for name in (".", "..", "a/b", "/a", "../a", " a", "a\nb", ".a", *TAKEN)
+        ],
+        ("name", "x" * 201, "name=null makes one"),
+        ("name", "é" * 101, "name=null makes one"),
+        ("output_dir", "", "must be a folder"),
+        ("output_dir", None, "must be a folder"),
+        ("output_dir", ["a"], "must be a folder"),
+        ("seed", -1, "0 or more"),
+        ("seed", 2**64, "below 2 to the 64th"),
+        ("inference_steps", 0, "1 or more"),
+        ("inference_steps", 1001, "at most 1,000"),
+        ("prior.inference_steps", 1001, "at most 1,000"),
     ],
 )
 def test_a_setting_of_the_sweep_is_checked_by_its_entry(key, value, words):
     with pytest.raises(SpecError, match=words):
         check(key, value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("name", "x" * 200), ("name", "é 1[a].b'"), ("output_dir", 5), ("seed", 2**64 - 1), ("inference_steps", 1000)],
+)
+def test_what_is_just_allowed(key, value):
+    assert check(key, value) == value
 
 
 def test_the_identity_of_a_cell_is_as_recorded_at_6044e38(make_cell):
