@@ -64,6 +64,7 @@ class SweetSpot:
     # mean, low and high, on prompts that had no part in choosing it
     conditional_on: str = ""  # what the intervals do not cover, in words
     suggestion: str = ""  # what to try next
+    more_steps: bool = False  # that is to train longer, among others
     notes: tuple[str, ...] = ()  # what could not be checked, in sentences
 
 
@@ -88,7 +89,8 @@ def find(
     shown = shown_per_candidate(measurements, len(candidates)) | comparison.shown()
     shown |= {"knee": comparison.knee_of(shown["score"])}
     if none := why_none(comparison):
-        return SweetSpot(False, "none", none[0], suggestion=none[1], **shown)
+        more = none[0] == words.NOTHING_LEARNED
+        return SweetSpot(False, "none", none[0], suggestion=none[1], more_steps=more, **shown)
     return recommended(candidates, comparison, shown)
 
 
@@ -147,7 +149,7 @@ def recommended(candidates: Sequence[Candidate], comparison: Comparison, shown: 
     """The answer where there is one; `shown` are its other fields."""
     points, onset = comparison.points, comparison.onset
     best, region = choose(comparison.fidelity, comparison.allowed)
-    verdict, suggestion = decide_verdict(comparison.fidelity, comparison.allowed, points, onset)
+    verdict, suggestion, directions = decide_verdict(comparison.fidelity, comparison.allowed, points, onset)
     reported = honest(comparison.measurements, points, comparison.allowed)
     one_of = {g: points.candidate(g, shown["score"]) for g in region.tolist()}
     reason = words.reason(
@@ -167,6 +169,7 @@ def recommended(candidates: Sequence[Candidate], comparison: Comparison, shown: 
         region=points.members(region),
         reported=reported.summary(0),
         suggestion=suggestion,
+        more_steps="more steps" in directions,
         **shown,
     )
 
@@ -199,14 +202,16 @@ def split_prompts(units: int) -> list[tuple[np.ndarray, np.ndarray]]:
     return [(one, other), (other, one)] if units >= 4 else [(everything, everything)]
 
 
-def decide_verdict(fidelity: Fidelity, allowed: np.ndarray, points: Points, onset: Onsets) -> tuple[str, str]:
-    """The verdict and what to try next."""
+def decide_verdict(
+    fidelity: Fidelity, allowed: np.ndarray, points: Points, onset: Onsets
+) -> tuple[str, str, list[str]]:
+    """The verdict, what to try next, and at which ends of the grid (see `grid_edges`)."""
     if len(points.keys) == 1:
-        return "single", words.SINGLE
+        return "single", words.SINGLE, []
     if is_flat(fidelity, allowed):
-        return "flat", words.FLAT
+        return "flat", words.FLAT, []
     directions = grid_edges(fidelity, allowed, points, onset)
-    return "edge" if directions else "region", words.extend(directions, points.steps, points.lrs)
+    return "edge" if directions else "region", words.extend(directions, points.steps, points.lrs), directions
 
 
 def refusal(scale: Scale) -> str:

@@ -1,62 +1,22 @@
 """What a plan will take in time and disk. Imports no torch."""
 
-import json
-import math
-import struct
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from sweeper.plan.inversions import inversion_steps, inversions
 from sweeper.plan.types import Remaining
 from sweeper.store import Store
 from trainers.files import read_json, understood, write_json
-from trainers.spec import ModelSpec, TrainerSpec, TrainSpec
+from trainers.sizes import checkpoint_bytes
+from trainers.spec import ModelSpec, TrainerSpec
 from trainers.stages import inversion_stage
 
-# Of the hub models, U-Net and text encoder (CompVis/stable-diffusion-v1-4): their parameters, and those of an adapter
-# for each unit of its rank, on the attention projections.
-HUB_PARAMETERS = {"stable_diffusion": (865_910_724, 340_387_840)}
-HUB_ADAPTERS = {"stable_diffusion": (199_296, 73_728)}
-WIDEST = 1024  # of a token's embedding, in Stable Diffusion 2.x
 # Seconds of a training step per image in the batch, of an image per inference step, and of the start: the miniature on
 # two cores. Replaced by what was measured here once a training has run.
 MINIATURE = {"step": 0.02, "image": 0.011, "start": 20.0}
 STATE = 3  # a training state in checkpoints: the weights and two moments
 SPARE = 3  # checkpoints that are kept before the end besides those asked for, as they may still be chosen
-
-
-def _shapes(folder: Path) -> Iterator[tuple[str, list[int]]]:
-    """The weights in the safetensors files of `folder`, read from their headers."""
-    for path in folder.glob("*.safetensors"):
-        with open(path, "rb") as file:
-            header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
-        yield from ((name, entry["shape"]) for name, entry in header.items() if name != "__metadata__")
-
-
-def _parameters(folder: Path, targets: Collection[str] | None) -> int:
-    """The number of weights in `folder`; with `targets`, of adapters of rank 1 on the layers of such names."""
-    if targets is None:
-        return sum(math.prod(shape) for _, shape in _shapes(folder))
-    layers = tuple(f".{target}.weight" for target in targets)
-    return sum(shape[0] + math.prod(shape[1:]) for name, shape in _shapes(folder) if name.endswith(layers))
-
-
-def checkpoint_bytes(spec: TrainSpec) -> int:
-    """Of one checkpoint: fp32 weights of what is trained, and their moving average where there is one."""
-    trainer, folder = spec.trainer, Path(spec.model.repo)
-    lora = trainer.name == "dreambooth_lora"
-    if trainer.name == "textual_inversion":
-        unet, text_encoder = 0, trainer.vectors * WIDEST
-    elif folder.is_dir():
-        unet = _parameters(folder / "unet", trainer.lora_targets if lora else None)
-        text_encoder = _parameters(folder / "text_encoder", trainer.lora_text_targets if lora else None)
-    else:
-        unet, text_encoder = (HUB_ADAPTERS if lora else HUB_PARAMETERS)[spec.model.family]
-    learns_text = spec.train_text_encoder or trainer.name == "textual_inversion"
-    count = (unet + text_encoder * learns_text) * (trainer.lora_rank if lora else 1)
-    return 4 * count * (2 if trainer.ema_decay else 1)
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,6 @@ from trainers.errors import SpecError
 from trainers.files import (
     MANIFEST,
     checkpoint_folder,
-    checkpoint_steps,
     is_complete,
     loss_file,
     read_json,
@@ -108,11 +107,6 @@ class Store:
     def _format(self) -> Path:
         return self.root / "format.json"
 
-    def trained_steps(self, spec: TrainSpec) -> int:
-        """The last step with a complete checkpoint or training state; 0 where there is none."""
-        folder = self.training(spec)
-        return max(0, saved_step(folder), *checkpoint_steps(folder))
-
     def losses(self, spec: TrainSpec) -> list[float]:
         """The loss of every step that was trained."""
         path = loss_file(self.training(spec))
@@ -140,8 +134,18 @@ class Store:
         and is not part of it."""
         if not self.training(training.spec).exists():
             return Remaining(training, training.points, 0)
-        trained = min(self.trained_steps(training.spec), training.last_step)
-        return Remaining(training, self.unscored(training), trained)
+        missing = self.unscored(training)
+        return Remaining(training, missing, self._trained(training.spec, [point.step for point in missing]))
+
+    def _trained(self, spec: TrainSpec, steps: list[int]) -> int:
+        """How many of the steps up to the last of `steps` need not be trained. trainers/loop.py goes on from the latest
+        state, unless a checkpoint before that lacks."""
+        last = max(steps, default=0)
+        lacking = [step for step in steps if not is_complete(self.checkpoint(spec, step))]
+        if not lacking:
+            return last
+        saved = saved_step(self.training(spec))
+        return last - max(lacking) + (saved if 0 <= saved <= min(lacking) else 0)
 
     def unscored(self, training: Training) -> tuple[Point, ...]:
         """What of the training is still to be sampled and scored."""

@@ -29,7 +29,7 @@ from sweeper.report import terminal, write
 from sweeper.report.progress import ProgressDisplay
 from sweeper.report.terminal import took
 from sweeper.results.collect import collect
-from sweeper.results.retention import delete_checkpoints, stopped, winners
+from sweeper.results.retention import delete_checkpoints, delete_states, stopped, winners
 from sweeper.results.types import FAIL, Results
 from sweeper.store import Store
 from sweeper.tracking.mlflow import Tracker
@@ -123,7 +123,9 @@ class Sweep:
     def finish(self) -> tuple[Results, dict[str, Path]]:
         """Exports the sweet spot, writes and tracks everything. Returns the results and the files, by name."""
         planned = self.planned()
-        results = self._export(self._collect(planned), planned.plan)
+        results = self._collect(planned)
+        delete_states(results, planned.plan, self.context.store)
+        results = self._export(results, planned.plan)
         self.crew.close()
         results = self._delete_checkpoints(results, planned.plan, final=True)
         results, paths = write.write(replace(results, timings=self._timings()))

@@ -20,6 +20,7 @@ from trainers.files import (
     complete_folder,
     is_complete,
     loss_file,
+    read_json,
     remove_states,
     saved_step,
     state_folder,
@@ -67,10 +68,12 @@ class TrainState:
     ema: EMAModel | None
     step: int = 0
     losses: list[float] = field(default_factory=list)
+    unsaved: float = 0.0  # seconds of training since the last state
 
     def save_checkpoint(self, checkpoint: Checkpoint) -> None:
         weights = list(self.learner.learned().values())
         made_by = provenance(str(weights[0].device))
+        self._save_losses(checkpoint.training)
         manifest = {"step": self.step, "loss": self.losses[-1:], "provenance": made_by.to_json()}
         with complete_folder(checkpoint.folder, manifest) as folder:
             self.learner.write(folder)
@@ -82,9 +85,10 @@ class TrainState:
 
     def save(self, training: Path) -> None:
         """Becomes the latest state, unless that is a later one already."""
+        self.unsaved = 0.0
         if saved_step(training) >= self.step:
             return
-        write_json(loss_file(training), {"loss": self.losses})  # first: a complete state is enough to go on from
+        self._save_losses(training)  # first: a complete state is enough to go on from
         manifest = {"step": self.step}
         with complete_folder(state_folder(training, self.step), manifest) as folder, open(folder / STATE, "wb") as file:
             torch.save(
@@ -100,6 +104,12 @@ class TrainState:
                 file,  # torch reports a full disk only for an open file
             )
         remove_states(training, but=self.step)  # last: at every moment there is a complete state
+
+    def _save_losses(self, training: Path) -> None:
+        """Unless those of more steps are there."""
+        path = loss_file(training)
+        if not path.exists() or len(read_json(path)["loss"]) < self.step:
+            write_json(path, {"loss": self.losses})
 
     def load(self, training: Path) -> None:
         saved = torch.load(state_folder(training, saved_step(training)) / STATE, map_location="cpu", weights_only=True)

@@ -8,7 +8,8 @@ generator, and nothing but the schedules that need it knows how long the trainin
 import contextlib
 import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +38,8 @@ from trainers.textual_inversion import TextualInversion
 from trainers.validate import validate
 
 Progress = Callable[[int, float], None]  # step, loss
+SAVE_EVERY = 300.0  # seconds of training between two states
+clock = time.monotonic
 LEARNERS: dict[str, type[Learner]] = {
     "dreambooth": Full,
     "dreambooth_lora": Lora,
@@ -74,7 +77,8 @@ def train(
     components: Components | None = None,
     original: TrainSpec | None = None,
     progress: Progress = lambda step, loss: None,
-) -> Iterator[Checkpoint]:
+    goes_on: Callable[[], bool] = lambda: True,
+) -> Generator[Checkpoint]:
     """Trains as `spec` says and yields the checkpoint at each of `steps` (optimizer steps), in order.
 
     A checkpoint that is in `folder` is yielded as it is; the others are trained, from the latest state in `folder`
@@ -83,6 +87,9 @@ def train(
     inversion that was learned with it is used. `progress` gets (step, loss); the steps of a textual inversion before a
     `ti_dreambooth` count up to 0. Run by several processes under accelerate, each yields the same checkpoints.
 
+    The state is saved every `SAVE_EVERY` seconds of training, where `progress` raises, and where no more checkpoints
+    are taken (they all were, or the generator is closed) and `goes_on` says that the training may go on from there.
+
     Raises:
         SpecError: a setting that no training can have.
         TrainingDiverged: the loss is NaN or infinite.
@@ -90,6 +97,11 @@ def train(
     validate(spec)
     context: TrainingContext | None = None
     state: TrainState | None = None
+
+    def save_end() -> None:
+        if context is not None and state is not None and context.accelerator.is_main_process and goes_on():
+            state.save(folder)
+
     try:
         for step in sorted(set(steps)):
             checkpoint = Checkpoint(folder, step, spec.model, components)
@@ -99,14 +111,21 @@ def train(
                     if 0 <= saved_step(folder) <= step:
                         state.load(folder)
                 while state.step < step:
+                    begin = clock()
                     loss = _optimizer_step(context, state)
                     if context.accelerator.is_main_process:
                         _report(progress, state, folder, loss)
+                    state.unsaved += clock() - begin
+                    if state.unsaved >= SAVE_EVERY and context.accelerator.is_main_process:
+                        state.save(folder)
                 if context.accelerator.is_main_process:
-                    state.save(folder)
                     state.save_checkpoint(checkpoint)
                 context.accelerator.wait_for_everyone()
             yield checkpoint
+        save_end()
+    except GeneratorExit:
+        save_end()
+        raise
     finally:
         context = state = None
         clear_device_cache(garbage_collection=True)  # what accelerate wraps refers to itself

@@ -60,7 +60,13 @@ HANDLERS: dict[Kind, Callable[[Execution, Task], None]] = {
 
 def carry_out(job: Job, store: Store, report: Reporter, process: PartialState) -> Outcome:
     execution = Execution(
-        job.training, store, report, process, stopper(job, store, report), discarded=lambda: job.discarded
+        job.training,
+        store,
+        report,
+        process,
+        stopper(job, store, report),
+        discarded=lambda: job.discarded,
+        rivals=lambda: [other.training for other in Queue(job.path.parent).jobs() if other.id != job.id],
     )
     try:
         HANDLERS[job.task.kind](execution, job.task)

@@ -1,8 +1,8 @@
 """One training, a checkpoint at a time: train -> sample -> score. Runs in a worker; writes into the store only."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 
 import torch
@@ -15,6 +15,7 @@ from evaluation.spec import EvalSpec
 from sweeper.engine.halving import halved, memory_note
 from sweeper.engine.jobs import Export, Reporter
 from sweeper.engine.rungs import scored_steps
+from sweeper.engine.states import make_room
 from sweeper.plan.types import Point, Training
 from sweeper.store import Store, claim
 from trainers.checkpoint import Checkpoint
@@ -45,9 +46,11 @@ class Execution:
         process: PartialState,
         stop: Callable[[int], str] = lambda step: "",
         discarded: Callable[[], list[int]] = list,
+        rivals: Callable[[], list[Training]] = list,
     ) -> None:
         self.training, self.spec, self.stop, self.discarded = training, training.spec, stop, discarded
-        self.store, self.report, self.process = store, report, process
+        self.store, self.report, self.process, self.rivals = store, report, process, rivals
+        self.ended = False  # by `stop`
         self.references: dict[Path, Reference] = {}  # by folder of the baselines
         self.trained = 0  # optimizer steps
         self.denoised = 0  # images x inference steps
@@ -71,14 +74,21 @@ class Execution:
                 return
             steps = sorted({point.step for point in missing})
             self._ask(max(scored_steps(self.training, self.store), default=0), steps)
-            for checkpoint in self._checkpoints(steps, class_images):
-                if self.process.is_main_process:
-                    for point in (p for p in missing if p.step == checkpoint.step):
-                        self._evaluate(checkpoint, point)
-                    for step in self.discarded():
-                        remove_folder(self.store.checkpoint(self.spec, step))
-                self.process.wait_for_everyone()
-                self._ask(checkpoint.step, steps)
+            with closing(self._checkpoints(steps, class_images, self._goes_on)) as checkpoints:
+                for checkpoint in checkpoints:
+                    if self.process.is_main_process:
+                        for point in (p for p in missing if p.step == checkpoint.step):
+                            self._evaluate(checkpoint, point)
+                        for step in self.discarded():
+                            remove_folder(self.store.checkpoint(self.spec, step))
+                    self.process.wait_for_everyone()
+                    self._ask(checkpoint.step, steps)
+
+    def _goes_on(self) -> bool:
+        """Whether the training may go on from here: it was interrupted, or the answer may come to ask for more steps."""
+        if self.ended or self.store.unscored(self.training):
+            return not self.ended
+        return make_room(self.training, self.rivals(), self.store)
 
     def _check_memory(self) -> None:
         """Refuses what cannot fit the device, before anything expensive."""
@@ -97,15 +107,19 @@ class Execution:
         if self.process.num_processes > 1:
             broadcast_object_list(reason)
         if reason[0]:
+            self.ended = True
             raise Stopped(reason[0])
 
-    def _checkpoints(self, steps: list[int], class_images: Path | None) -> Iterator[Checkpoint]:
+    def _checkpoints(
+        self, steps: list[int], class_images: Path | None, goes_on: Callable[[], bool]
+    ) -> Generator[Checkpoint]:
         """Trains; once out of memory, goes on with half the batch and twice the accumulation."""
         done = 0
         try:
-            for checkpoint in self._timed(self._train(self.spec, steps, class_images)):
-                done += 1
-                yield checkpoint
+            with closing(self._timed(self._train(self.spec, steps, class_images, goes_on))) as checkpoints:
+                for checkpoint in checkpoints:
+                    done += 1
+                    yield checkpoint
             return
         except torch.OutOfMemoryError:
             if not self._can_halve:
@@ -114,13 +128,15 @@ class Execution:
         if self.process.is_main_process:
             write_json(self.store.note(self.spec), memory_note(self.spec, smaller))
         torch.cuda.empty_cache()
-        yield from self._timed(self._train(smaller, steps[done:], class_images))
+        yield from self._timed(self._train(smaller, steps[done:], class_images, goes_on))
 
     @property
     def _can_halve(self) -> bool:
         return bool(self.spec.batch_size % (2 * self.process.num_processes) == 0)
 
-    def _train(self, spec: TrainSpec, steps: list[int], class_images: Path | None) -> Iterator[Checkpoint]:
+    def _train(
+        self, spec: TrainSpec, steps: list[int], class_images: Path | None, goes_on: Callable[[], bool]
+    ) -> Generator[Checkpoint]:
         return train(
             spec,
             steps,
@@ -130,15 +146,17 @@ class Execution:
             components=self.untuned,
             original=self.spec,
             progress=self._trained,
+            goes_on=goes_on,
         )
 
-    def _timed(self, checkpoints: Iterator[Checkpoint]) -> Iterator[Checkpoint]:
-        while True:
-            with self.report.timed("training"):
-                checkpoint = next(checkpoints, None)
-            if checkpoint is None:
-                return
-            yield checkpoint
+    def _timed(self, checkpoints: Generator[Checkpoint]) -> Generator[Checkpoint]:
+        with closing(checkpoints):
+            while True:
+                with self.report.timed("training"):
+                    checkpoint = next(checkpoints, None)
+                if checkpoint is None:
+                    return
+                yield checkpoint
 
     def rates(self) -> dict[str, float]:
         """Seconds of a training step per image, of an inference step per image, and before the first training step."""
@@ -167,7 +185,7 @@ class Execution:
         """Trains deleted checkpoints once more, to the same weights. The claim must last until they are read."""
         gone = [step for step in steps if not is_complete(self.store.checkpoint(self.spec, step))]
         if gone:
-            list(self._checkpoints(gone, self.class_images()))
+            list(self._checkpoints(gone, self.class_images(), lambda: False))
 
     def sample(self, points: Sequence[Point]) -> None:
         """Samples and scores checkpoints at `points`, which may be others than those of the training."""

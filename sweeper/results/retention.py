@@ -6,11 +6,12 @@ A deleted checkpoint that becomes the sweet spot is trained again for its export
 from collections.abc import Collection, Mapping, Sequence
 
 from sweeper.engine.jobs import Job
+from sweeper.engine.states import delete_state
 from sweeper.forecast import checkpoints_kept
 from sweeper.plan.types import Plan
 from sweeper.results.types import PRUNED, Results
 from sweeper.store import Store, claim
-from trainers.files import remove_folder, remove_states
+from trainers.files import remove_folder
 
 Kept = set[tuple[str, int]]  # checkpoints: (signature of the training, step)
 
@@ -37,7 +38,7 @@ def stopped(results: Results) -> set[str]:
 
 
 def delete_checkpoints(plan: Plan, store: Store, kept: Kept, ended: Collection[str], begun: Mapping[str, Job]) -> None:
-    """Deletes all checkpoints but `kept`, and the training states, of the trainings that are done or in `ended`.
+    """Deletes all checkpoints but `kept` of the trainings that are done or in `ended`.
 
     Of the others that are `begun`, by signature, the worker deletes what is scored: it holds the training.
     """
@@ -50,7 +51,18 @@ def delete_checkpoints(plan: Plan, store: Store, kept: Kept, ended: Collection[s
                 begun[signature].discard(lost - missing)
             continue
         with claim(folder, wait=False) as mine:
-            if mine:
-                remove_states(folder)
-                for step in lost:
-                    remove_folder(store.checkpoint(training.spec, step))
+            for step in lost if mine else ():
+                remove_folder(store.checkpoint(training.spec, step))
+
+
+def delete_states(results: Results, plan: Plan, store: Store) -> None:
+    """Deletes the states of the trainings that are done or were ended, unless the answer is to train them longer.
+
+    A training that failed keeps its state, to be tried again from there.
+    """
+    extended = {results.rows[i].training for i in results.candidates} if results.sweet_spot.more_steps else set()
+    ended = stopped(results)
+    for training in plan.trainings:
+        signature = training.spec.signature
+        if signature not in extended and (signature in ended or not store.unscored(training)):
+            delete_state(training, store)

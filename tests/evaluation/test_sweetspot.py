@@ -64,6 +64,7 @@ def test_without_learning_there_is_none_and_more_training_is_advised():
     assert (spot.verdict, spot.found, best) == ("none", False, None)
     assert "no checkpoint resembles the subject" in spot.reason.lower()
     assert spot.suggestion == "Train harder: lr=4e-6 or steps=1200."
+    assert spot.more_steps
 
 
 def test_with_every_prompt_lost_there_is_none_and_less_training_is_advised():
@@ -71,12 +72,14 @@ def test_with_every_prompt_lost_there_is_none_and_less_training_is_advised():
     assert spot.verdict == "none"
     assert "ignores the prompts" in spot.reason
     assert spot.suggestion == "Train less: lr=1e-6 or steps=50."
+    assert not spot.more_steps
 
 
 def test_still_rising_at_the_last_step_is_the_edge():
     spot, best = answer(grid(), lambda step, lr: step / 800, lambda *_: 0.95)
     assert (spot.verdict, best.step) == ("edge", 600)
     assert spot.suggestion == "Extend the grid: steps=1200."
+    assert spot.more_steps
     assert "edge of the grid" in spot.reason
 
 
@@ -84,6 +87,7 @@ def test_falling_from_the_first_step_is_the_edge_too():
     spot, best = answer(grid(), lambda *_: 0.9, lambda step, lr: 1 - step / 800)
     assert (spot.verdict, best.step) == ("edge", 100)
     assert spot.suggestion == "Extend the grid: steps=50."
+    assert not spot.more_steps
 
 
 def test_the_highest_learning_rate_being_best_is_the_edge():
@@ -91,6 +95,7 @@ def test_the_highest_learning_rate_being_best_is_the_edge():
     spot, best = answer(grid(LRS, (200, 400, 600)), s, lambda step, lr: 0.9 - abs(step - 400) / 800)
     assert (spot.verdict, best.lr) == ("edge", 5e-6)
     assert spot.suggestion == "Extend the grid: lr=1e-5."
+    assert not spot.more_steps
 
 
 def test_a_collapse_after_the_optimum_is_passed_over():

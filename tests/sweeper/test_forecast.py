@@ -9,42 +9,13 @@ from sweeper import forecast
 from sweeper.engine.base import Resources
 from sweeper.engine.local import LocalEngine
 from sweeper.forecast import MINIATURE as RATE
-from sweeper.forecast import STATE, checkpoint_bytes, disk, remember, seconds
+from sweeper.forecast import STATE, disk, remember, seconds
 from sweeper.plan.compile import compile_plan
 from sweeper.plan.types import Remaining
 from sweeper.store import Store
-from tests.sweeper.tiny_sweep import trainings
 from trainers.files import MANIFEST, write_json
-from trainers.loop import train
 from trainers.spec import TrainerSpec
 from trainers.stages import inversion_stage
-
-
-@pytest.mark.parametrize(
-    "words",
-    [
-        (),
-        ("train_text_encoder=true",),
-        ("trainer.ema_decay=0.9",),
-        ("trainer=dreambooth_lora", "trainer.lora_rank=3", "train_text_encoder=true"),
-        ("trainer=dreambooth_lora",),
-    ],
-)
-def test_a_checkpoint_is_as_large_as_estimated(models, words, tmp_path):
-    (training,) = trainings(*models, *words)
-    assert checkpoint_bytes(training.spec) == written(training.spec, tmp_path)
-
-
-def test_the_embedding_of_a_learned_word_is_no_larger_than_estimated(models, tmp_path):
-    (training,) = trainings(*models, "trainer=textual_inversion", "trainer.vectors=2")
-    assert 0 < written(training.spec, tmp_path) <= checkpoint_bytes(training.spec) == 4 * 2 * forecast.WIDEST
-
-
-def written(spec, folder):
-    """Bytes of the weights in a checkpoint, without the files' headers."""
-    (checkpoint,) = train(spec, [1], folder)
-    files = list(checkpoint.folder.rglob("*.safetensors"))
-    return sum(path.stat().st_size - 8 - int.from_bytes(path.read_bytes()[:8], "little") for path in files)
 
 
 @pytest.fixture

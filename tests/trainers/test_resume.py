@@ -1,12 +1,13 @@
 """The licence to share: a checkpoint at step n is bit for bit what a training of exactly n steps gives."""
 
+import itertools
 import shutil
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from trainers import files
+from trainers import files, loop
 from trainers.checkpoint import TrainState
 from trainers.families import family_of
 from trainers.files import read_json
@@ -59,27 +60,66 @@ def test_checkpoint_equals_a_training_of_its_length(spec, tmp_path, class_folder
     assert weights(shared[0])["unet/conv_in.weight"].ne(weights(shared[1])["unet/conv_in.weight"]).any()
 
 
-@pytest.mark.parametrize("hard", [True, False], ids=["killed", "stopped"])
-def test_interrupted_and_resumed_equals_uninterrupted(hard, spec, tmp_path, class_folder, monkeypatch):
-    """Killed, a training goes on from its last checkpoint; stopped, from the very step."""
+@pytest.fixture
+def a_second_a_step(monkeypatch):
+    """A clock by which every step of the optimizer takes a second; returns what sets the seconds between two states."""
+    ticks = itertools.count()
+    monkeypatch.setattr(loop, "clock", lambda: next(ticks))
+    return lambda seconds: monkeypatch.setattr(loop, "SAVE_EVERY", seconds)
+
+
+@pytest.mark.parametrize(
+    ("save_every", "hard", "saved"), [(3, True, 3), (3.5, True, -1), (3, False, 4), (3.5, False, 4)],
+)  # fmt: skip
+def test_interrupted_and_resumed_equals_uninterrupted(
+    save_every, hard, saved, spec, tmp_path, class_folder, a_second_a_step
+):
+    """Killed in its fourth step, a training goes on from its last state; stopped, from the very step."""
+    a_second_a_step(save_every)
     whole = run(spec, [2, 5], tmp_path / "whole", class_folder)[-1]
     interrupted = tmp_path / "interrupted"
+    with pytest.MonkeyPatch.context() as patched:
 
-    def stop(step, loss):
-        if step == 4:
-            if hard:
-                monkeypatch.setattr(TrainState, "save", lambda self, training: None)
-            raise KeyboardInterrupt
+        def stop(step, loss):
+            if step == 4:
+                if hard:
+                    patched.setattr(TrainState, "save", lambda self, training: None)
+                raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        run(spec, [2, 5], interrupted, class_folder, progress=stop)
-    monkeypatch.undo()
-    assert files.saved_step(interrupted) == (2 if hard else 4)
+        with pytest.raises(KeyboardInterrupt):
+            run(spec, [2, 5], interrupted, class_folder, progress=stop)
+    assert files.saved_step(interrupted) == saved
     trained = []
     resumed = run(spec, [2, 5], interrupted, class_folder, progress=lambda step, loss: trained.append(step))[-1]
-    assert trained == ([3, 4, 5] if hard else [5])
+    assert trained == list(range(max(saved, 0) + 1, 6))
     assert_equal(whole, resumed)
     assert read_json(interrupted / "loss.json") == read_json(tmp_path / "whole" / "loss.json")
+
+
+def test_what_takes_no_training_does_not_count_until_the_next_state(make_spec, tmp_path, class_folder, a_second_a_step):
+    a_second_a_step(3)
+    saved = []
+    for checkpoint in train(make_spec(), [1, 2, 3, 4], tmp_path, class_images=class_folder):
+        saved.append(files.saved_step(tmp_path))
+        assert read_json(tmp_path / "loss.json")["loss"][checkpoint.step - 1 :]  # the curve is there all the same
+        for _ in range(100):
+            loop.clock()
+    assert saved == [-1, -1, 3, 3]
+
+
+@pytest.mark.parametrize("goes_on", [True, False])
+def test_a_training_that_nobody_takes_more_of_saves_its_state_where_it_may_go_on(
+    goes_on, make_spec, tmp_path, class_folder
+):
+    def begun(steps, folder):
+        return train(make_spec(), steps, tmp_path / folder, class_images=class_folder, goes_on=lambda: goes_on)
+
+    list(begun([1, 2], "ended"))
+    closed = begun([1, 2], "closed")
+    next(closed)
+    closed.close()
+    assert files.saved_step(tmp_path / "ended") == (2 if goes_on else -1)
+    assert files.saved_step(tmp_path / "closed") == (1 if goes_on else -1)
 
 
 def test_a_finished_training_is_extended(spec, tmp_path, class_folder):

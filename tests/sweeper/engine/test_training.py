@@ -9,6 +9,7 @@ from accelerate import PartialState
 from diffusers import DiffusionPipeline
 from safetensors.torch import load_file
 
+from sweeper.engine import states
 from sweeper.engine import training as training_module
 from sweeper.engine.handlers import HANDLERS, carry_out, stopper
 from sweeper.engine.jobs import COMPLETE, Export, Kind, Reporter, Task
@@ -63,8 +64,8 @@ def test_every_point_is_trained_sampled_and_scored(undisturbed):
 def test_a_checkpoint_that_has_lost_is_deleted_and_the_training_goes_on_without_it(undisturbed, training, tmp_path):
     execution = begin(training, tmp_path)
     execution.discarded = lambda: [2]
-    execution.stop = lambda step: "killed here"
-    with pytest.raises(Stopped):
+    execution.stop = interrupted
+    with pytest.raises(SystemExit):
         execution.run()
     store = execution.store
     assert not store.checkpoint(training.spec, 2).exists()
@@ -73,6 +74,39 @@ def test_a_checkpoint_that_has_lost_is_deleted_and_the_training_goes_on_without_
     again.run()
     assert again.trained == 2  # steps
     assert scores(again) == scores(undisturbed)
+
+
+def interrupted(step):
+    raise SystemExit(143)
+
+
+@pytest.mark.parametrize("trainer", ["dreambooth", "textual_inversion"])
+@pytest.mark.parametrize("score", [0.5, None])
+def test_a_training_of_more_steps_goes_on_where_the_answer_may_ask_for_it(
+    models, tmp_path, monkeypatch, trainer, score
+):
+    """score: of the last checkpoint, where it is the best one."""
+    monkeypatch.setattr(states, "_score_to_extend", lambda training, store: score)
+    (shorter,) = trainings(*models, "steps=2", "eval_every=0", f"trainer={trainer}")
+    (longer,) = trainings(*models, "steps=4", "eval_every=0", f"trainer={trainer}")
+    first = begin(shorter, tmp_path)
+    first.run()
+    again = Execution(longer, first.store, first.report, PartialState(cpu=True))
+    assert first.store.left(longer).untrained == (2 if score else 4)
+    again.run()
+    assert again.trained == (2 if score else 4)
+    (alone,) = train(longer.spec, [4], tmp_path / "alone")
+    for file in alone.folder.rglob("*.safetensors"):
+        other = load_file(again.store.checkpoint(longer.spec, 4) / file.relative_to(alone.folder))
+        assert all(torch.equal(weight, other[name]) for name, weight in load_file(file).items())
+
+
+def test_a_training_that_was_ended_early_leaves_no_state(training, tmp_path):
+    execution = begin(training, tmp_path)
+    execution.stop = lambda step: "its score is behind"
+    with pytest.raises(Stopped):
+        execution.run()
+    assert saved_step(execution.store.training(training.spec)) == -1
 
 
 @pytest.mark.parametrize("trainer", TRAINERS)

@@ -7,8 +7,8 @@ from evaluation.sweetspot import SweetSpot
 from sweeper.engine.jobs import Kind, Task
 from sweeper.engine.queue import Queue
 from sweeper.plan.compile import compile_plan
-from sweeper.results.retention import delete_checkpoints, winners
-from sweeper.results.types import COMPLETE, Results, Row
+from sweeper.results.retention import delete_checkpoints, delete_states, winners
+from sweeper.results.types import COMPLETE, PRUNED, Results, Row, TrainingResult
 from sweeper.store import Store, claim
 from trainers.files import is_complete, saved_step, state_folder, write_json
 
@@ -73,7 +73,6 @@ def test_only_trainings_that_are_done_or_ended_lose_checkpoints(make_cell, store
         trained(store, training, scored)
     delete_checkpoints(plan, store, {(done.spec.signature, 200)}, {ended.spec.signature}, {})
     assert [kept_steps(store, training) for training in plan.trainings] == [[200], [], [100, 200, 300]]
-    assert [saved_step(store.training(training.spec)) for training in plan.trainings] == [-1, -1, 100]
     assert not store.left(done).missing
     assert [point.step for point in store.left(ended).missing] == [200, 300]  # what it had is known without its weights
 
@@ -112,3 +111,26 @@ def test_a_training_that_another_process_holds_is_left_alone(make_cell, store):
         assert kept_steps(store, training) == [400]
     delete_checkpoints(plan, store, set(), set(), {})
     assert kept_steps(store, training) == []
+
+
+@pytest.mark.parametrize(("more_steps", "kept"), [(True, [300, -1, 100, 400]), (False, [-1, -1, 100, 400])])
+def test_states_go_with_the_answer_unless_it_asks_for_more_steps(make_cell, store, results, more_steps, kept):
+    """Of a training that is done, one that was ended, one at work, and one that another sweep trained for longer."""
+    plan = compile_plan([make_cell(step=step, seed=seed) for seed in (0, 1, 2, 3) for step in (100, 200, 300)])
+    done, ended, working, longer = plan.trainings
+    for training, scored in ((done, (100, 200, 300)), (ended, (100,)), (working, (100,)), (longer, (100, 200, 300))):
+        trained(store, training, scored)
+    write_json(state_folder(store.training(longer.spec), 400) / "manifest.json", {})
+    of = {"params": {}, "loss": (), "reason": "", "log": None}
+    said = replace(
+        results,
+        rows=tuple(replace(row, training=done.spec.signature) for row in results.rows),
+        trainings=(TrainingResult(ended.spec.signature, state=PRUNED, **of),),
+        sweet_spot=replace(results.sweet_spot, more_steps=more_steps),
+        candidates=(0, 1),
+    )
+    with claim(store.training(done.spec)):
+        delete_states(said, plan, store)
+        assert saved_step(store.training(done.spec)) == 300  # another sweep is at it
+    delete_states(said, plan, store)
+    assert [saved_step(store.training(training.spec)) for training in plan.trainings] == kept
