@@ -85,7 +85,7 @@ class Execution:
                     self._ask(checkpoint.step, steps)
 
     def _goes_on(self) -> bool:
-        """Whether the training may go on from here: it was interrupted, or the answer may come to ask for more steps."""
+        """Whether the training may go on from here: interrupted, or as the answer may come to ask for more steps."""
         if self.ended or self.store.unscored(self.training):
             return not self.ended
         return make_room(self.training, self.rivals(), self.store)
