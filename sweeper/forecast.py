@@ -4,19 +4,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sweeper.disk import Disk, disk
 from sweeper.plan.inversions import inversion_steps, inversions
 from sweeper.plan.types import Remaining
 from sweeper.store import Store
 from trainers.files import read_json, understood, write_json
-from trainers.sizes import checkpoint_bytes
-from trainers.spec import ModelSpec, TrainerSpec
+from trainers.spec import ModelSpec, TrainSpec
 from trainers.stages import inversion_stage
 
 # Seconds of a training step per image in the batch, of an image per inference step, and of the start: the miniature on
 # two cores. Replaced by what was measured here once a training has run.
 MINIATURE = {"step": 0.02, "image": 0.011, "start": 20.0}
-STATE = 3  # a training state in checkpoints: the weights and two moments
-SPARE = 3  # checkpoints that are kept before the end besides those asked for, as they may still be chosen
+GPU = {"step": 0.1}  # calculated for Stable Diffusion 1.5 on an RTX 4090 in fp32; says how often a state is saved
 
 
 @dataclass(frozen=True)
@@ -32,41 +31,16 @@ class Capacity:
         return max(1, self.workers // self.sharing)
 
 
-def time_and_disk(
-    left: Sequence[Remaining], store: Store, keep: str, capacity: Capacity, own_inversions: bool = False
-) -> tuple[float | None, int]:
-    """`seconds` and `disk` of the work on what an engine has."""
-    return seconds(left, store, capacity.devices, own_inversions), disk(left, keep, capacity.workers)
+def disk_of(left: Sequence[Remaining], store: Store, keep: str, capacity: Capacity) -> Disk:
+    """What the work takes on what an engine has. How often a state is saved depends on the speed, which is measured
+    here, or calculated for a GPU of 24 GB."""
+    rates = _rates(store)
 
+    def step_seconds(spec: TrainSpec) -> float:
+        known = MINIATURE if spec.model.name == "miniature" else GPU
+        return spec.images_per_step * float(rates.get(spec.model.revision, known)["step"])
 
-def checkpoints_kept(keep: str, final: bool) -> int:
-    """How many checkpoints of a sweep stay with keep=best or a number: at its end, or before it."""
-    return (1 if keep == "best" else int(keep)) + SPARE * (not final)
-
-
-def disk(left: Sequence[Remaining], keep: str, at_once: int) -> int:
-    """Bytes that the work will add at most, of checkpoints, training states (weights and two moments) and samples.
-
-    A state takes the place of the one before when it is written. Where losing checkpoints are deleted, there are those
-    that are kept, and of each training at work the last two: one is trained while the one before is scored.
-    """
-    sizes: dict[tuple[ModelSpec, TrainerSpec, bool], int] = {}
-    samples = 0
-    weights = []
-    for each in left:
-        spec = each.training.spec
-        key = spec.model, spec.trainer, spec.train_text_encoder
-        if key not in sizes:
-            sizes[key] = checkpoint_bytes(spec)
-        checkpoints = len({point.step for point in each.missing})
-        weights.append(sizes[key] * (checkpoints + STATE * bool(each.missing)))
-        samples += sum(point.images for point in each.missing) * spec.model.resolution**2
-    largest = max(sizes.values(), default=0)
-    at_work = min(at_once, sum(map(bool, weights)))
-    whole = sum(weights) + STATE * largest * at_work
-    if keep != "all":
-        whole = min(whole, ((2 * STATE + 2) * at_work + checkpoints_kept(keep, False)) * largest)
-    return whole + samples
+    return disk(left, keep, capacity.workers, step_seconds)
 
 
 def seconds(left: Sequence[Remaining], store: Store, devices: int, own_inversions: bool = False) -> float | None:

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from sweeper import forecast
+from sweeper.disk import check_room
 from sweeper.engine.engines import make_engine
 from sweeper.names import GRID, check_name, reserve_name, sweep_name
 from sweeper.plan.compile import compile_plan, cost
@@ -57,10 +58,13 @@ def run(grid: Grid, settings: Settings) -> int:
     expected_cost = cost(left, store)
     gc.enable()
     models = " ".join(dict.fromkeys(t.spec.model.name for t in plan.trainings))
-    seconds, disk = forecast.time_and_disk(left, store, settings.keep, make_engine(settings).capacity())
-    print_plan(console, expected_cost, grid.axes, seconds, disk, models, left_of(plan))
+    capacity, downloads = make_engine(settings).capacity(), left_of(plan)
+    seconds = forecast.seconds(left, store, capacity.devices)
+    needed, with_best = (forecast.disk_of(left, store, keep, capacity) for keep in (settings.keep, "best"))
+    print_plan(console, expected_cost, grid.axes, seconds, needed, models, downloads)
     if settings.plan_only:
         return 0
+    check_room(needed, with_best, settings.keep, settings.output_dir, downloads.bytes)
     fetch_models(plan)
     reserve_name(folder, GRID, content)
     console.print(f"  {'folder':<17} {folder}\n", soft_wrap=True, markup=False)

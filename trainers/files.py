@@ -37,6 +37,11 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, (json.dumps(value, indent=1, default=str) + "\n").encode())
 
 
+def existing(folder: Path) -> Path:
+    """The folder, or the nearest one above that is there."""
+    return next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+
+
 def is_full(error: BaseException | None) -> bool:
     """Whether a disk without room is behind an error, as the system, safetensors and SQLite say it."""
     while error:

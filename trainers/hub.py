@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainers.errors import SpecError
-from trainers.files import is_full
+from trainers.files import existing, is_full
 
 TOKENIZER = (  # fast ones are one file, older ones several
     "tokenizer_config.json",
@@ -166,8 +166,7 @@ def cache_folder() -> Path:
 
 def free_bytes(folder: Path) -> int:
     """Of the file system on which a folder is, or will be made."""
-    there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
-    return shutil.disk_usage(there).free
+    return shutil.disk_usage(existing(folder)).free
 
 
 def check_room(repository: Repository, size: int) -> None:

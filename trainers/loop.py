@@ -32,13 +32,13 @@ from trainers.learner import ConditioningCache, Learner
 from trainers.lora import Lora
 from trainers.loss import denoising_losses, total
 from trainers.optimizers import make_optimizer, make_schedule
+from trainers.sizes import SAVE_EVERY
 from trainers.spec import TrainSpec
 from trainers.stages import inversion_stage
 from trainers.textual_inversion import TextualInversion
 from trainers.validate import validate
 
 Progress = Callable[[int, float], None]  # step, loss
-SAVE_EVERY = 300.0  # seconds of training between two states
 clock = time.monotonic
 LEARNERS: dict[str, type[Learner]] = {
     "dreambooth": Full,

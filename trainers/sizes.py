@@ -3,7 +3,8 @@
 import json
 import math
 import struct
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 from trainers.spec import ModelSpec, TrainSpec
@@ -14,6 +15,8 @@ HUB_PARAMETERS = {"stable_diffusion": (865_910_724, 340_387_840)}
 HUB_ADAPTERS = {"stable_diffusion": (199_296, 73_728)}
 HUB_AUTOENCODER = {"stable_diffusion": 83_653_863}
 WIDEST = 1024  # of a token's embedding, in Stable Diffusion 2.x
+SAVE_EVERY = 300.0  # seconds of training between two states
+LARGE_STATE = 10**9  # bytes, from which on one training of a sweep keeps its last state, and not each that may go on
 BYTES = {"no": 4, "fp16": 2, "bf16": 2}  # of a weight
 # Bytes of an optimizer's state for each weight that learns: two moments in fp32; in 8 bits, with a scale for each block
 # of 256; two moments, the start and the sum of gradients; a row and a column of each matrix.
@@ -28,7 +31,8 @@ def _shapes(folder: Path) -> Iterator[tuple[str, list[int]]]:
         yield from ((name, entry["shape"]) for name, entry in header.items() if name != "__metadata__")
 
 
-def _parameters(folder: Path, targets: Collection[str] | None = None) -> int:
+@lru_cache(maxsize=64)  # the trainings of a plan ask for the same
+def _parameters(folder: Path, targets: tuple[str, ...] | None = None) -> int:
     """The number of weights in `folder`; with `targets`, of adapters of rank 1 on the layers of such names."""
     if targets is None:
         return sum(math.prod(shape) for _, shape in _shapes(folder))

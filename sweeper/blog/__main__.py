@@ -61,7 +61,9 @@ def show_plan(experiments: list[Experiment], store: Store, settings: Settings) -
     plan = compile_plan(cell for experiment in experiments for cell in experiment.grid.cells)
     left = [store.left(training) for training in plan.trainings]
     names = tuple(dict.fromkeys(experiment.name for experiment in experiments))
-    seconds, disk = forecast.time_and_disk(left, store, settings.keep, make_engine(settings).capacity())
+    capacity = make_engine(settings).capacity()
+    seconds = forecast.seconds(left, store, capacity.devices)
+    disk = forecast.disk_of(left, store, settings.keep, capacity)
     print_plan(Console(), cost(left, store), {"experiment": names}, seconds, disk, experiments[0].model, left_of(plan))
 
 

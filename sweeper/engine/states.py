@@ -8,10 +8,8 @@ from sweeper.engine.rungs import Rung, rungs, sweet_spot_so_far
 from sweeper.plan.types import Training
 from sweeper.store import Store, claim
 from trainers.files import remove_states, saved_step
-from trainers.sizes import state_bytes
+from trainers.sizes import LARGE_STATE, state_bytes
 from trainers.spec import TrainSpec
-
-LARGE = 10**9  # bytes, from which on one training of the sweep keeps its state, and not each that may go on
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,7 @@ def state_to_keep(training: Training, others: Sequence[Training], store: Store) 
     score = _score_to_extend(training, store)
     if score is None:
         return Keeps(False)
-    if state_bytes(training.spec) < LARGE:
+    if state_bytes(training.spec) < LARGE_STATE:
         return Keeps(True)
     same = [other for other in others if _compares(other.spec, training.spec)]
     done = [other for other in same if not store.missing(other)]

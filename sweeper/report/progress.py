@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.filesize import decimal
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -19,6 +18,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from sweeper.disk import Disk
 from sweeper.engine.jobs import Job, Status
 from sweeper.plan.downloads import Downloads
 from sweeper.plan.types import Cost
@@ -44,7 +44,7 @@ def print_plan(
     cost: Cost,
     axes: Mapping[str, Sequence[Any]],
     seconds: float | None,
-    disk: int,
+    disk: Disk,
     model: str,
     downloads: Downloads,
 ) -> None:
@@ -58,7 +58,7 @@ def print_plan(
         ("training steps", f"{cost.training_steps:,}{once}" + _done(cost.done_training_steps)),
         ("images to sample", f"{cost.images:,}" + _done(cost.done_images)),
         ("time left", "about " + hours(seconds) if seconds is not None else "not known before the first training here"),
-        ("disk", f"about {decimal(disk)} more"),
+        ("disk", str(disk)),
         *download_rows(downloads),
     ]
     for name, value in rows:

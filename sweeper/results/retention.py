@@ -5,9 +5,9 @@ A deleted checkpoint that becomes the sweet spot is trained again for its export
 
 from collections.abc import Collection, Mapping, Sequence
 
+from sweeper.disk import checkpoints_kept
 from sweeper.engine.jobs import Job
 from sweeper.engine.states import delete_state
-from sweeper.forecast import checkpoints_kept
 from sweeper.plan.types import Plan
 from sweeper.results.types import PRUNED, Results
 from sweeper.store import Store, claim

@@ -11,10 +11,10 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig
 from rich.console import Console
-from rich.filesize import decimal
 from rich.markup import escape
 
 from sweeper import forecast
+from sweeper.disk import Disk, check_room
 from sweeper.engine.engines import make_engine
 from sweeper.names import SEARCH, check_name, reserve_name, unquoted
 from sweeper.plan.downloads import fetch_models, left_of
@@ -84,7 +84,8 @@ def search(space: Space, search_settings: SearchSettings, settings: Settings) ->
             raise SpecError(f"{folder.name}: another process is at this search; wait for it, or give name=ANOTHER.")
         study = Study(search_settings, space, space.dearest.steps, folder, content)
         reserve_name(folder, SEARCH, [content])
-        print_plan(console, space, search_settings, len(study.finished), store, settings)
+        needed, with_best = print_plan(console, space, search_settings, len(study.finished), store, settings)
+        check_room(needed, with_best, settings.keep, settings.output_dir, download=0)
         console.print(f"  {'folder':<17} {folder}\n", soft_wrap=True, markup=False)
         trainings = Trainings(space, study, store)
         results = run_sweep(
@@ -98,16 +99,17 @@ def search(space: Space, search_settings: SearchSettings, settings: Settings) ->
 
 def print_plan(
     console: Console, space: Space, chosen: SearchSettings, done: int, store: Store, settings: Settings
-) -> None:
-    """What the search takes before it is spent, as if every trial cost as much as the most expensive one."""
+) -> tuple[Disk, Disk]:
+    """What the search takes before it is spent, as if every trial cost as much as the most expensive one. Returns the
+    disk that this takes, as asked and with keep=best."""
     trials, training = trials_at_most(chosen, space), space.dearest
     inversions = 1 if space.one_inversion else trials
     steps = trials * training.last_step + inversions * inversion_steps(training.spec)
     images = trials * sum(point.images for point in training.points)
     remaining = [Remaining(training, training.points, 0)] * max(0, trials - done)
-    seconds, disk = forecast.time_and_disk(
-        remaining, store, settings.keep, make_engine(settings).capacity(), own_inversions=not space.one_inversion
-    )
+    capacity = make_engine(settings).capacity()
+    seconds = forecast.seconds(remaining, store, capacity.devices, own_inversions=not space.one_inversion)
+    needed, with_best = (forecast.disk_of(remaining, store, keep, capacity) for keep in (settings.keep, "best"))
     unsampled = [*map(str, space.free), *(key for key in free_axes() if key not in space.keys)]
     rows = [
         ("trials", f"{trials:,}, each a training" + (f"  ({done:,} already done)" if done else "")),
@@ -122,13 +124,14 @@ def print_plan(
             "time left",
             "not known before the first training here" if seconds is None else f"about {hours(seconds)} at most",
         ),
-        ("disk", f"about {decimal(disk)} more at most"),
+        ("disk", f"{needed} at most"),
         *download_rows(left_of(Plan((training,)))),
     ]
     axes = " x ".join(map(str, space.axes))
     console.print(f"[bold]Search[/]  {training.spec.model.name}, {escape(axes)}", soft_wrap=True)
     for name, value in rows:
         console.print(f"  {name:<17} {value}", markup=False, soft_wrap=True)
+    return needed, with_best
 
 
 def print_end(console: Console, study: Study, trainings: Trainings, results: Results) -> None:

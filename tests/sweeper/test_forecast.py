@@ -9,7 +9,7 @@ from sweeper import forecast
 from sweeper.engine.base import Resources
 from sweeper.engine.local import LocalEngine
 from sweeper.forecast import MINIATURE as RATE
-from sweeper.forecast import STATE, disk, remember, seconds
+from sweeper.forecast import remember, seconds
 from sweeper.plan.compile import compile_plan
 from sweeper.plan.types import Remaining
 from sweeper.store import Store
@@ -23,28 +23,6 @@ def left(make_cell):
     """Two trainings with three checkpoints each, the second of twice the steps."""
     cells = [make_cell(lr=lr, step=n * step) for n, lr in ((1, 1e-6), (2, 2e-6)) for step in (100, 200, 300)]
     return [Remaining(training, training.points, 0) for training in compile_plan(cells).trainings]
-
-
-@pytest.fixture(autouse=True)
-def _size(monkeypatch):
-    """Of a checkpoint of what has no weights."""
-    original = forecast.checkpoint_bytes
-    monkeypatch.setattr(
-        forecast, "checkpoint_bytes", lambda spec: 10**9 if spec.model.revision == "model" else original(spec)
-    )
-
-
-def gigabytes(*arguments):
-    return disk(*arguments) // 10**9
-
-
-def test_disk(left):
-    assert gigabytes(left, "all", 1) == 2 * (3 + STATE) + STATE  # a state, while it replaces the one before
-    assert gigabytes(left, "all", 8) == 2 * (3 + STATE) + 2 * STATE  # two trainings have no more than two at work
-    many = left * 10
-    assert gigabytes(many, "best", 1) == 2 * STATE + 2 + 1 + forecast.SPARE
-    assert gigabytes(many, "5", 2) == 2 * (2 * STATE + 2) + 5 + forecast.SPARE
-    assert gigabytes([replace(each, missing=()) for each in left], "all", 1) == 0
 
 
 def test_time(left, make_cell, tmp_path, monkeypatch):
@@ -80,10 +58,9 @@ def test_time_of_a_textual_inversion_that_trainings_share(left, tmp_path):
 def test_forecast_of_the_visible_devices(left, tmp_path, monkeypatch, visible, per_trial, cpu_trials, devices, at_once):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     monkeypatch.setattr(Path, "glob", lambda *_: iter(()))
-    monkeypatch.setattr(forecast, "seconds", lambda left, store, devices, own_inversions: devices)
-    monkeypatch.setattr(forecast, "disk", lambda left, keep, at_once: at_once)
+    monkeypatch.setattr(forecast, "disk", lambda left, keep, at_once, step_seconds: at_once)
     capacity = LocalEngine(Resources(per_trial, cpu_trials)).capacity()
-    assert forecast.time_and_disk(left, Store(tmp_path), "all", capacity) == (devices, at_once)
+    assert (capacity.devices, forecast.disk_of(left, Store(tmp_path), "all", capacity)) == (devices, at_once)
 
 
 def test_what_trials_measured_that_shared_the_processor(left, tmp_path):

@@ -9,6 +9,7 @@ import pytest
 
 from sweeper import main
 from sweeper import sweep as sweep_module
+from sweeper.disk import Disk
 from sweeper.names import SEARCH, reserve_name, sweep_name
 from sweeper.plan.downloads import Downloads
 from sweeper.plan.grid import Grid
@@ -21,7 +22,7 @@ def sweep(make_cell, monkeypatch, tmp_path):
     """Runs a grid over learning rates up to its first training."""
     monkeypatch.setattr(main, "left_of", lambda plan: Downloads())
     monkeypatch.setattr(main, "fetch_models", lambda plan: None)
-    monkeypatch.setattr(main.forecast, "checkpoint_bytes", lambda spec: 1)
+    monkeypatch.setattr(main.forecast, "disk_of", lambda *_: Disk())
     monkeypatch.setattr(sweep_module, "run_sweep", lambda *_: None)
     monkeypatch.setattr(sweep_module, "exit_code", lambda results: 0)
 

@@ -7,10 +7,11 @@ import pytest
 from evaluation.sweetspot import SweetSpot
 from sweeper.engine import states
 from sweeper.engine.rungs import Rung
-from sweeper.engine.states import LARGE, Keeps, state_to_keep
+from sweeper.engine.states import Keeps, state_to_keep
 from sweeper.plan.compile import compile_plan
 from sweeper.store import Store
 from trainers.files import saved_step, state_folder, write_json
+from trainers.sizes import LARGE_STATE
 
 RISING, FALLING = (0.2, 0.5), (0.5, 0.2)
 OPEN = SweetSpot(True, "region", "", onset={"curve": None})
@@ -30,7 +31,7 @@ def known(monkeypatch):
 
     monkeypatch.setattr(states, "sweet_spot_so_far", so_far)
     monkeypatch.setattr(states, "rungs", rungs)
-    monkeypatch.setattr(states, "state_bytes", lambda spec: LARGE)
+    monkeypatch.setattr(states, "state_bytes", lambda spec: LARGE_STATE)
     return scores, spots
 
 
@@ -68,7 +69,7 @@ def test_of_large_states_the_best_stays_and_of_small_ones_each(make_cell, tmp_pa
     assert state_to_keep(other, [elsewhere], store) == Keeps(True)  # its scores do not compare
     monkeypatch.setattr(Store, "missing", lambda self, training: training.points)
     assert state_to_keep(one, [one, other], store) == Keeps(True)  # nobody knows yet how good the other is
-    monkeypatch.setattr(states, "state_bytes", lambda spec: LARGE - 1)
+    monkeypatch.setattr(states, "state_bytes", lambda spec: LARGE_STATE - 1)
     monkeypatch.setattr(Store, "missing", lambda self, training: ())
     assert state_to_keep(one, [one, other], store) == Keeps(True)
 
