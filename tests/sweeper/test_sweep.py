@@ -89,7 +89,9 @@ def test_a_trial_that_fails_does_not_stop_the_others(models, tmp_path):
 
 
 def test_one_run_without_m(models, tmp_path):
-    code, printed = sweep(*models, "lr=1e-4", f"output_dir={tmp_path}", "name=single", "eval_every=0")
+    code, printed = sweep(
+        *models, "lr=1e-4", f"output_dir={tmp_path}", "name=single", "eval_every=0", "hydra/launcher=inline"
+    )
     assert code == 0, printed
     (cell,) = read(tmp_path / "single")["cells"]
     assert cell["params"]["lr"] == 1e-4

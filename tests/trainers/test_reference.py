@@ -4,6 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.suites import some_of
 from tests.trainers.reference import Reference
 from trainers.files import read_json
 from trainers.loop import train
@@ -33,6 +34,8 @@ FULL = {
     "no caches": {"prior": True, "trainer": {"cache_latents": False, "cache_text": False}},
     "gradient checkpointing": {"gradient_checkpointing": True, "train_text_encoder": True},
 }
+# The rest has its own suite; together these take every path of the loop.
+OFTEN = ("batch 1", "v, min-SNR, prior", "accumulation", "clipping", "moving average", "text encoder", "no caches")
 EVERYTHING = {
     "gradient_accumulation_steps": 2,
     "trainer": {
@@ -64,7 +67,7 @@ def assert_close(learned, start, expected):
     assert (moved - wanted).norm() / wanted.norm() < 1e-3
 
 
-@pytest.mark.parametrize("name", FULL)
+@pytest.mark.parametrize("name", some_of(FULL, OFTEN))
 def test_full(name, make_spec, class_folder, tmp_path):
     spec = make_spec(**FULL[name])
     checkpoint = list(train(spec, [STEPS], tmp_path, class_images=class_folder))[0]
@@ -101,7 +104,7 @@ def _learned(folder, parts, checkpoint, ema=False):
     return {f"{part}.{n}": w for part in parts for n, w in whole(modules[part]).items()}
 
 
-@pytest.mark.parametrize("name", LORA)
+@pytest.mark.parametrize("name", some_of(LORA, ["everything"]))
 def test_lora(name, make_spec, class_folder, tmp_path):
     trainer = {**LORA[name].get("trainer", {}), "name": "dreambooth_lora", "lora_rank": 2, "lora_alpha": 6.0}
     spec = make_spec(**{"train_text_encoder": True, **LORA[name], "trainer": trainer})

@@ -3,8 +3,6 @@ exactly its length, and a training that is extended that of one that was not.
 
 `test_resume.py` kills and disturbs one."""
 
-import itertools
-
 import pytest
 
 from tests.trainers.test_resume import assert_equal
@@ -61,13 +59,9 @@ def spec_of(make_spec, trainer, option):
     return make_spec(**fields)
 
 
-def cases():
-    """Every trainer with every option; beside the plain ones they are a suite of their own, `make test-options`."""
-    for trainer, option in itertools.product(TRAINERS, OPTIONS):
-        yield pytest.param(trainer, option, marks=() if option == "plain" else pytest.mark.options)
-
-
-@pytest.mark.parametrize(("trainer", "option"), cases())
+@pytest.mark.options
+@pytest.mark.parametrize("trainer", TRAINERS)
+@pytest.mark.parametrize("option", OPTIONS)
 def test_a_checkpoint_is_that_of_a_training_of_its_length(trainer, option, make_spec, class_folder, tmp_path):
     spec = spec_of(make_spec, trainer, option)
 
