@@ -41,6 +41,7 @@ class Candidate:
     lr: float
     seed: int = 0
     words: str = ""  # for sentences: "lr=2e-6 at step 400"
+    there: bool = True  # its weights are; of equals one that is there is taken
 
 
 @dataclass(frozen=True)
@@ -148,10 +149,15 @@ def compare(measurements: Measurements, points: Points) -> Comparison:
 def recommended(candidates: Sequence[Candidate], comparison: Comparison, shown: dict[str, Any]) -> SweetSpot:
     """The answer where there is one; `shown` are its other fields."""
     points, onset = comparison.points, comparison.onset
-    best, region = choose(comparison.fidelity, comparison.allowed)
+    there = np.array([any(candidates[i].there for i in row if i >= 0) for row in points.index])
+    first, region = choose(comparison.fidelity, comparison.allowed)
+    best = next((g for g in region.tolist() if there[g]), first)
     verdict, suggestion, directions = decide_verdict(comparison.fidelity, comparison.allowed, points, onset)
     reported = honest(comparison.measurements, points, comparison.allowed)
-    one_of = {g: points.candidate(g, shown["score"]) for g in region.tolist()}
+    preferred = [s - 10 * (not c.there) if s == s else -20.0 for s, c in zip(shown["score"], candidates, strict=True)]
+    one_of = {g: points.candidate(g, preferred) for g in region.tolist()}
+    if best != first:
+        shown["notes"] = (*shown["notes"], words.DELETED.format(candidates[one_of[first]].words))
     reason = words.reason(
         verdict,
         candidates[one_of[best]].words,

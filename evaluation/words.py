@@ -20,6 +20,7 @@ NO_PROMPT_SCALE = (
 NOTHING_LEARNED = "No checkpoint resembles the subject more than the untuned model does."
 RULED_OUT = "Every checkpoint that has learned the subject is ruled out; the commonest reason is that it {}."
 PROMPTS_LOST = "Every checkpoint that shows the subject ignores the prompts."
+DELETED = "{} is as good and comes first, but its weights were deleted."
 SINGLE = "Sweep steps or lr to have something to compare it with."
 FLAT = "A wider grid or evaluation=paper may tell them apart."
 VETOED = {

@@ -12,7 +12,7 @@ Another slice of a checkpoint's samples (more images, other prompts) is another 
 own in evaluations/ and in baselines/; evaluation/slices.py joins them. A replicate is a training with another seed.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -30,6 +30,7 @@ from trainers.files import (
     is_complete,
     loss_file,
     read_json,
+    remove_folder,
     remove_unfinished,
     saved_step,
     understood,
@@ -135,13 +136,13 @@ class Store:
         if not self.training(training.spec).exists():
             return Remaining(training, training.points, 0)
         missing = self.unscored(training)
-        return Remaining(training, missing, self._trained(training.spec, [point.step for point in missing]))
+        return Remaining(training, missing, self._trained(training.spec, missing))
 
-    def _trained(self, spec: TrainSpec, steps: list[int]) -> int:
-        """How many of the steps up to the last of `steps` need not be trained. trainers/loop.py goes on from the latest
-        state, unless a checkpoint before that lacks."""
-        last = max(steps, default=0)
-        lacking = [step for step in steps if not is_complete(self.checkpoint(spec, step))]
+    def _trained(self, spec: TrainSpec, missing: Sequence[Point]) -> int:
+        """How many of the steps up to the last that is missing need not be trained. trainers/loop.py goes on from the
+        latest state, unless a checkpoint before that lacks."""
+        last = max((point.step for point in missing), default=0)
+        lacking = self.untrained(spec, missing)
         if not lacking:
             return last
         saved = saved_step(self.training(spec))
@@ -189,6 +190,19 @@ class Store:
     def clear(self, spec: TrainSpec) -> None:
         """Deletes what killed processes left half written in a training's folder, which must be claimed."""
         remove_unfinished(self.training(spec))
+
+    def untrained(self, spec: TrainSpec, points: Iterable[Point]) -> list[int]:
+        """The steps of points that have no checkpoint, or none any more; in order."""
+        steps = sorted({point.step for point in points})
+        return [step for step in steps if not is_complete(self.checkpoint(spec, step))]
+
+    def forget(self, spec: TrainSpec, steps: Iterable[int]) -> None:
+        """Deletes the scores and samples of checkpoints that are to be trained once more: on a GPU they will be others.
+        The training must be claimed."""
+        for step in steps:
+            for folder in self.training(spec).glob(f"evaluations/{step:06d}-*"):
+                (folder / SCORES).unlink(missing_ok=True)
+                remove_folder(folder)
 
     def has_baselines(self, spec: TrainSpec, point: Point) -> bool:
         return (self.baselines(spec, point) / BASELINES).exists()

@@ -18,7 +18,7 @@ from sweeper import forecast
 from sweeper.engine.base import Workplace
 from sweeper.engine.crew import Crew
 from sweeper.engine.engines import make_engine
-from sweeper.engine.jobs import Export, Job, Kind, Task
+from sweeper.engine.jobs import COMPLETE, Export, Job, Kind, Outcome, Task
 from sweeper.engine.queue import new_folder
 from sweeper.engine.rungs import scored_steps
 from sweeper.engine.shared import SharedWork
@@ -123,7 +123,7 @@ class Sweep:
     def finish(self) -> tuple[Results, dict[str, Path]]:
         """Exports the sweet spot, writes and tracks everything. Returns the results and the files, by name."""
         planned = self.planned()
-        results = self._collect(planned)
+        results = self._with_weights(self._collect(planned), planned)
         delete_states(results, planned.plan, self.context.store)
         results = self._export(results, planned.plan)
         self.crew.close()
@@ -186,9 +186,34 @@ class Sweep:
             plan=asdict(planned.cost),
         )
 
+    def _with_weights(self, results: Results, planned: Planned) -> Results:
+        """Where the answer is a checkpoint that was deleted, for the answer of another sweep, it is trained and scored
+        again. Another may be the answer then."""
+        for _ in results.rows:
+            row = None if results.best is None else results.rows[results.best]
+            if row is None or row.checkpoint:
+                break
+            said = f"{describe(row.params, [*results.axes, 'steps'])} was deleted: it is trained and scored again"
+            self.context.console.print(said, markup=False, soft_wrap=True)
+            training = next(t for t in planned.plan.trainings if t.spec.signature == row.training)
+            points = tuple(point for point in training.points if point.step == row.step)
+            task = Task(Kind.SAMPLE, training, points=points, devices=self.context.settings.gpus_per_trial)
+            outcome = self._do(task, "sweet spot")
+            if outcome is None or outcome.state != COMPLETE:
+                break
+            results = self._collect(planned)
+        return results
+
+    def _do(self, task: Task, title: str) -> Outcome | None:
+        """One more job, after the trainings."""
+        job = self.crew.add(task)
+        with ProgressDisplay(self.context.console, {job.path: title}) as display:
+            self.crew.wait(display)
+        return job.outcome
+
     def _export(self, results: Results, plan: Plan) -> Results:
         """The sweet spot as a diffusers folder, written by a worker, which has the model at hand."""
-        if results.best is None:
+        if results.best is None or results.rows[results.best].checkpoint is None:
             return results
         start = time.monotonic()
         row = results.rows[results.best]
@@ -199,9 +224,7 @@ class Sweep:
             training = next(t for t in plan.trainings if t.spec.signature == row.training)
             export = Export(row.step, scheduler, use_ema, target)
             task = Task(Kind.EXPORT, training, devices=self.context.settings.gpus_per_trial, export=export)
-            job = self.crew.add(task)
-            with ProgressDisplay(self.context.console, {job.path: "sweet spot"}) as display:
-                self.crew.wait(display)
+            self._do(task, "sweet spot")
         self.export_seconds = time.monotonic() - start
         return replace(results, export=target if is_complete(target) else None)
 

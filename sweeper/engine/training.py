@@ -28,6 +28,7 @@ from trainers.prior import make_class_images
 from trainers.provenance import provenance
 from trainers.spec import SampleSpec, SubjectSpec, TrainSpec
 
+GoesOn = Callable[[], bool]  # see `trainers.loop.train`
 SAMPLE_BATCH = 16  # images at once
 
 
@@ -66,10 +67,12 @@ class Execution:
         self.load()
         class_images = self.class_images() if self.store.unscored(self.training) else None
         with self._claimed(self.store.training(self.spec)):
-            missing = self.store.unscored(self.training)
             if self.process.is_main_process:
                 self.store.clear(self.spec)
+                self.store.forget(self.spec, self.store.untrained(self.spec, self.store.unscored(self.training)))
                 self._complete_scorecards()
+            self.process.wait_for_everyone()
+            missing = self.store.unscored(self.training)
             if not missing:
                 return
             steps = sorted({point.step for point in missing})
@@ -92,8 +95,7 @@ class Execution:
 
     def _check_memory(self) -> None:
         """Refuses what cannot fit the device, before anything expensive."""
-        steps = {point.step for point in self.store.unscored(self.training)}
-        if any(not is_complete(self.store.checkpoint(self.spec, step)) for step in steps):
+        if self.store.untrained(self.spec, self.store.unscored(self.training)):
             device, processes = self.process.device, self.process.num_processes
             warning = check_fits(self.spec, capacity(device), device.type, processes)
             if warning:
@@ -110,9 +112,7 @@ class Execution:
             self.ended = True
             raise Stopped(reason[0])
 
-    def _checkpoints(
-        self, steps: list[int], class_images: Path | None, goes_on: Callable[[], bool]
-    ) -> Generator[Checkpoint]:
+    def _checkpoints(self, steps: list[int], class_images: Path | None, goes_on: GoesOn) -> Generator[Checkpoint]:
         """Trains; once out of memory, goes on with half the batch and twice the accumulation."""
         done = 0
         try:
@@ -134,14 +134,12 @@ class Execution:
     def _can_halve(self) -> bool:
         return bool(self.spec.batch_size % (2 * self.process.num_processes) == 0)
 
-    def _train(
-        self, spec: TrainSpec, steps: list[int], class_images: Path | None, goes_on: Callable[[], bool]
-    ) -> Generator[Checkpoint]:
+    def _train(self, spec: TrainSpec, steps: list[int], images: Path | None, goes_on: GoesOn) -> Generator[Checkpoint]:
         return train(
             spec,
             steps,
             self.store.training(self.spec),
-            class_images=class_images,
+            class_images=images,
             cache=self.store.cache,
             components=self.untuned,
             original=self.spec,
@@ -181,25 +179,29 @@ class Execution:
             self.process.wait_for_everyone()
             yield
 
-    def _restore(self, steps: list[int]) -> None:
-        """Trains deleted checkpoints once more, to the same weights. The claim must last until they are read."""
-        gone = [step for step in steps if not is_complete(self.store.checkpoint(self.spec, step))]
-        if gone:
-            list(self._checkpoints(gone, self.class_images(), lambda: False))
-
     def sample(self, points: Sequence[Point]) -> None:
-        """Samples and scores checkpoints at `points`, which may be others than those of the training."""
+        """Samples and scores checkpoints at `points`, which may be others than those of the training.
+
+        Deleted checkpoints are trained once more, and scored at all points of the training: on a GPU they are others.
+        """
         self.load()
         with self._claimed(self.store.training(self.spec)):
-            self._restore(sorted({point.step for point in points}))
-            for point in points if self.process.is_main_process else ():
+            gone = self.store.untrained(self.spec, points)
+            self.process.wait_for_everyone()
+            if gone:
+                if self.process.is_main_process:
+                    self.store.forget(self.spec, gone)
+                list(self._checkpoints(gone, self.class_images(), lambda: False))
+            again = (point for point in self.training.points if point.step in gone)
+            for point in dict.fromkeys((*points, *again)) if self.process.is_main_process else ():
                 self._evaluate(self._checkpoint(point.step), point)
 
     def export(self, asked: Export) -> None:
-        """Writes a checkpoint as a whole diffusers folder; one that was deleted is trained again before."""
+        """Writes a checkpoint as a whole diffusers folder. Raises FileNotFoundError where it was deleted."""
         self.load()
         with self._claimed(self.store.training(self.spec)):
-            self._restore([asked.step])
+            if not is_complete(self.store.checkpoint(self.spec, asked.step)):
+                raise FileNotFoundError(f"the checkpoint at step {asked.step} was deleted meanwhile")
             if self.process.is_main_process:
                 self._save_pipeline(asked)
 

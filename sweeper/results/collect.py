@@ -180,6 +180,7 @@ def _candidate(key: str, entry: Entry, axes: Sequence[str]) -> Candidate:
         lr=spec.lr,
         seed=spec.seed,
         words=f"{settings} at step {row.step}",
+        there=row.checkpoint is not None,
     )
 
 

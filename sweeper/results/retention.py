@@ -1,6 +1,11 @@
 """keep=best or a number: the weights of losing checkpoints are deleted as they are scored. Scores and samples stay.
 
-A deleted checkpoint that becomes the sweet spot is trained again for its export, bit for bit on a CPU.
+Which one the answer will be is not known before the last score: a better one may make others its equals or leave them
+behind. So before the end these are kept, as many as `keep` and `SPARE` together: the answer so far, the best score, its
+equals from the earliest on, the others by their score; never what is vetoed. The answer is the earliest of the equals
+whose weights are there (evaluation/sweetspot.py). As the best score is always kept, one is there, and what is exported
+is what was scored. Only where a later sweep has other cells may the answer be a checkpoint that was deleted, with no
+equal that is there: it is trained and scored again, which is said.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -18,13 +23,14 @@ Kept = set[tuple[str, int]]  # checkpoints: (signature of the training, step)
 
 def winners(results: Results, keep: str, final: bool) -> Kept:
     """The checkpoints to keep. Where none has a score, none has lost."""
-    scored = [i for i, row in enumerate(results.rows) if "score" in row.metrics]
-    if not scored:
-        return set(_checkpoints(results, range(len(results.rows))))
-    free = [i for i in scored if not results.rows[i].vetoes]
-    ranked = sorted(free, key=lambda i: -results.rows[i].metrics["score"])
+    rows = results.rows
+    if not any("score" in row.metrics for row in rows):
+        return set(_checkpoints(results, range(len(rows))))
+    there = [i for i, row in enumerate(rows) if row.checkpoint and "score" in row.metrics and not row.vetoes]
+    ranked = sorted(there, key=lambda i: -rows[i].metrics["score"])
+    equals = sorted(set(results.positions(results.sweet_spot.region)) & set(there), key=lambda i: rows[i].step)
     chosen = [] if results.best is None else [results.best]
-    return set(_checkpoints(results, chosen + ranked)[: checkpoints_kept(keep, final)])
+    return set(_checkpoints(results, chosen + ranked[:1] + equals + ranked)[: checkpoints_kept(keep, final)])
 
 
 def _checkpoints(results: Results, positions: Sequence[int]) -> list[tuple[str, int]]:

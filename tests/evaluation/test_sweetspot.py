@@ -339,3 +339,29 @@ def test_what_always_holds(levels):
 def test_harmonic_mean_within_bounds():
     values = harmonic(np.array([0.5, 0.0, -1.0, 2.0, 1.0]), np.array([0.5, 1.0, 0.5, 0.5, 1.0]))
     assert values == pytest.approx([0.5, 0, 0, 2 / 3, 1])
+
+
+def test_of_equals_the_earliest_whose_weights_are_there_is_taken():
+    s, t = lambda step, lr: 0.5, lambda step, lr: 0.9
+    candidates = grid()
+    spot = find(*sweep(candidates, s, t))
+    first, *others = sorted(spot.region, key=lambda i: candidates[i].step)
+    assert spot.best == first
+    assert others
+    gone = [replace(c, there=i != first) for i, c in enumerate(candidates)]
+    found = find(*sweep(gone, s, t))
+    assert found.region == spot.region
+    assert found.best in others
+    assert found.score == spot.score
+    assert candidates[first].words in found.notes[-1]
+    nothing = [replace(c, there=False) for c in candidates]
+    assert find(*sweep(nothing, s, t)).best == first
+
+
+def test_of_replicates_the_best_whose_weights_are_there_is_taken():
+    candidates = [replace(c, seed=seed) for c in grid(LRS[:1], (100, 200)) for seed in (0, 1)]
+    spot = find(*sweep(candidates, lambda *_: 0.5, lambda *_: 0.9))
+    gone = [replace(c, there=i != spot.best) for i, c in enumerate(candidates)]
+    found = find(*sweep(gone, lambda *_: 0.5, lambda *_: 0.9))
+    assert candidates[found.best].step == candidates[spot.best].step
+    assert candidates[found.best].seed != candidates[spot.best].seed

@@ -19,8 +19,7 @@ from sweeper.plan.inversions import inversions
 from sweeper.store import Store, claim, is_claimed
 from tests.suites import some_of
 from tests.sweeper.tiny_sweep import trainings
-from trainers.checkpoint import Checkpoint
-from trainers.files import saved_step
+from trainers.files import remove_folder, saved_step
 from trainers.loop import train
 from trainers.spec import TRAINERS
 
@@ -185,30 +184,37 @@ def test_a_checkpoint_is_exported_as_a_pipeline(undisturbed, tmp_path):
     assert images.shape == (1, 16, 16, 3)
 
 
-def test_a_pruned_checkpoint_is_trained_again_for_its_export(undisturbed, execution, tmp_path):
+def test_a_deleted_checkpoint_is_not_exported_but_trained_and_scored_again(undisturbed, training, tmp_path):
+    execution = begin(training, tmp_path)
+    execution.run()
+    store, folder = execution.store, execution.store.training(training.spec)
+    remove_folder(store.checkpoint(training.spec, 4))
+    with pytest.raises(FileNotFoundError, match="the checkpoint at step 4 was deleted"):
+        execution.export(Export(4, "pndm", True, tmp_path / "again"))
+    point = training.points[-1]
+    slice = replace(point, evaluation=replace(point.evaluation, seed=7))
+    old = {path: path.stat().st_mtime_ns for path in folder.glob("evaluations/*/scores.json")}
+    execution.sample([slice])
+    new = {path: path.stat().st_mtime_ns for path in folder.glob("evaluations/*/scores.json")}
+    changed = {path.parent.name[:6] for path in old if new[path] != old[path]}
+    assert changed == {"000004"}
+    assert store.scorecard(training.spec, slice)
+    assert scores(execution) == scores(undisturbed)
     execution.export(Export(4, "pndm", True, tmp_path / "again"))
-    original = undisturbed.store.checkpoint(undisturbed.spec, 4) / "unet"
-    (file,) = original.glob("*.safetensors")
-    again = execution.store.checkpoint(execution.spec, 4) / "unet" / file.name
-    assert again.read_bytes() == file.read_bytes()
 
 
-@pytest.mark.parametrize("kind", [Kind.EXPORT, Kind.SAMPLE])
-def test_nobody_deletes_a_checkpoint_that_is_being_read(undisturbed, training, tmp_path, monkeypatch, kind):
-    """Another sweep with keep=best deletes what it can claim."""
-    claimed = []
-
-    def components(self, *args, **kwargs):
-        claimed.append(is_claimed(undisturbed.store.training(training.spec)))
-        return read(self, *args, **kwargs)
-
-    read = Checkpoint.components
-    monkeypatch.setattr(Checkpoint, "components", components)
-    other = replace(training.points[-1], evaluation=replace(training.points[-1].evaluation, seed=8))
-    export = Export(4, "pndm", True, tmp_path / "export")
-    carry_out_alone(undisturbed, Task(kind, training, points=(other,), export=export))
-    assert claimed
-    assert all(claimed)
+def test_what_is_trained_again_for_another_way_of_sampling_is_scored_again_in_all(models, tmp_path):
+    (training,) = trainings(*models, "scheduler=pndm,ddim", "eval_every=0", "steps=4")
+    (known,) = trainings(*models, "scheduler=pndm", "eval_every=0", "steps=4")
+    execution = begin(known, tmp_path)
+    execution.run()
+    store = execution.store
+    (scored,) = store.training(known.spec).glob("evaluations/*/scores.json")
+    stamp = scored.stat().st_mtime_ns
+    remove_folder(store.checkpoint(known.spec, 4))
+    Execution(training, store, execution.report, PartialState(cpu=True)).run()
+    assert scored.stat().st_mtime_ns != stamp
+    assert not store.left(training).missing
 
 
 def test_out_of_memory_halves_the_batch_once_and_says_so(execution, monkeypatch):

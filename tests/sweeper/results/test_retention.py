@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from evaluation.sweetspot import SweetSpot
+from sweeper.disk import SPARE
 from sweeper.engine.jobs import Kind, Task
 from sweeper.engine.queue import Queue
 from sweeper.plan.compile import compile_plan
@@ -18,7 +19,14 @@ def results():
     """Four checkpoints of one training: the second has the best score, the third is chosen, the fourth is vetoed."""
     scores = [0.2, 0.8, 0.7, 0.9]
     rows = tuple(
-        Row({"steps": 100 * (i + 1)}, "a", COMPLETE, metrics={"score": s}, vetoes=("copying",) if i == 3 else ())
+        Row(
+            {"steps": 100 * (i + 1)},
+            "a",
+            COMPLETE,
+            metrics={"score": s},
+            vetoes=("copying",) if i == 3 else (),
+            checkpoint=Path("there"),
+        )
         for i, s in enumerate(scores)
     )
     spot = SweetSpot(True, "region", "", best=2, region=(1, 2))
@@ -44,6 +52,19 @@ def test_a_checkpoint_sampled_in_two_ways_counts_once(results):
     again = tuple(replace(row, params={**row.params, "scheduler": "ddim"}) for row in results.rows)
     twice = replace(results, rows=(*results.rows, *again))
     assert sorted(step for _, step in winners(twice, "2", True)) == [200, 300]
+
+
+def test_the_best_score_and_its_earliest_equals_come_before_better_scores(results):
+    """Before the end, of many: the answer so far, the best score, its equals by step, then the others."""
+    numbers = [0.50, 0.40, 0.61, 0.62, 0.70, 0.63, 0.64, 0.65]
+    row = results.rows[0]
+    rows = tuple(replace(row, params={"steps": 100 * i}, metrics={"score": s}) for i, s in enumerate(numbers))
+    many = replace(results, rows=rows, best=3, sweet_spot=replace(results.sweet_spot, region=(4, 2, 3, 5)))
+    assert sorted(step for _, step in winners(many, "best", False)) == [200, 300, 400, 500]
+    assert SPARE == 3
+    gone = tuple(replace(row, checkpoint=None) if row.step in (200, 500) else row for row in rows)
+    kept = winners(replace(many, rows=gone), "best", False)
+    assert sorted(step for _, step in kept) == [300, 400, 600, 700]  # what is deleted takes nobody's place
 
 
 @pytest.fixture
