@@ -1,13 +1,17 @@
 """Bytes that are said beforehand, against the bytes that are written."""
 
+import math
+
 import pytest
 import torch
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch.utils._pytree import tree_leaves
+from transformers.optimization import Adafactor
 
 from tests.sweeper.tiny_sweep import trainings
 from trainers.families import family_of
 from trainers.loop import train
-from trainers.sizes import WIDEST, checkpoint_bytes, pipeline_bytes, state_bytes
+from trainers.sizes import OPTIMIZER_BYTES, WIDEST, checkpoint_bytes, pipeline_bytes, state_bytes
 
 
 @pytest.mark.parametrize(
@@ -71,3 +75,24 @@ def test_weights_of_half_precision_take_half(models):
     assert 2 * checkpoint_bytes(training.spec, "fp16") == checkpoint_bytes(training.spec)
     (adapter,) = trainings(*models, "trainer=dreambooth_lora")
     assert checkpoint_bytes(adapter.spec, "fp16") == checkpoint_bytes(adapter.spec)
+
+
+def adafactor_bytes(shapes):
+    """Of the second moments: a row and a column of the last two dimensions."""
+    return 4 * sum(math.prod(s) // s[-1] + math.prod(s) // s[-2] if len(s) > 1 else math.prod(s) for s in shapes)
+
+
+def test_the_state_of_adafactor_on_the_u_net_of_stable_diffusion():
+    weights = [torch.nn.Parameter(torch.ones(shape)) for shape in ((8, 6, 3, 3), (8, 6), (5,))]
+    optimizer = Adafactor(weights, lr=1.0, scale_parameter=False, relative_step=False)
+    sum(weight.sum() for weight in weights).backward()
+    optimizer.step()
+    tensors = [x for x in tree_leaves(optimizer.state_dict()["state"]) if isinstance(x, torch.Tensor) and x.numel() > 1]
+    assert 4 * sum(x.numel() for x in tensors) == adafactor_bytes([weight.shape for weight in weights])
+    with torch.device("meta"):
+        network = UNet2DConditionModel(cross_attention_dim=768)
+    count = sum(weight.numel() for weight in network.parameters())
+    assert count == 859_520_964  # Stable Diffusion 1.5's
+    assert adafactor_bytes([w.shape for w in network.parameters()]) / count == pytest.approx(
+        OPTIMIZER_BYTES["adafactor"], abs=0.005
+    )
