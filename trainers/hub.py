@@ -211,8 +211,11 @@ def refused(repository: Repository, error: BaseException) -> SpecError:
         return SpecError(f"{name}: the hub answers with error {status}; try again later, {own}.")
     if is_full(error):
         return SpecError(f"{name}: no space left in {cache_folder()}: free some, or set HF_HOME to a folder with more.")
+    if any(isinstance(cause, PermissionError) for cause in causes):
+        return SpecError(f"{name}: {cache_folder()} cannot be written; set HF_HOME to a folder that can.")
     offline = any(isinstance(cause, errors.OfflineModeIsEnabled) for cause in causes)
-    why = "HF_HUB_OFFLINE is set" if offline else "the hub cannot be reached"
+    cause = f"{type(causes[-1]).__name__}: {causes[-1]}".splitlines()[0]
+    why = "HF_HUB_OFFLINE is set" if offline else f"the hub cannot be reached ({cause})"
     return Unreachable(
         f"{name} is not whole in the local cache ({cache_folder()}), and {why}: try again with a network, {own}; "
         "model=miniature needs neither."

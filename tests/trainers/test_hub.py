@@ -3,6 +3,7 @@
 The hub is a server of ours that answers as the real one does; the client is the real one.
 """
 
+import errno
 import shutil
 from pathlib import Path
 
@@ -232,12 +233,15 @@ def test_a_download_larger_than_what_is_free_is_refused_before_it_begins(hub, mo
     assert fetch(repository())
 
 
-def test_a_disk_that_fills_during_the_download_is_one_line(hub, monkeypatch):
-    def full(*args, **kwargs):
-        raise OSError(28, "No space left on device")
+@pytest.mark.parametrize(
+    ("number", "says"), [(errno.ENOSPC, "no space left in"), (errno.EACCES, "cannot be written; set HF_HOME")]
+)
+def test_a_cache_that_cannot_take_the_download_is_one_line(hub, monkeypatch, number, says):
+    def refuse(*args, **kwargs):
+        raise OSError(number, "as asked")
 
-    monkeypatch.setattr("huggingface_hub.snapshot_download", full)
-    assert "no space left in" in refusal()
+    monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
+    assert says in refusal()
 
 
 def test_the_free_space_of_a_folder_that_is_still_to_be_made(tmp_path):
