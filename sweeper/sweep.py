@@ -30,7 +30,7 @@ from sweeper.report.progress import ProgressDisplay
 from sweeper.report.terminal import took
 from sweeper.results.collect import collect
 from sweeper.results.retention import delete_checkpoints, delete_states, stopped, winners
-from sweeper.results.types import FAIL, Results
+from sweeper.results.types import FAIL, Results, Row
 from sweeper.store import Store
 from sweeper.tracking.mlflow import Tracker
 from trainers.files import is_complete
@@ -191,7 +191,7 @@ class Sweep:
         again. Another may be the answer then."""
         for _ in results.rows:
             row = None if results.best is None else results.rows[results.best]
-            if row is None or row.checkpoint:
+            if row is None or row.checkpoint or is_complete(self._target(row)):
                 break
             said = f"{describe(row.params, [*results.axes, 'steps'])} was deleted: it is trained and scored again"
             self.context.console.print(said, markup=False, soft_wrap=True)
@@ -211,18 +211,22 @@ class Sweep:
             self.crew.wait(display)
         return job.outcome
 
+    def _target(self, row: Row) -> Path:
+        """Where the checkpoint of a row is exported to."""
+        average = "" if row.params["use_ema"] else "-no-ema"
+        name = f"{row.training}-{row.step:06d}-{row.params['scheduler']}{average}"
+        return self.context.folder / "export" / name
+
     def _export(self, results: Results, plan: Plan) -> Results:
         """The sweet spot as a diffusers folder, written by a worker, which has the model at hand."""
-        if results.best is None or results.rows[results.best].checkpoint is None:
+        if results.best is None:
             return results
         start = time.monotonic()
         row = results.rows[results.best]
-        scheduler, use_ema = row.params["scheduler"], row.params["use_ema"]
-        name = f"{row.training}-{row.step:06d}-{scheduler}{'' if use_ema else '-no-ema'}"
-        target = self.context.folder / "export" / name
-        if not is_complete(target):
+        target = self._target(row)
+        if row.checkpoint and not is_complete(target):
             training = next(t for t in plan.trainings if t.spec.signature == row.training)
-            export = Export(row.step, scheduler, use_ema, target)
+            export = Export(row.step, row.params["scheduler"], row.params["use_ema"], target)
             task = Task(Kind.EXPORT, training, devices=self.context.settings.gpus_per_trial, export=export)
             self._do(task, "sweet spot")
         self.export_seconds = time.monotonic() - start

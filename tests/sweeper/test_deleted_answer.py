@@ -12,10 +12,11 @@ from sweeper.engine.jobs import COMPLETE, FAIL, Kind, Outcome
 from sweeper.plan.compile import compile_plan
 from sweeper.sweep import Sweep
 from tests.sweeper.results.test_retention import results  # noqa: F401  - a fixture
+from trainers.files import MANIFEST, write_json
 
 
 @pytest.fixture
-def run(make_cell, results):  # noqa: F811
+def run(make_cell, results, tmp_path):  # noqa: F811
     """Runs it on answers, each of which is found after the job before; (answer, tasks, what was printed)."""
     plan = compile_plan([make_cell(step=step, scheduler=name) for step in (100, 200) for name in ("pndm", "ddim")])
     (training,) = plan.trainings
@@ -35,6 +36,7 @@ def run(make_cell, results):  # noqa: F811
             context=SimpleNamespace(console=Console(file=printed), settings=SimpleNamespace(gpus_per_trial=1)),
             _do=lambda task, title: tasks.append(task) or Outcome(state),
             _collect=lambda planned: answers[len(tasks)],
+            _target=lambda row: tmp_path / str(row.step),
         )
         found = Sweep._with_weights(sweep, answers[0], SimpleNamespace(plan=plan))
         return found, tasks, printed.getvalue()
@@ -45,6 +47,12 @@ def run(make_cell, results):  # noqa: F811
 def test_an_answer_that_is_there_is_left_alone(run):
     found, tasks, printed = run((200, True))
     assert (found.rows[0].step, tasks, printed) == (200, [], "")
+
+
+def test_an_answer_that_was_exported_already_is_left_alone(run, tmp_path):
+    write_json(tmp_path / "200" / MANIFEST, {})
+    found, tasks, _ = run((200, False))
+    assert (found.rows[0].step, tasks) == (200, [])
 
 
 def test_a_deleted_answer_is_made_again_until_the_answer_is_there(run):

@@ -105,9 +105,18 @@ def test_a_sweep_on_a_full_disk_says_so_and_goes_on_with_more_room(finished, mod
     arguments = (*GRID, *models, f"output_dir={disk('7m')}", "name=full")
     code, printed = sweep(*arguments)
     assert code == 1
+    assert "even with keep=best it takes" in " ".join(printed.split())  # before anything is begun
+    folder = disk("64m") / "full"
+    process = start(*arguments)
+    wait_for(lambda: list(folder.parent.glob("store/trainings/*/checkpoints/000002/manifest.json")), process)
+    others = folder.parent / "of others"
+    with contextlib.suppress(OSError), open(others, "wb") as file:
+        file.write(bytes(64 * 2**20))
+    printed, _ = process.communicate(timeout=300)
+    assert process.returncode == 1
     assert NO_SPACE in " ".join(printed.split())
     assert "Traceback" not in printed
-    folder = disk("64m") / "full"
+    others.unlink()
     trained = {p: p.stat().st_mtime_ns for p in folder.parent.glob("store/trainings/*/checkpoints/*/unet/*")}
     assert trained
     code, printed = sweep(*arguments)
