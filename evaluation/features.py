@@ -4,7 +4,7 @@ Any folder or hub repository in transformers' format serves: openai/clip-vit-bas
 -large-patch14, facebook/dino-vits16, DINOv2 with or without registers, the miniature's own.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -19,6 +19,7 @@ from transformers.utils import logging
 
 from evaluation.backbones import CLIP, DINO
 from evaluation.metrics import Images
+from trainers.batches import in_batches
 from trainers.errors import SpecError
 from trainers.hub import Reads, Repository, fetch
 
@@ -45,8 +46,12 @@ class ClipEncoder:
     @torch.inference_mode()
     def images(self, pixels: np.ndarray) -> np.ndarray:
         """uint8 [N, H, W, 3] -> unit features [N, D]."""
-        batches = preprocessed(self.processor, pixels, self.device)
-        return unit([self.model.get_image_features(pixel_values=x).pooler_output for x in batches])
+
+        def features(x: torch.Tensor) -> torch.Tensor:
+            given: torch.Tensor = self.model.get_image_features(pixel_values=x).pooler_output
+            return given
+
+        return unit(encoded(self.processor, pixels, self.device, features))
 
     @torch.inference_mode()
     def text(self, texts: Sequence[str]) -> np.ndarray:
@@ -69,8 +74,12 @@ class DinoEncoder:
     @torch.inference_mode()
     def images(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """uint8 [N, H, W, 3] -> unit class tokens [N, D] and unit patch tokens [N, T, D]."""
-        batches = preprocessed(self.processor, pixels, self.device)
-        hidden = [self.model(pixel_values=x).last_hidden_state for x in batches]
+
+        def states(x: torch.Tensor) -> torch.Tensor:
+            given: torch.Tensor = self.model(pixel_values=x).last_hidden_state
+            return given
+
+        hidden = encoded(self.processor, pixels, self.device, states)
         return unit([h[:, 0] for h in hidden]), unit([h[:, self.first_patch :] for h in hidden])
 
 
@@ -133,13 +142,20 @@ PREPROCESSING = ("do_resize", "size", "resample", "do_center_crop", "crop_size",
                  "do_normalize", "image_mean", "image_std")  # fmt: skip
 
 
-def preprocessed(
-    processor: CLIPImageProcessorPil, pixels: np.ndarray, device: torch.device | str
-) -> Iterator[torch.Tensor]:
-    for start in range(0, len(pixels), BATCH):
-        images = list(pixels[start : start + BATCH])
+def encoded(
+    processor: CLIPImageProcessorPil,
+    pixels: np.ndarray,
+    device: torch.device | str,
+    encode: Callable[[torch.Tensor], torch.Tensor],
+) -> list[torch.Tensor]:
+    """What `encode` makes of preprocessed images, in batches that fit the device."""
+
+    def work(part: Sequence[int]) -> torch.Tensor:
+        images = [pixels[index] for index in part]
         batch = processor(images, input_data_format="channels_last", return_tensors="pt")
-        yield batch["pixel_values"].to(device)
+        return encode(batch["pixel_values"].to(device))
+
+    return list(in_batches(range(len(pixels)), BATCH, ("encoder", str(device)), work))
 
 
 def unit(tensors: list[torch.Tensor]) -> np.ndarray:

@@ -13,14 +13,14 @@ from PIL import Image
 
 from evaluation.files import image_path
 from evaluation.spec import fill
+from trainers.batches import in_batches
 from trainers.families import family_of
 from trainers.families.base import Components
 from trainers.files import MANIFEST, read_json, write_bytes, write_json
+from trainers.sampling_memory import images_at_once, sampling_kind
 from trainers.spec import SampleSpec, canonical
 
 Progress = Callable[[int, int], None]  # images done, of how many
-# The batch that fitted where a larger one did not: (device, precision, resolution) -> images.
-FITS: dict[tuple[str, str, int], int] = {}
 
 
 def no_progress(done: int, total: int) -> None:
@@ -59,21 +59,18 @@ def sample_images(
     request |= {"first": list(first)} if first != (0, 0) else {}  # of a later slice
     begin(folder, request)
     wanted = [(p, k) for p in range(len(texts)) for k in range(images_per_prompt)]
-    kind = (str(device), spec.precision, components.model.resolution)
-    start = len(wanted) if (folder / MANIFEST).exists() else 0
-    while start < len(wanted):
-        batch = wanted[start : start + min(batch_size, FITS.get(kind, batch_size))]
+
+    def draw(batch: Sequence[tuple[int, int]]) -> int:
         if not all(image_path(folder, p, k).exists() for p, k in batch):
-            try:
-                sample_batch(components, spec, texts, batch, seed, folder, device, first)
-            except torch.OutOfMemoryError:
-                if len(batch) == 1:
-                    raise
-                FITS[kind] = len(batch) // 2
-                torch.cuda.empty_cache()
-                continue
-        start += len(batch)
-        progress(start, len(wanted))
+            sample_batch(components, spec, texts, batch, seed, folder, device, first)
+        return len(batch)
+
+    done = 0
+    if not (folder / MANIFEST).exists():
+        most = images_at_once(components, spec, device, batch_size)
+        for drawn in in_batches(wanted, most, sampling_kind(components, spec, device), draw):
+            done += drawn
+            progress(done, len(wanted))
     write_json(folder / MANIFEST, request)
     return folder
 

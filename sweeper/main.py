@@ -14,6 +14,7 @@ from rich.console import Console
 from sweeper import forecast
 from sweeper.disk import check_room
 from sweeper.engine.engines import make_engine
+from sweeper.fit import Fit
 from sweeper.names import GRID, check_name, reserve_name, sweep_name
 from sweeper.plan.compile import compile_plan, cost
 from sweeper.plan.downloads import fetch_models, left_of
@@ -44,14 +45,19 @@ def run_one(config: DictConfig) -> None:
         sys.exit(run(Grid((cell,), {}), settings))
 
 
-def run(grid: Grid, settings: Settings) -> int:
-    """Runs what is missing and reports the whole. Returns the exit code: 1 if a cell failed."""
+def run(grid: Grid, settings: Settings, fetched: bool = False) -> int:
+    """Runs what is missing and reports the whole. Returns the exit code: 1 if a cell failed.
+
+    fetched: the models are here; before, what trainings take on to fit the card may not be known.
+    """
     start = time.monotonic()
     console = Console(highlight=False)
     folder, content = settings.output_dir / (settings.name or sweep_name(grid)), [cell.signature for cell in grid.cells]
     if not settings.plan_only:
         check_writable(settings.output_dir)
     check_name(folder, GRID, content)
+    fit = Fit.of(folder, settings)
+    typed, grid = grid, fit.grid(grid)
     plan, store = compile_plan(grid.cells), Store(settings.output_dir / "store")
     store.check_format()
     left = [store.left(training) for training in plan.trainings]
@@ -62,11 +68,15 @@ def run(grid: Grid, settings: Settings) -> int:
     seconds = forecast.seconds(left, store, capacity.devices)
     needed, with_best = (forecast.disk_of(left, store, keep, capacity) for keep in (settings.keep, "best"))
     print_plan(console, expected_cost, grid.axes, seconds, needed, models, downloads)
+    fit.say(console, plan.trainings[0].spec, capacity.workers * settings.gpus_per_trial)
     if settings.plan_only:
         return 0
     check_room(needed, with_best, settings.keep, settings.output_dir, downloads.bytes)
     fetch_models(plan)
+    if fit.undecided and not fetched:
+        return run(typed, settings, fetched=True)
     reserve_name(folder, GRID, content)
+    fit.keep()
     console.print(f"  {'folder':<17} {folder}\n", soft_wrap=True, markup=False)
     from sweeper.sweep import Context, Planned, exit_code, run_sweep, train_all
 

@@ -39,6 +39,8 @@ class Settings:
     tracking_uri: str | None
     experiment: str
     engine: str  # a name of sweeper/engine/engines.py
+    fit: str = "auto"  # auto | strict
+    device_memory: str | None = None  # such as 24GB
 
 
 def settings_of(config: DictConfig, folder: str, choices: Mapping[str, Any]) -> Settings:
@@ -49,6 +51,8 @@ def settings_of(config: DictConfig, folder: str, choices: Mapping[str, Any]) -> 
         plan_only=check("plan_only", config.plan_only),
         gpus_per_trial=check("gpus_per_trial", config.gpus_per_trial),
         cpu_trials=check("cpu_trials", config.cpu_trials),
+        fit=check("fit", config.fit),
+        device_memory=check("device_memory", config.device_memory),
         keep=str(check("keep", config.keep)),
         early_stop=check("early_stop", config.early_stop),
         tracking_uri=config.tracking.uri,

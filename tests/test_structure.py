@@ -21,7 +21,7 @@ FLOORS = (
     ("sweeper.disk",),
     ("sweeper.forecast",),
     ("sweeper.engine",),
-    ("sweeper.results",),
+    ("sweeper.results", "sweeper.fit"),
     ("sweeper.report",),
     ("sweeper.tracking",),
     ("sweeper.sweep",),
@@ -39,6 +39,7 @@ ANSWERS_AT_ONCE = (  # and all of sweeper/plan and hydra_plugins
     "sweeper.store",
     "sweeper.disk",
     "sweeper.forecast",
+    "sweeper.fit",
     "sweeper.names",
     "sweeper.report.progress",
 )

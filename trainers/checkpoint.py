@@ -112,7 +112,11 @@ class TrainState:
             write_json(path, {"loss": self.losses})
 
     def load(self, training: Path) -> None:
-        saved = torch.load(state_folder(training, saved_step(training)) / STATE, map_location="cpu", weights_only=True)
+        file = state_folder(training, saved_step(training)) / STATE
+        # Read as it goes to a GPU, rather than as 10 GB of the machine's memory. On a CPU it would stay in use there
+        # while training, and another machine may delete it.
+        mapped = next(iter(self.learner.learned().values())).device.type != "cpu"
+        saved = torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
         with torch.no_grad():
             for name, weight in self.learner.learned().items():
                 weight.copy_(saved["weights"][name])

@@ -4,29 +4,27 @@ One step's forward and backward pass is run on tensors that have shapes but no d
 counted; the states of the optimizer are added from what is known of it. Takes seconds, and no weights.
 """
 
+import math
 import os
-import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
 
 import psutil
 import torch
-from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from trainers.errors import SpecError
 from trainers.families import family_of
 from trainers.learner import Learner
+from trainers.lighter import lighter
+from trainers.live_bytes import LiveBytes, normalise_as_on_cuda, parameter_bytes, without_data
 from trainers.loop import LEARNERS
 from trainers.loss import denoising_losses
 from trainers.precision import DTYPES
-from trainers.spec import TrainSpec
+from trainers.sampling_memory import sampling_memory
+from trainers.sizes import OPTIMIZER_BYTES
+from trainers.spec import ModelSpec, SampleSpec, TrainSpec
 from trainers.textual_inversion import TEMPLATES
-from trainers.validate import complaints
 
 GB = 1024**3
 # Measured on a CPU as what is above the tensors of the miniature, whatever the options; on a GPU assumed: the context.
@@ -37,10 +35,16 @@ HOLES, MOST_HOLES = 0.5, 64 * 1024**2
 # Of `torch.compile` while it compiles and its cache is empty, for each operation of a step: 14 to 19 KB on nine
 # combinations of the miniature: docs/log.md, "Memory estimate: the compiler". With a GPU it is the processor's memory.
 COMPILER = {"cpu": 16 * 1024, "cuda": 0}
-# Bytes of optimizer state for each weight that learns: two moments in fp32; in 8 bits; two moments, the start and the
-# sum of gradients; Adafactor keeps a row and a column.
-STATE_BYTES = {"adamw": 8, "adamw8bit": 2.05, "prodigy": 16, "adafactor": 0.1}
+HOST = 3 * GB  # of the machine's memory, assumed: what a process with a GPU takes before it loads a model
 MARGIN = 1.15  # the estimate is held to be within 15 % of what is needed
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What is computed on the device while a training lies there: the evaluation of its checkpoints."""
+
+    samples: tuple[SampleSpec, ...] = ()
+    encoders: int = 0  # bytes of the networks that measure
 
 
 @dataclass(frozen=True)
@@ -48,53 +52,103 @@ class Memory:
     """Bytes on the device."""
 
     weights: int  # what learns and what is frozen beside it
-    state: int  # of the optimizer, and the moving average
+    state: int  # of the optimizer, and the moving average; with several processes the buckets that gradients lie in
     step: int  # gradients, activations, copies in half precision: the most that is alive at once
     libraries: int  # what is not tensors: of the libraries, of the compiler, and holes in the heap
+    evaluation: int = 0  # of a checkpoint: its weights, one image at a time, the encoders
+    class_images: int = 0  # before the training: the untuned model, one image at a time
 
     @property
     def tensors(self) -> int:
+        """Of the training."""
         return self.weights + self.state + self.step
 
     @property
     def total(self) -> int:
-        return self.tensors + self.libraries
+        """The most that is alive at once: of the training, of the evaluation beside it, of sampling class images."""
+        return self.libraries + max(self.tensors, self.weights + self.state + self.evaluation, self.class_images)
 
     def __str__(self) -> str:
-        parts = ", ".join(
-            f"{name} {getattr(self, name) / GB:.2f}" for name in ("weights", "state", "step", "libraries")
-        )
+        names: tuple[str, ...] = ("weights", "state", "step", "libraries")
+        if self.total > self.libraries + self.tensors:
+            resident = self.libraries + self.weights + self.state
+            names = ("weights", "state", "evaluation", "libraries")
+            if self.total > resident + self.evaluation:
+                names = ("class_images", "libraries")
+        parts = ", ".join(f"{name.replace('_', ' ')} {getattr(self, name) / GB:.2f}" for name in names)
         return f"{self.total / GB:.2f} GB ({parts})"
 
 
 @lru_cache(maxsize=64)
-def estimate(spec: TrainSpec, device: str = "cpu", processes: int = 1) -> Memory:
+def estimate(spec: TrainSpec, device: str = "cpu", processes: int = 1, beside: Beside = Beside()) -> Memory:
     """What one process of a training needs on its device, beyond what importing torch takes.
 
-    On a CPU the untuned weights stay in the same memory, which counts.
+    On a CPU the untuned weights stay in the same memory, which counts; sampling, which shares it with what a step has
+    freed, does not. A GPU samples as many images at once as fit, so one is counted.
     """
     with torch.device("meta"):
         components = family_of(spec.model).blank(spec.model)
         learner = LEARNERS[spec.trainer.name](components, spec)
-    step, operations = _step(learner, spec, processes)
-    learned = sum(weight.numel() for weight in learner.learned().values())
-    optimizer = "adamw8bit" if spec.use_8bit_adam else spec.trainer.optimizer
-    state = STATE_BYTES[optimizer] + (4 if spec.trainer.ema_decay else 0)
-    beside = components.parts.values() if device == "cpu" else [components.autoencoder]
-    weights = _bytes(learner) + sum(_bytes(part) for part in beside)
+    step, operations = _step(learner, spec, device, processes)
+    learned = list(learner.learned().values())
+    state = _state(spec, learned)
+    on_cpu = device == "cpu"
+    gradients = sum(weight.numel() * weight.element_size() for weight in learned)
+    if processes > 1:
+        state += gradients
+        step -= gradients if spec.gradient_accumulation_steps == 1 else 0  # they lie in the buckets
+    if spec.trainer.ema_decay and not on_cpu:
+        step = max(step, gradients)  # as large as what the moving average is moved by, of all weights at once
+    weights = parameter_bytes(learner, *(components.parts.values() if on_cpu else [components.autoencoder]))
     libraries = LIBRARIES[device] + (COMPILER[device] * operations if spec.trainer.compile else 0)
-    if device == "cpu":
+    if on_cpu:
         kept = replace(spec, gradient_checkpointing=False)
         freed = step if kept == spec else estimate(kept, device, processes).step
         libraries += min(int(HOLES * freed), MOST_HOLES)
-    return Memory(weights, int(learned * state), step, libraries)
+        return Memory(weights, state, step, libraries)
+    return Memory(weights, state, step, libraries, _evaluation(spec.model, beside), _class_images(spec))
 
 
-def _bytes(module: nn.Module) -> int:
-    return sum(w.numel() * w.element_size() for w in module.parameters())
+def _state(spec: TrainSpec, learned: Sequence[torch.nn.Parameter]) -> int:
+    """Bytes of the optimizer's state and of the moving average."""
+    optimizer = "adamw8bit" if spec.use_8bit_adam else spec.trainer.optimizer
+    count = sum(weight.numel() for weight in learned)
+    if optimizer == "adafactor":
+        own = 4 * sum(_rows_and_columns(weight.shape) for weight in learned)
+    else:
+        own = int(OPTIMIZER_BYTES[optimizer] * count)
+    return own + (4 * count if spec.trainer.ema_decay else 0)
 
 
-def _step(learner: Learner, spec: TrainSpec, processes: int) -> tuple[int, int]:
+def _rows_and_columns(shape: Sequence[int]) -> int:
+    """Numbers that transformers' Adafactor keeps of a weight: of each matrix of its last two dimensions the means of
+    the rows and of the columns, which of a 3 x 3 convolution is two thirds of it; of a vector all."""
+    if len(shape) < 2:
+        return math.prod(shape)
+    return math.prod(shape[:-1]) + math.prod(shape[:-2]) * shape[-1]
+
+
+def _evaluation(model: ModelSpec, beside: Beside) -> int:
+    """Sampling in each of the ways asked for, and the losses in fp32 with weights of their own."""
+    if not beside.samples:
+        return 0
+    losses = sampling_memory(model, "no", guided=False)
+    most = losses.total
+    for sample in beside.samples:
+        sampling = sampling_memory(model, sample.precision, sample.guidance_scale > 1)
+        kept = sampling.weights if sample.precision != "no" else 0  # beside those in fp32
+        most = max(most, sampling.total, kept + losses.total)
+    return most + beside.encoders
+
+
+def _class_images(spec: TrainSpec) -> int:
+    if spec.prior is None or spec.prior.folder:
+        return 0
+    sample = spec.prior.sample
+    return sampling_memory(spec.model, sample.precision, sample.guidance_scale > 1).total
+
+
+def _step(learner: Learner, spec: TrainSpec, device: str, processes: int) -> tuple[int, int]:
     """The most bytes alive in a step, and the operations of one forward and backward pass."""
     family, components = learner.family, learner.components
     size = spec.per_process(processes) * (2 if spec.prior else 1)
@@ -102,13 +156,15 @@ def _step(learner: Learner, spec: TrainSpec, processes: int) -> tuple[int, int]:
     if spec.trainer.name == "textual_inversion":
         prompts = min(size, len(TEMPLATES[spec.trainer.templates]))
     process = family.forward_process(components)
-    with FakeTensorMode():
-        _without_data(learner)
+    with without_data(learner):
         noisy = torch.empty(size, *family.latent_shape(components, spec.model.resolution))
         rows = torch.empty(size, dtype=torch.long)
         timesteps = process.at(0.5, size)
         text = family.blank_text(components, prompts, encoded=not learner.held_encoders)
-        passes = min(2, spec.gradient_accumulation_steps)  # in the second there are gradients already
+        # In the second pass there are gradients already; between several processes they always have their buckets.
+        passes = 2 if processes > 1 else min(2, spec.gradient_accumulation_steps)
+        if device != "cpu":
+            normalise_as_on_cuda(learner)
         with LiveBytes() as live:
             for _ in range(passes):
                 with torch.autocast("cpu", DTYPES[spec.mixed_precision], enabled=spec.mixed_precision != "no"):
@@ -116,51 +172,6 @@ def _step(learner: Learner, spec: TrainSpec, processes: int) -> tuple[int, int]:
                 denoising_losses(prediction, noisy).mean().backward()
                 del prediction
     return live.peak, live.operations // passes
-
-
-def _without_data(learner: Learner) -> None:
-    """Puts tensors of the current mode in place of the learner's weights, shared ones shared."""
-    made: dict[int, nn.Parameter] = {}
-    for module in learner.modules():
-        for name, weight in module._parameters.items():
-            if weight is not None:
-                blank = nn.Parameter(torch.empty(weight.shape, dtype=weight.dtype), requires_grad=weight.requires_grad)
-                module._parameters[name] = made.setdefault(id(weight), blank)
-        for name, buffer in module._buffers.items():
-            if buffer is not None:
-                module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype)
-
-
-class LiveBytes(TorchDispatchMode):
-    """Counts the bytes of what is allocated inside it and alive at once (`peak` is the most), and the operations."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # torch's
-        self.now = self.peak = self.operations = 0
-        self.seen: set[int] = set()
-
-    def __torch_dispatch__(
-        self, function: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        self.operations += 1
-        result = function(*args, **(kwargs or {}))
-        known = {id(x.untyped_storage()) for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)}
-        for tensor in tree_leaves(result):
-            if isinstance(tensor, torch.Tensor) and id(tensor.untyped_storage()) not in known:
-                self._add(tensor.untyped_storage())
-        return result
-
-    def _add(self, storage: torch.UntypedStorage) -> None:
-        key, size = id(storage), storage.nbytes()
-        if key not in self.seen:
-            self.seen.add(key)
-            self.now += size
-            self.peak = max(self.peak, self.now)
-            weakref.finalize(storage, self._remove, key, size)
-
-    def _remove(self, key: int, size: int) -> None:
-        self.seen.discard(key)
-        self.now -= size
 
 
 def capacity(device: torch.device) -> int:
@@ -171,42 +182,50 @@ def capacity(device: torch.device) -> int:
     return int(psutil.virtual_memory().total) * min(torch.get_num_threads(), cores) // cores
 
 
-def check_fits(spec: TrainSpec, available: int, device: str = "cuda", processes: int = 1) -> str:
+def host(spec: TrainSpec) -> int:
+    """Bytes of the machine's memory that a process needs whose training is on a GPU: the untuned pipeline, which stays,
+    and what learns twice, as it is read from a checkpoint and copied on its way to the GPU."""
+    with torch.device("meta"):
+        components = family_of(spec.model).blank(spec.model)
+    return HOST + parameter_bytes(*components.parts.values()) + 2 * parameter_bytes(components.network)
+
+
+def capability(device: torch.device) -> tuple[int, int]:
+    """NVIDIA's compute capability. All else has what it says it has: a CPU, and the GPUs of others."""
+    if device.type == "cuda" and not torch.version.hip:
+        return torch.cuda.get_device_capability(device)
+    return (99, 0)
+
+
+def check_fits(
+    spec: TrainSpec,
+    available: int,
+    device: str = "cuda",
+    processes: int = 1,
+    beside: Beside = Beside(),
+    bf16: bool = True,
+) -> str:
     """A warning where the estimate is above `available` bytes by less than it may be wrong; "" where it is below.
+
+    bf16: whether the device has it.
 
     Raises:
         SpecError: the training needs clearly more; the message says which options would make it fit.
     """
-    spec = replace(spec, lr=1e-6, seed=0)  # neither changes the memory, so a sweep over them computes this once
-    needed = estimate(spec, device, processes)
+    spec = same_memory(spec)
+    needed = estimate(spec, device, processes, beside)
     about = f"this training needs {needed} and the device has {available / GB:.2f} GB"
     if needed.total <= available:
         return ""
     if needed.total <= MARGIN * available:
         return f"{about}: it may run out of memory"
-    options = lighter(spec, processes)
-    fitting = next((text for text, other in options if estimate(other, device, processes).total <= available), "")
-    advice = f"it fits with {fitting}" if fitting else "no option makes it fit: take a larger device"
+    options = lighter(spec, processes, bf16)
+    fitting = (text for text, other in options if estimate(other, device, processes, beside).total <= available)
+    found = next(fitting, "")
+    advice = f"it fits with {found}" if found else "no option makes it fit: take a larger device"
     raise SpecError(f"{about}; {advice}")
 
 
-def lighter(spec: TrainSpec, processes: int = 1) -> Iterator[tuple[str, TrainSpec]]:
-    """Ways to need less memory, each on top of the ones before, as they would be typed."""
-    typed: list[str] = []
-    steps = spec.batch_size * spec.gradient_accumulation_steps // processes
-    options = (
-        ("gradient_checkpointing=true", {"gradient_checkpointing": True}),
-        ("use_8bit_adam=true", {"use_8bit_adam": True}),
-        ("mixed_precision=bf16", {"mixed_precision": "bf16" if spec.mixed_precision == "no" else spec.mixed_precision}),
-        (
-            f"batch_size={processes} gradient_accumulation_steps={steps}",
-            {"batch_size": processes, "gradient_accumulation_steps": steps},
-        ),
-        ("trainer=dreambooth_lora", {"trainer": replace(spec.trainer, name="dreambooth_lora")}),
-    )
-    for text, change in options:
-        changed = replace(spec, **change)
-        if changed != spec and not any(complaints(changed)):
-            spec = changed
-            typed.append(text)
-            yield " ".join(typed), spec
+def same_memory(spec: TrainSpec) -> TrainSpec:
+    """One training for all that need the same memory, so that a sweep over the rest computes their estimate once."""
+    return replace(spec, lr=1e-6, seed=0, horizon=spec.horizon and 1)

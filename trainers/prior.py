@@ -1,17 +1,19 @@
 """Class images for prior preservation: sampled from the untuned model, or the user's own."""
 
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import torch
 from PIL import Image
 
+from trainers.batches import in_batches
 from trainers.data import generator
 from trainers.families import family_of
 from trainers.families.base import Components
 from trainers.files import MANIFEST, is_complete, write_bytes, write_json
 from trainers.images import instance_images, load_image, own_class_images
+from trainers.sampling_memory import images_at_once, sampling_kind
 from trainers.spec import PriorSpec, canonical
 
 SHEET = "sheet.jpg"  # beside the folder of class images
@@ -30,7 +32,8 @@ def make_class_images(
     """`prior.num_class_images` PNGs of `prompt` in `folder`, made where missing; with `prior.folder`, that folder.
 
     Image k comes from a generator seeded by (`prior.seed`, k), so the batch size changes its rounding only, and the
-    training's randomness is not touched. A killed call goes on with its first unfinished batch, bit for bit on a CPU.
+    training's randomness is not touched. A killed call goes on with its first unfinished batch, bit for bit on a CPU; a
+    batch that does not fit the device's memory is halved, for good in this process.
     `progress` gets (images done, images in all). A sheet of all of them is put beside the folder.
     """
     if prior.folder:
@@ -40,16 +43,21 @@ def make_class_images(
     family = family_of(components.model)
     shape = family.latent_shape(components, components.model.resolution)
     placed = components.to(device, prior.sample.precision)
-    for start in range(0, prior.num_class_images, batch_size):
-        batch = range(start, min(start + batch_size, prior.num_class_images))
+
+    def draw(batch: Sequence[int]) -> None:
         if all((folder / f"{k:05d}.png").exists() for k in batch):
-            continue
+            return
         generators = [generator(prior.seed, "class image", k) for k in batch]
         latents = torch.stack([torch.randn(shape, generator=g) for g in generators])
         images = family.sample(placed, [prompt] * len(batch), latents, prior.sample, generators, device)
         for k, image in zip(batch, images, strict=True):
             write_bytes(folder / f"{k:05d}.png", png(Image.fromarray(image)))
-        progress(batch.stop, prior.num_class_images)
+        progress(batch[-1] + 1, prior.num_class_images)
+
+    most = images_at_once(components, prior.sample, device, batch_size)
+    kind = sampling_kind(components, prior.sample, device)
+    for _ in in_batches(range(prior.num_class_images), most, kind, draw):
+        pass
     review_sheet(folder)
     made_with = {name: value for name, value in canonical(prior).items() if name != "weight"}
     write_json(folder / MANIFEST, {"prompt": prompt, **made_with})

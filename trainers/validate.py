@@ -1,10 +1,10 @@
 """Which settings a training can have; asked before anything is loaded. Imports nothing heavy."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from trainers.errors import SpecError
 from trainers.families.defaults import DEFAULTS
-from trainers.spec import ENDLESS_SCHEDULES, LR_SCHEDULES, OPTIMIZERS, SCHEDULERS, TRAINERS, TrainSpec
+from trainers.spec import ENDLESS_SCHEDULES, LR_SCHEDULES, OPTIMIZERS, SCHEDULERS, TRAINERS, SampleSpec, TrainSpec
 
 PRECISIONS = ("no", "fp16", "bf16")
 POLYNOMIAL_END = 1e-7  # of diffusers' schedule, and no setting there
@@ -26,6 +26,25 @@ def complaints(spec: TrainSpec) -> Iterator[str]:
     yield from _ranges(spec)
     yield from _combinations(spec)
     yield from _of_the_family(spec)
+
+
+AMPERE = (8, 0)  # the compute capability from which on NVIDIA's cards have bf16 and TF32
+
+
+def check_capability(spec: TrainSpec, samples: Iterable[SampleSpec], card: str, capability: tuple[int, int]) -> None:
+    """
+    Raises:
+        SpecError: the card has no unit for what is asked for.
+    """
+    if capability >= AMPERE:
+        return
+    has = f"{card} has compute capability {capability[0]}.{capability[1]}, and"
+    if spec.mixed_precision == "bf16":
+        raise SpecError(f"mixed_precision=bf16: {has} bf16 needs 8.0; take mixed_precision=fp16")
+    if spec.trainer.tf32:
+        raise SpecError(f"trainer.tf32=true: {has} TF32 needs 8.0; leave it out, and take mixed_precision=fp16")
+    if any(sample.precision == "bf16" for sample in samples):
+        raise SpecError(f"sampling in bf16: {has} bf16 needs 8.0; take fp16")
 
 
 def _choices(spec: TrainSpec) -> Iterator[str]:

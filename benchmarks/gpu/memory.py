@@ -9,8 +9,9 @@ import torch
 from benchmarks.gpu.lines import Line, judged, skipped
 from benchmarks.gpu.setup import GB, Setup, alone
 from trainers.errors import SpecError
+from trainers.lighter import lighter
 from trainers.loop import train
-from trainers.memory import check_fits, estimate, lighter
+from trainers.memory import check_fits, estimate
 from trainers.spec import TrainSpec
 
 CAPS = (8, 12, 16, 24)  # GB

@@ -14,6 +14,7 @@ from evaluation.metrics import Reference
 from evaluation.spec import EvalSpec
 from sweeper.engine.halving import halved, memory_note
 from sweeper.engine.jobs import Export, Reporter
+from sweeper.engine.room import check_device
 from sweeper.engine.rungs import scored_steps
 from sweeper.engine.states import make_room
 from sweeper.plan.types import Point, Training
@@ -23,7 +24,7 @@ from trainers.families import family_of
 from trainers.families.base import Components
 from trainers.files import complete_folder, is_complete, remove_folder, write_json
 from trainers.loop import inverted, train
-from trainers.memory import capacity, check_fits
+from trainers.memory import capacity
 from trainers.prior import make_class_images
 from trainers.provenance import provenance
 from trainers.spec import SampleSpec, SubjectSpec, TrainSpec
@@ -97,7 +98,7 @@ class Execution:
         """Refuses what cannot fit the device, before anything expensive."""
         if self.store.untrained(self.spec, self.store.unscored(self.training)):
             device, processes = self.process.device, self.process.num_processes
-            warning = check_fits(self.spec, capacity(device), device.type, processes)
+            warning = check_device(self.training, device, processes, capacity(device))
             if warning:
                 logging.getLogger(__name__).warning(warning)
 

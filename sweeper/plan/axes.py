@@ -5,6 +5,7 @@ else lists axes. `axis_of` also knows the settings that have no entry here: it r
 """
 
 import math
+import re
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
@@ -102,6 +103,10 @@ KEEP = Range(
 TRACKER = Range(
     str, f"null, or text that starts with {', '.join(TRACKERS)}", lambda v: v.startswith(TRACKERS), nullable=True
 )
+SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([GM])i?B", re.IGNORECASE)
+MEMORY = Range(
+    str, "null, or a size such as 24GB", lambda v: bool(SIZE.fullmatch(v)) and bytes_of(v) > 0, nullable=True
+)
 NAME = Range(
     str,
     "text that names a new folder in output_dir, such as first; name=null makes one",
@@ -195,6 +200,8 @@ RUN = _by_name(
     Axis("early_stop", Range(str, "overfit or null", lambda v: v == "overfit", nullable=True), "run"),
     Axis("gpus_per_trial", whole(1), "run"),
     Axis("cpu_trials", whole(1), "run"),
+    Axis("fit", one_of(("auto", "strict")), "run"),
+    Axis("device_memory", MEMORY, "run"),
     Axis("plan_only", SWITCH, "run"),
     Axis("tracking.uri", TRACKER, "run"),
     Axis("tracking.experiment", TEXT, "run"),
@@ -232,6 +239,14 @@ def _axis_of_field(key: str) -> Axis:
     values = Range(known.kind, known.words, known.holds, nullable=type(None) in typing.get_args(hints[name]))
     log = next(field.metadata.get("log", False) for field in fields(spec) if field.name == name)
     return Axis(key, values, stage, log=log, home=home)
+
+
+def bytes_of(size: str) -> int:
+    """Of a size as `device_memory` takes it. A card's GB are GiB."""
+    found = SIZE.fullmatch(size)
+    if found is None:
+        raise ValueError(size)
+    return int(float(found[1]) * 1024 ** {"G": 3, "M": 2}[found[2].upper()])
 
 
 def with_stage(*stages: Stage) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from rich.markup import escape
 from sweeper import forecast
 from sweeper.disk import Disk, check_room
 from sweeper.engine.engines import make_engine
+from sweeper.fit import Fit
 from sweeper.names import SEARCH, check_name, reserve_name, unquoted
 from sweeper.plan.downloads import fetch_models, left_of
 from sweeper.plan.grid import parse
@@ -75,16 +76,24 @@ def search(space: Space, search_settings: SearchSettings, settings: Settings) ->
     if not settings.plan_only:
         check_writable(settings.output_dir)
     check_name(folder, SEARCH, [content])
+    fit = Fit.of(folder, settings)
+    space = space.fit(fit.cells)
     if settings.plan_only:
         print_plan(console, space, search_settings, 0, store, settings)
+        fit.say(console, space.dearest.spec, make_engine(settings).capacity().workers * settings.gpus_per_trial)
         return 0
     fetch_models(Plan((space.dearest,)))
+    if fit.undecided:
+        fit.undecided = False
+        space = space.fit(fit.cells)
     with claim(folder / "search", wait=False) as alone:
         if not alone:
             raise SpecError(f"{folder.name}: another process is at this search; wait for it, or give name=ANOTHER.")
         study = Study(search_settings, space, space.dearest.steps, folder, content)
         reserve_name(folder, SEARCH, [content])
+        fit.keep()
         needed, with_best = print_plan(console, space, search_settings, len(study.finished), store, settings)
+        fit.say(console, space.dearest.spec, make_engine(settings).capacity().workers * settings.gpus_per_trial)
         check_room(needed, with_best, settings.keep, settings.output_dir, download=0)
         console.print(f"  {'folder':<17} {folder}\n", soft_wrap=True, markup=False)
         trainings = Trainings(space, study, store)

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -83,6 +83,7 @@ class Arguments:
     overrides: tuple[Override, ...]
     compose: Callable[[list[str]], DictConfig]
     parse: Callable[[Sequence[str]], list[Override]]
+    fitted: Callable[[Sequence[Cell]], tuple[Cell, ...]] = tuple  # what they take on to fit the card
 
     def cells(self, texts: dict[str, str]) -> tuple[Cell, ...]:
         """The cells where the axes have the values typed as `texts`. Raises SpecError."""
@@ -90,7 +91,7 @@ class Arguments:
         for override in self.overrides:
             text = texts.get(_key(override))
             lines.append(str(override.input_line) if text is None else f"{override.get_key_element()}={text}")
-        return expand(self.parse(lines), self.compose).cells
+        return self.fitted(expand(self.parse(lines), self.compose).cells)
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,15 @@ class Space:
         """The keys that have several values, in the order typed."""
         several = {axis.key for axis in (*self.axes, *self.free)}
         return [_key(override) for override in self.arguments.overrides if _key(override) in several]
+
+    def fit(self, fitted: Callable[[Sequence[Cell], Sequence[str]], tuple[Cell, ...]]) -> "Space":
+        """The same, with what the cells of its trials take on to fit the card."""
+
+        def adjust(cells: Sequence[Cell]) -> tuple[Cell, ...]:
+            return fitted(cells, self.keys)
+
+        dearest = compile_plan(adjust(self.dearest.cells)).trainings[0]
+        return replace(self, dearest=dearest, arguments=replace(self.arguments, fitted=adjust))
 
     def varying(self, cells: Sequence[Cell]) -> dict[str, tuple[Any, ...]]:
         """The values of each key that varies among `cells`: those of an interval in order, others as they come."""

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from evaluation.denoising import denoising_losses
 from evaluation.evaluate import encoders, evaluate, prepare
 from evaluation.metrics import METRICS
 from evaluation.sample import generator, read_images, sample_images
@@ -133,12 +134,35 @@ def test_memory_that_runs_out_halves_the_batch(components, sampling, tmp_path, m
         real(components, spec, texts, batch, *args)
 
     monkeypatch.setattr(module, "sample_batch", limited)
-    monkeypatch.setattr(module, "FITS", {})
+    monkeypatch.setattr("trainers.batches.FITS", {})
     sample_images(components, sampling, "owl", ("{}",), 5, 0, tmp_path / "a", batch_size=8)
     assert sizes == [5, 2, 2, 1]
     sample_images(components, sampling, "owl", ("{}",), 3, 0, tmp_path / "b", batch_size=8)
     assert sizes[4:] == [2, 1]  # what did not fit once is not tried again
     assert read_images(tmp_path / "a", 1, 5).shape[:2] == (1, 5)
+
+
+def test_photographs_that_do_not_fit_at_once_give_the_same_losses(components, pixels, monkeypatch):
+    """On a card with memory for one of them in the autoencoder, and for two in the network."""
+    at_once = denoising_losses(components, pixels, "a photo of an owl")
+    family = type(family_of(components.model))
+    encode, predict = family.encode_images, family.predict
+
+    def limited(most, work):
+        def limited_work(self, network, images, *args):
+            if len(images) > most:
+                raise torch.OutOfMemoryError("no room")
+            return work(self, network, images, *args)
+
+        return limited_work
+
+    monkeypatch.setattr(family, "encode_images", limited(1, encode))
+    monkeypatch.setattr(family, "predict", limited(2, predict))
+    monkeypatch.setattr("trainers.batches.FITS", {})
+    with pytest.raises(torch.OutOfMemoryError):
+        denoising_losses(components, pixels, "a photo of an owl")
+    monkeypatch.setattr("evaluation.denoising.sliced", lambda device: True)
+    assert denoising_losses(components, pixels, "a photo of an owl") == pytest.approx(at_once, rel=1e-4)
 
 
 def test_progress_counts_every_image_once(components, subject, sampling, evaluation, reference, tmp_path):

@@ -150,6 +150,28 @@ def test_batches_do_not_change_features(clip, dino, monkeypatch):
     assert parts.dino == pytest.approx(whole.dino, abs=ATOL)
 
 
+def test_images_that_do_not_fit_at_once_give_the_same_features(clip, dino, monkeypatch):
+    images = random_images(5)
+    whole = encode(images, clip, dino)
+    for encoder in (clip, dino):
+        monkeypatch.setattr(encoder.model, "get_image_features" if encoder is clip else "forward", at_most_two(encoder))
+    monkeypatch.setattr("trainers.batches.FITS", {})
+    parts = encode(images, clip, dino)
+    assert parts.clip == pytest.approx(whole.clip, abs=ATOL)
+    assert parts.dino == pytest.approx(whole.dino, abs=ATOL)
+
+
+def at_most_two(encoder):
+    real = encoder.model.get_image_features if isinstance(encoder, ClipEncoder) else encoder.model.forward
+
+    def limited(pixel_values, **kwargs):
+        if len(pixel_values) > 2:
+            raise torch.OutOfMemoryError("no room")
+        return real(pixel_values=pixel_values, **kwargs)
+
+    return limited
+
+
 def test_a_missing_encoder_is_named():
     with pytest.raises(SpecError, match="no/such"):
         ClipEncoder("./no/such")

@@ -33,6 +33,8 @@ def sweep(make_cell, monkeypatch, tmp_path):
             output_dir=Path(output_dir),
             name=name,
             plan_only=plan_only,
+            fit="auto",
+            device_memory=None,
             gpus_per_trial=1,
             cpu_trials=1,
             keep="all",

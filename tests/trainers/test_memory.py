@@ -2,19 +2,26 @@
 
 import os
 from dataclasses import replace
+from pathlib import Path
 
 import psutil
 import pytest
 import torch
+from torch.utils._pytree import tree_leaves
 
 from trainers import memory
 from trainers.errors import SpecError
 from trainers.families import family_of
 from trainers.families.base import Conditioning
+from trainers.lighter import lighter
+from trainers.live_bytes import IN_FP32, LiveBytes
 from trainers.loop import LEARNERS
 from trainers.loss import denoising_losses
-from trainers.memory import HOLES, LIBRARIES, MOST_HOLES, LiveBytes, capacity, check_fits, estimate, lighter
-from trainers.spec import TrainerSpec
+from trainers.memory import HOLES, LIBRARIES, MOST_HOLES, Beside, capability, capacity, check_fits, estimate
+from trainers.optimizers import make_optimizer
+from trainers.sampling_memory import sampling_memory
+from trainers.spec import SampleSpec, TrainerSpec
+from trainers.validate import AMPERE, check_capability
 
 WEIGHTS = {
     "plain": {},
@@ -70,6 +77,68 @@ def test_weights_and_states_are_counted(make_spec):
     assert estimate(replace(spec, gradient_accumulation_steps=2)).step > estimate(spec).step
 
 
+@pytest.mark.parametrize("optimizer", ["adamw", "adafactor", "prodigy"])
+def test_the_state_is_that_of_the_real_optimizer(make_spec, optimizer):
+    spec = make_spec(trainer={"optimizer": optimizer})
+    learner = LEARNERS["dreambooth"](family_of(spec.model).load(spec.model), spec)
+    made = make_optimizer(spec, learner.parameter_groups())
+    for weight in learner.learned().values():
+        weight.grad = torch.ones_like(weight)
+    made.step()
+    kept = sum(x.numel() * x.element_size() for x in tree_leaves(made.state) if isinstance(x, torch.Tensor))
+    assert estimate(spec).state == pytest.approx(kept, rel=0.02)
+
+
+def test_gradients_of_several_processes_lie_in_their_buckets(make_spec):
+    """These are there all the time; an accumulated gradient lies beside them."""
+    spec = make_spec(batch_size=2)
+    gradients = estimate(spec).state // 2  # two moments
+    alone, two = estimate(spec, processes=1), estimate(spec, processes=2)
+    assert two.state == alone.state + gradients
+    half = replace(spec, batch_size=1)
+    assert 0 < two.tensors - estimate(half).tensors <= gradients
+    accumulated = estimate(replace(spec, gradient_accumulation_steps=2), processes=2)
+    assert accumulated.tensors == two.tensors + gradients
+
+
+def test_normalisations_are_in_fp32_on_a_gpu_only(make_spec):
+    spec = make_spec(batch_size=8)
+    half = replace(spec, mixed_precision="bf16")
+    assert estimate(spec, "cuda").step == estimate(spec).step
+    assert estimate(half, "cuda").step > 1.02 * estimate(half).step
+    checkpointed = replace(half, gradient_checkpointing=True)  # computed again in the backward pass, in fp32 too
+    assert estimate(half, "cuda").step > estimate(checkpointed, "cuda").step > estimate(checkpointed).step
+
+
+def test_every_operation_in_fp32_is_one_of_cudas_autocast():
+    header = (Path(torch.__file__).parent / "include" / "ATen" / "autocast_mode.h").read_text()
+    listed = header[header.index("define AT_FORALL_FP32(") : header.index("AT_FORALL_DIFFERENT_REDISPATCH_SIGNATURE")]
+    assert [name for name in IN_FP32 if f"_({name}" not in listed] == []
+
+
+def test_the_most_that_is_alive_at_once_counts(make_spec):
+    """The training, its checkpoint's evaluation beside it, or class images before it."""
+    spec = make_spec(prior=True)
+    beside = Beside((SampleSpec(),), encoders=1000)
+    alone, evaluated = estimate(make_spec(), "cuda"), estimate(spec, "cuda", 1, beside)
+    assert (alone.evaluation, alone.class_images) == (0, 0)
+    assert alone.total == alone.libraries + alone.tensors
+    sampling = sampling_memory(spec.model, "no", True)
+    assert evaluated.evaluation == sampling.total + 1000
+    assert evaluated.class_images == sampling.total
+    for part, named in (("evaluation", "evaluation"), ("class_images", "class images")):
+        large = replace(evaluated, **{part: 10**9})
+        resident = large.weights + large.state if part == "evaluation" else 0
+        assert large.total == large.libraries + resident + 10**9
+        assert f"{named} 0.93" in str(large)
+    half = Beside((SampleSpec(precision="fp16"),))
+    losses = sampling_memory(spec.model, "no", False).total
+    kept = sampling_memory(spec.model, "fp16", True).weights
+    assert estimate(spec, "cuda", 1, half).evaluation == kept + losses  # which are in fp32
+    assert estimate(replace(spec, prior=replace(spec.prior, folder="own")), "cuda").class_images == 0
+    assert estimate(spec, "cpu", 1, beside).evaluation == 0
+
+
 def test_what_does_not_fit_is_refused_with_what_would(make_spec):
     spec = make_spec(batch_size=4)
     needed = estimate(spec, "cuda").total
@@ -97,6 +166,42 @@ def test_what_is_advised_can_be_typed(make_spec):
     batch = "batch_size=2 gradient_accumulation_steps=4"
     assert typed == f"gradient_checkpointing=true {batch} trainer=dreambooth_lora"
     assert (last.batch_size, last.mixed_precision, last.use_8bit_adam) == (2, "fp16", False)
+
+
+def test_nothing_is_advised_that_the_card_cannot_do(make_spec, monkeypatch):
+    spec = make_spec(batch_size=2)
+    for trainer in ("dreambooth", "dreambooth_lora"):
+        asked = replace(spec, trainer=TrainerSpec(trainer))
+        typed = [[text for text, _ in lighter(asked, bf16=bf16)][-1] for bf16 in (True, False)]
+        assert "mixed_precision=bf16" in typed[0]
+        assert "mixed_precision=fp16" in typed[1]
+        assert "bf16" not in typed[1]
+    monkeypatch.setitem(memory.LIBRARIES, "cuda", 0)
+    large = make_spec(batch_size=64)
+    *_, half = (other for text, other in lighter(large, bf16=False) if text.endswith("mixed_precision=fp16"))
+    room = estimate(half, "cuda").total
+    with pytest.raises(SpecError, match="it fits with .*mixed_precision=fp16$"):
+        check_fits(large, room, bf16=False)
+
+
+def test_what_the_card_cannot_do_is_refused(make_spec):
+    turing, ampere = (7, 5), (8, 0)
+    bf16, tf32 = make_spec(mixed_precision="bf16"), make_spec(trainer={"tf32": True})
+    samples = [SampleSpec(precision="bf16")]
+    for asked in ((bf16, []), (tf32, []), (make_spec(), samples)):
+        check_capability(*asked, "RTX 3090", ampere)
+        with pytest.raises(SpecError, match="RTX 2080 has compute capability 7.5.*fp16") as caught:
+            check_capability(*asked, "RTX 2080", turing)
+        assert "\n" not in str(caught.value)
+    check_capability(make_spec(mixed_precision="fp16"), [SampleSpec(precision="fp16")], "RTX 2080", turing)
+
+
+def test_capability_is_asked_of_nvidias_cards_only(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    assert capability(torch.device("cuda", 0)) == (7, 5)
+    assert capability(torch.device("cpu")) >= AMPERE
+    monkeypatch.setattr(torch.version, "hip", "6.4")
+    assert capability(torch.device("cuda", 0)) >= AMPERE
 
 
 def test_a_process_has_as_much_of_the_memory_as_of_the_cores(monkeypatch):

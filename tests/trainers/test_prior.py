@@ -54,6 +54,24 @@ def test_batches_and_interruption_do_not_matter(components, tmp_path):
     assert torch.equal(state, torch.random.get_rng_state())
 
 
+def test_memory_that_runs_out_halves_the_batch(components, tmp_path, monkeypatch):
+    family = type(family_of(components.model))
+    sizes, real = [], family.sample
+
+    def limited(self, components, prompts, *args):
+        sizes.append(len(prompts))
+        if len(prompts) > 2:
+            raise torch.OutOfMemoryError("no room")
+        return real(self, components, prompts, *args)
+
+    monkeypatch.setattr(family, "sample", limited)
+    monkeypatch.setattr("trainers.batches.FITS", {})
+    made = make_class_images(components, PROMPT, PRIOR, tmp_path / "made", batch_size=5)
+    assert sizes == [5, 2, 2, 1]
+    assert is_complete(made)
+    assert len(read(made)) == 5
+
+
 def test_complete_images_are_not_made_again(components, tmp_path):
     folder = make_class_images(components, PROMPT, PRIOR, tmp_path / "made")
     assert make_class_images(None, PROMPT, PRIOR, folder) == folder

@@ -197,3 +197,21 @@ def test_the_global_generator_is_not_touched(make_spec, tmp_path, class_folder):
     before = torch.random.get_rng_state()
     run(spec, [2], tmp_path, class_folder)
     assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_a_state_that_is_mapped_into_memory_is_the_same(spec, tmp_path, class_folder, monkeypatch):
+    """As it is read where a GPU trains."""
+    (whole,) = run(spec, [4], tmp_path / "whole", class_folder)
+    run(spec, [2], tmp_path / "resumed", class_folder)
+    read = []
+
+    def mapped(*args, **kwargs):
+        assert not kwargs["mmap"]  # here a CPU trains
+        read.append(args)
+        return load(*args, **{**kwargs, "mmap": True})
+
+    load = torch.load
+    monkeypatch.setattr(torch, "load", mapped)
+    (resumed,) = run(spec, [4], tmp_path / "resumed", class_folder)
+    assert len(read) == 1
+    assert_equal(whole, resumed)

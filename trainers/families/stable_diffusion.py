@@ -24,6 +24,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from trainers.batches import sliced
 from trainers.errors import SpecError
 from trainers.families.base import Components, Conditioning, Device, Family, Images
 from trainers.families.diffusion import Diffusion
@@ -123,6 +124,8 @@ class StableDiffusion(Family):
     ) -> Images:
         placed = components.to(device, spec.precision)
         pipeline = _pipeline(placed, spec.scheduler)
+        if sliced(device):
+            pipeline.vae.enable_slicing()
         states = _text_states(pipeline, [with_aliases(components, prompt) for prompt in prompts] + [""] * len(prompts))
         images = pipeline(
             prompt_embeds=states[: len(prompts)],

@@ -9,7 +9,7 @@ from accelerate import PartialState
 from diffusers import DiffusionPipeline
 from safetensors.torch import load_file
 
-from sweeper.engine import states
+from sweeper.engine import room, states
 from sweeper.engine import training as training_module
 from sweeper.engine.handlers import HANDLERS, carry_out, stopper
 from sweeper.engine.jobs import COMPLETE, Export, Kind, Reporter, Task
@@ -19,6 +19,7 @@ from sweeper.plan.inversions import inversions
 from sweeper.store import Store, claim, is_claimed
 from tests.suites import some_of
 from tests.sweeper.tiny_sweep import trainings
+from trainers.errors import SpecError
 from trainers.files import remove_folder, saved_step
 from trainers.loop import train
 from trainers.spec import TRAINERS
@@ -215,6 +216,25 @@ def test_what_is_trained_again_for_another_way_of_sampling_is_scored_again_in_al
     Execution(training, store, execution.report, PartialState(cpu=True)).run()
     assert scored.stat().st_mtime_ns != stamp
     assert not store.left(training).missing
+
+
+def test_what_the_card_cannot_do_is_refused_before_anything_is_loaded(models, tmp_path, monkeypatch):
+    (training,) = trainings(*models, "mixed_precision=bf16")
+    execution = begin(training, tmp_path)
+    monkeypatch.setattr(room, "capability", lambda device: (7, 5))
+    monkeypatch.setattr(Execution, "load", lambda self: pytest.fail("loaded"))
+    with pytest.raises(SpecError, match="compute capability 7.5, and bf16 needs 8.0; take mixed_precision=fp16"):
+        execution.run()
+
+
+def test_the_evaluation_counts_where_memory_is_checked(execution, monkeypatch):
+    asked = []
+    monkeypatch.setattr(room, "check_fits", lambda *given: asked.append(given) or "")
+    execution.run()
+    ((spec, _, device, processes, needed, bf16),) = asked
+    assert (spec, device, processes, bf16) == (execution.spec, "cpu", 1, True)
+    assert needed.samples == tuple({point.sample for point in execution.training.points})
+    assert needed.encoders > 0
 
 
 def test_out_of_memory_halves_the_batch_once_and_says_so(execution, monkeypatch):

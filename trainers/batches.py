@@ -1,0 +1,51 @@
+"""Work on many images at once, on as many as the device's memory holds: sampling, class images, encoders, losses."""
+
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from typing import TypeVar
+
+import torch
+from accelerate.utils.memory import clear_device_cache
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+# How many fitted of a kind of work where more did not, in this process.
+FITS: dict[Hashable, int] = {}
+
+
+def in_batches(
+    items: Sequence[Item], most: int, kind: Hashable, work: Callable[[Sequence[Item]], Result]
+) -> Iterator[Result]:
+    """What `work` makes of `items`, batch after batch, at most `most` at once.
+
+    A batch that does not fit the device's memory is halved, for good in this process for work of the same `kind`.
+
+    Raises:
+        torch.OutOfMemoryError: not even one item fits.
+    """
+    start = 0
+    while start < len(items):
+        batch = items[start : start + min(most, FITS.get(kind, most))]
+        results = _fitting(batch, work)
+        if results:
+            start += len(batch)
+            yield results[0]
+        else:
+            FITS[kind] = len(batch) // 2
+            clear_device_cache(garbage_collection=True)  # here nothing refers to the frames of the error any more
+
+
+def _fitting(batch: Sequence[Item], work: Callable[[Sequence[Item]], Result]) -> tuple[Result, ...]:
+    """What `work` makes of a batch; nothing where it is too large."""
+    try:
+        return (work(batch),)
+    except torch.OutOfMemoryError:
+        if len(batch) == 1:
+            raise
+        return ()
+
+
+def sliced(device: torch.device | str) -> bool:
+    """Whether images pass the autoencoder one by one, in which each takes 0.8 GB at 512 px. Not on a CPU: one by one
+    they are rounded otherwise there than in the results that exist."""
+    return torch.device(device).type != "cpu"
