@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sweeper.engine import devices
 from sweeper.engine.base import GRACE, RUNNING, Engine, Phase, Resources, WorkerState, Workplace
-from sweeper.engine.local import OFFLINE, QUIET, SPINS
+from sweeper.engine.local import OFFLINE, QUIET, SPINS, own_environment
 from sweeper.engine.queue import Queue
 from sweeper.engine.worker import Handler, carry_out, run_job
 from sweeper.forecast import Capacity
@@ -96,6 +96,8 @@ def _passing(meanwhile: Callable[[], None]) -> Callable[[], None]:
 
 def _lease() -> devices.Lease:
     """The first device, with the environment that a worker of the local engine has."""
+    for foreign in os.environ.keys() - own_environment().keys():
+        del os.environ[foreign]
     os.environ.update(OFFLINE | QUIET)  # before torch and the hub's libraries are imported
     return devices.leases(1)[0]
 

@@ -14,6 +14,7 @@ from sweeper.engine.processes import die_with, end_sessions
 from sweeper.forecast import Capacity
 
 PROJECT = Path(__file__).resolve().parents[2]
+ACCELERATE = Path(__file__).with_name("accelerate.yaml")
 WORKER = "sweeper.engine.worker"  # the module that is run
 # How much freed memory stays with a process, and what is big enough to be no part of that: see mallopt(3) of glibc.
 # By default it hands the activations of every training step back to the kernel, and faults them in again page by page:
@@ -24,6 +25,19 @@ ALLOCATOR = {"MALLOC_TRIM_THRESHOLD_": str(512 * 1024**2), "MALLOC_MMAP_THRESHOL
 SPINS = {"GOMP_SPINCOUNT": "1000"}
 QUIET = {"TRANSFORMERS_VERBOSITY": "error", "DIFFUSERS_VERBOSITY": "error"}
 OFFLINE = {"HF_HUB_OFFLINE": "1"}  # whatever is needed was fetched before
+# What tells accelerate and torchrun how to train: of the user's other projects, or of a job of MPI or Slurm around us.
+FOREIGN = ("ACCELERATE_", "FSDP_", "MEGATRON_LM_", "PARALLELISM_CONFIG_", "PET_", "TORCHELASTIC_", "TORCH_ELASTIC_")
+FOREIGN += ("OMPI_COMM_", "MPI_LOCAL", "MV2_COMM_", "PMI_", "MASTER_ADDR", "MASTER_PORT")
+FOREIGN_NAMES = {"RANK", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "FORK_LAUNCHED", "USE_TORCH_XLA"}
+
+
+def own_environment() -> dict[str, str]:
+    """The environment without what configures accelerate: a sweep's settings alone decide about results."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name not in FOREIGN_NAMES and not name.startswith(FOREIGN)
+    }
 
 
 def environment(lease: Lease) -> dict[str, str]:
@@ -33,7 +47,7 @@ def environment(lease: Lease) -> dict[str, str]:
     return {
         **ALLOCATOR,
         **SPINS,
-        **os.environ,
+        **own_environment(),
         "OMP_NUM_THREADS": str(lease.threads),
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),
         "PYTHONUNBUFFERED": "1",
@@ -45,7 +59,8 @@ def environment(lease: Lease) -> dict[str, str]:
 
 def command(lease: Lease, workplace: Workplace, module: str = WORKER) -> list[str]:
     count = len(lease.devices)
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", str(count)]
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(ACCELERATE)]
+    launch += ["--num_processes", str(count)]
     launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
     if count > 1:
         launch += ["--multi_gpu", "--main_process_port", "0"]

@@ -58,6 +58,55 @@ def workplace(tmp_path):
     wait_until(lambda: not processes(place), 10)  # no orphan, whatever happened
 
 
+# What a user, or a job of MPI around the sweep, may have told accelerate and torchrun. Each of it would change a result,
+# or let no worker start.
+CONFIGURED = """
+compute_environment: LOCAL_MACHINE
+distributed_type: FSDP
+fsdp_config: {fsdp_version: 2, fsdp_offload_params: true, fsdp_sharding_strategy: FULL_SHARD}
+dynamo_config: {dynamo_backend: INDUCTOR}
+mixed_precision: bf16
+gpu_ids: "7"
+num_processes: 3
+num_machines: 1
+machine_rank: 0
+main_process_port: 1
+use_cpu: true
+debug: true
+enable_cpu_affinity: true
+"""
+VARIABLES = {
+    "ACCELERATE_MIXED_PRECISION": "bf16",
+    "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "3",
+    "ACCELERATE_DYNAMO_BACKEND": "INDUCTOR",
+    "ACCELERATE_USE_FSDP": "true",
+    "ACCELERATE_USE_DEEPSPEED": "true",
+    "ACCELERATE_USE_MEGATRON_LM": "true",
+    "FSDP_VERSION": "2",
+    "FSDP_SHARDING_STRATEGY": "1",
+    "PMI_SIZE": "2",
+    "PMI_RANK": "1",
+    "OMPI_COMM_WORLD_SIZE": "2",
+    "RANK": "1",
+    "LOCAL_RANK": "1",
+    "WORLD_SIZE": "2",
+    "MASTER_ADDR": "nowhere.invalid",
+    "PET_NNODES": "2",
+    "PET_NPROC_PER_NODE": "4",
+}
+
+
+@pytest.fixture
+def configured(tmp_path, monkeypatch):
+    """A user with an `accelerate` configuration and variables of their own."""
+    file = tmp_path / "cache" / "accelerate" / "default_config.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text(CONFIGURED)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+    for name, value in VARIABLES.items():
+        monkeypatch.setenv(name, value)
+
+
 class Contract:
     light: type  # the engine, with workers that do what light.py says
     real: type  # the engine, with workers that train
@@ -153,7 +202,8 @@ class Contract:
             crew.wait(lambda jobs: None)
             assert [job.outcome.state for job in crew.jobs] == [COMPLETE]
 
-    def test_a_training_gives_the_same_bits_on_every_engine(self, workplace, models, reference):
+    def test_a_training_gives_the_same_bits_on_every_engine(self, workplace, models, reference, configured):
+        """Whatever the user told accelerate."""
         (training,) = trainings(*models)
         with self.crew(workplace, self.real) as crew:
             job = crew.add(Task(Kind.TRAIN, training))

@@ -1,6 +1,5 @@
 """An engine that behaves as a cluster does: workers wait in a queue first, and outlive the sweep that started them."""
 
-import os
 import subprocess
 import sys
 import time
@@ -8,7 +7,7 @@ import time
 import psutil
 
 from sweeper.engine.base import GRACE, QUEUED, RUNNING, Engine, Phase, WorkerState
-from sweeper.engine.local import PROJECT
+from sweeper.engine.local import PROJECT, own_environment
 from sweeper.forecast import Capacity
 from trainers.files import read_json, write_json
 
@@ -56,7 +55,7 @@ class FakeEngine(Engine):
 
     def _run(self, id):
         command, log = self.commands[id]
-        environment = os.environ | {
+        environment = own_environment() | {
             "PYTHONPATH": str(PROJECT),
             "BARE": self.bare,
             "ACCELERATE_USE_CPU": "true",

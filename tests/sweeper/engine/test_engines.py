@@ -2,7 +2,13 @@
 
 from sweeper.engine.inline import InlineEngine
 from sweeper.engine.local import LocalEngine
-from tests.sweeper.engine.contract import Contract, _one_core, reference, workplace  # noqa: F401  - fixtures
+from tests.sweeper.engine.contract import (  # noqa: F401  - fixtures
+    Contract,
+    _one_core,
+    configured,
+    reference,
+    workplace,
+)
 from tests.sweeper.engine.fake import FakeEngine
 from tests.sweeper.engine.light import handle
 
