@@ -61,8 +61,7 @@ class Execution:
     def run(self) -> None:
         """Does what is missing of the training's checkpoints, samples and scores, and what `score` does.
 
-        After each checkpoint, `discarded()` gives the steps of those to delete, and `stop(step)` says why to raise
-        Stopped there, or nothing.
+        After each checkpoint `discarded()` gives the steps to delete, and `stop(step)` says why to raise Stopped.
         """
         self._check_memory()
         self.load()
