@@ -1,26 +1,29 @@
 """The one entry of a sweep: a checkpoint's components in, its scorecard out."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from evaluation.baselines import photograph_values, read_photographs
-from evaluation.denoising import denoising_losses
 from evaluation.features import ClipEncoder, DinoEncoder, clip_encoder, dino_encoder, encode
 from evaluation.files import BASELINES, SCORES, class_folder, has_samples, sample_sets
 from evaluation.metrics import METRICS, Images, Reference, Samples, score
 from evaluation.sample import Progress, no_progress, read_images, sample_images
 from evaluation.scorecard import Baselines, Scorecard, Values, unmeasurable
+from evaluation.sharing import Share, sample_share
 from evaluation.spec import EvalSpec, fill
+from evaluation.weights import Weights
+from trainers.device import phase
 from trainers.families.base import Components
 from trainers.prompts import class_prompt, class_words, instance_prompt, subject_words
 from trainers.provenance import provenance
 from trainers.spec import ModelSpec, SampleSpec, SubjectSpec, signature
 
 
+@phase()
 def prepare(
     components: Components,
     subject: SubjectSpec,
@@ -38,8 +41,9 @@ def prepare(
     clip, dino = encoders(evaluation, device)
     photographs = encode(read_photographs(subject.images, components.model.resolution), clip, dino)
     reference = Reference(photographs, clip.text([fill(prompt, words) for prompt in evaluation.prompts]))
+    weights = Weights(components)
     scoring = Scoring(
-        components.model, lambda: components, subject, sample, evaluation, folder, device, batch_size, progress
+        components.model, lambda: weights, subject, sample, evaluation, folder, device, batch_size, progress
     )
     untuned = scoring.scorecard(words, reference)
     baselines = Baselines(untuned.values, plain(photograph_values(reference)), untuned.versions, untuned.provenance)
@@ -52,8 +56,9 @@ def prepare(
     return reference, baselines
 
 
+@phase()
 def evaluate(
-    components: Components,
+    components: Components | Weights,
     subject: SubjectSpec,
     sample: SampleSpec,
     evaluation: EvalSpec,
@@ -66,14 +71,36 @@ def evaluate(
 ) -> Scorecard:
     """The scorecard of a checkpoint, also written as scores.json; read back if it is there already.
 
+    components: of the checkpoint; `Weights` where it is scored several times in a row.
     Samples lie in `folder`, those of the class prompt in its `class/`.
     """
-    scoring = Scoring(
-        components.model, lambda: components, subject, sample, evaluation, folder, device, batch_size, progress
-    )
+    weights = components if isinstance(components, Weights) else Weights(components)
+    model = weights.components.model
+    scoring = Scoring(model, lambda: weights, subject, sample, evaluation, folder, device, batch_size, progress)
     return scoring.scorecard(subject_words(subject.identifier, subject.class_noun), reference)
 
 
+@phase()
+def draw_share(
+    weights: Weights,
+    subject: SubjectSpec,
+    sample: SampleSpec,
+    evaluation: EvalSpec,
+    folder: Path,
+    share: Share,
+    *,
+    device: str = "cpu",
+    batch_size: int = 16,
+) -> None:
+    """What one of several processes samples for `evaluate`."""
+    scoring = Scoring(
+        weights.components.model, lambda: weights, subject, sample, evaluation, folder, device, batch_size
+    )
+    words = subject_words(subject.identifier, subject.class_noun)
+    scoring.draw_share(weights.on(device, sample.precision), words, share)
+
+
+@phase()
 def complete(
     model: ModelSpec,
     components: Callable[[], Components] | None,
@@ -89,7 +116,8 @@ def complete(
 
     components: loads the checkpoint, which only some metrics need; None where its weights are gone.
     """
-    scoring = Scoring(model, components, subject, sample, evaluation, folder, device)
+    weights = (lambda: Weights(components())) if components else None
+    scoring = Scoring(model, weights, subject, sample, evaluation, folder, device)
     return scoring.completed(Scorecard.read(folder / SCORES), reference)
 
 
@@ -98,7 +126,7 @@ class Scoring:
     """One model to be sampled and scored."""
 
     model: ModelSpec
-    components: Callable[[], Components] | None  # None where the weights are gone
+    weights: Callable[[], Weights] | None  # None where they are gone
     subject: SubjectSpec
     sample: SampleSpec
     evaluation: EvalSpec
@@ -114,14 +142,13 @@ class Scoring:
             card = Scorecard.read(self.folder / SCORES)
             if card.made_for == made_for:
                 return self.completed(card, reference)
-        if self.components is None:
+        if self.weights is None:
             raise ValueError(f"{self.folder} has no samples of this evaluation, and the weights are gone")
         start = time.perf_counter()
-        components = self.components()
-        placed = components.to(self.device, self.sample.precision)
-        self.draw(placed, words)
+        weights = self.weights()
+        self.draw(weights.on(self.device, self.sample.precision), words)
         middle = time.perf_counter()
-        losses = self.losses(components if self.sample.precision != "no" else placed, reference)
+        losses = self.losses(weights, reference)
         values = score(self.samples(losses), reference)
         seconds = {"sample": middle - start, "score": time.perf_counter() - middle}
         card = self.card(made_for, values, seconds)
@@ -134,12 +161,12 @@ class Scoring:
         if not stale:
             return card
         start = time.perf_counter()
-        reasons = unmeasurable(stale, self.components is not None, has_samples(self.folder, self.evaluation))
+        reasons = unmeasurable(stale, self.weights is not None, has_samples(self.folder, self.evaluation))
         full = replace(card, missing={**card.missing, **reasons})
         wanted = [name for name in stale if name not in reasons]
         if wanted:
             of_weights = any(METRICS[name].needs_weights for name in wanted)
-            losses = self.losses(self.components(), reference) if of_weights and self.components else None
+            losses = self.losses(self.weights(), reference) if of_weights and self.weights else None
             values = score(self.samples(losses), reference, wanted)
             full = full.completed(self.card(card.made_for, values, {"score": time.perf_counter() - start}))
         if full != card:
@@ -148,23 +175,38 @@ class Scoring:
 
     def draw(self, placed: Components, words: str) -> None:
         """Samples the images of the prompts and of the class prompt, where they are not there yet."""
-        before, evaluation = 0, self.evaluation
-        asked = (
-            (evaluation.prompts, (evaluation.first_prompt, evaluation.first_image)),
-            ((class_prompt(self.subject),), (0, evaluation.first_class_image)),
-        )
-        sets = list(zip(sample_sets(self.folder, evaluation), asked, strict=False))  # there may be no class images
-        total = sum(prompts * images for (_, prompts, images), _ in sets)
+        before, seed = 0, self.evaluation.seed
+        sets = list(self._sets())
+        total = sum(len(texts) * images for _, texts, images, _ in sets)
 
         def report(done: int, _: int) -> None:
             self.progress(before + done, total)
 
-        for (place, prompts, images), (texts, first) in sets:
+        for place, texts, images, first in sets:
             sample_images(
-                placed, self.sample, words, texts, images, evaluation.seed, place, device=self.device,
+                placed, self.sample, words, texts, images, seed, place, device=self.device,
                 batch_size=self.batch_size, progress=report, first=first,
             )  # fmt: skip
-            before += prompts * images
+            before += len(texts) * images
+
+    def draw_share(self, placed: Components, words: str, share: Share) -> None:
+        """The share of one of several processes. Those that have no prompts to sample begin with the class prompt."""
+        (number, processes), size = share, self.batch_size
+        for i, (place, texts, images, first) in enumerate(self._sets()):
+            sample_share(
+                placed, self.sample, words, texts, images, self.evaluation.seed, place,
+                share=((number + i) % processes, processes), device=self.device, batch_size=size, first=first,
+            )  # fmt: skip
+
+    def _sets(self) -> Iterator[tuple[Path, Sequence[str], int, tuple[int, int]]]:
+        """(folder, prompts, images of each, place of the first among all slices) of each set of samples."""
+        evaluation = self.evaluation
+        asked = (
+            (evaluation.prompts, (evaluation.first_prompt, evaluation.first_image)),
+            ((class_prompt(self.subject),), (0, evaluation.first_class_image)),
+        )
+        for (place, _, images), (texts, first) in zip(sample_sets(self.folder, evaluation), asked, strict=False):
+            yield place, texts, images, first  # there may be no class images
 
     def samples(self, losses: np.ndarray | None) -> Samples:
         """The stored samples, as their PNGs hold them, with their features."""
@@ -175,10 +217,8 @@ class Scoring:
         }
         return Samples(found[self.folder], found.get(class_folder(self.folder)), losses)
 
-    def losses(self, components: Components, reference: Reference) -> np.ndarray:
-        """Losses are compared in fp32."""
-        placed = components.to(self.device)
-        return denoising_losses(placed, reference.photographs.pixels, instance_prompt(self.subject), self.device)
+    def losses(self, weights: Weights, reference: Reference) -> np.ndarray:
+        return weights.losses(reference.photographs.pixels, instance_prompt(self.subject), self.device)
 
     def card(self, made_for: str, values: dict[str, np.ndarray], seconds: dict[str, float]) -> Scorecard:
         return Scorecard(

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from rich.filesize import decimal
 
-from sweeper.plan.types import Remaining, Training
+from sweeper.plan.precision import stored_precision
+from sweeper.plan.types import Remaining
 from trainers.errors import SpecError
 from trainers.files import existing
 from trainers.hub import cache_folder, free_bytes
@@ -37,11 +38,6 @@ class Disk:
         kinds = ("checkpoints", "states", "images", "export")
         parts = ", ".join(f"{kind} {decimal(getattr(self, kind))}" for kind in kinds)
         return f"{decimal(self.peak)} at the peak ({parts}), {decimal(self.written)} written"
-
-
-def stored_precision(training: Training) -> str:
-    """Of the training's checkpoints on disk."""
-    return "no"
 
 
 def checkpoints_kept(keep: str, final: bool) -> int:

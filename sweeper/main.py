@@ -4,6 +4,7 @@ import gc
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, cast
 
 from hydra.core.config_loader import ConfigLoader
@@ -15,10 +16,11 @@ from sweeper import forecast
 from sweeper.disk import check_room
 from sweeper.engine.engines import make_engine
 from sweeper.fit import Fit
-from sweeper.names import GRID, check_name, reserve_name, sweep_name
+from sweeper.names import GRID, check_elsewhere, check_name, reserve_name, sweep_name
 from sweeper.plan.compile import compile_plan, cost
 from sweeper.plan.downloads import fetch_models, left_of
 from sweeper.plan.grid import Grid, expand, parse, typed_cell
+from sweeper.plan.precision import check_precisions, elsewhere
 from sweeper.report.progress import print_plan
 from sweeper.settings import Settings, check_writable, one_line, settings_of
 from sweeper.store import Store
@@ -55,6 +57,7 @@ def run(grid: Grid, settings: Settings, fetched: bool = False) -> int:
     folder, content = settings.output_dir / (settings.name or sweep_name(grid)), [cell.signature for cell in grid.cells]
     if not settings.plan_only:
         check_writable(settings.output_dir)
+    _check_elsewhere(grid, settings, folder)
     check_name(folder, GRID, content)
     fit = Fit.of(folder, settings)
     typed, grid = grid, fit.grid(grid)
@@ -67,10 +70,11 @@ def run(grid: Grid, settings: Settings, fetched: bool = False) -> int:
     capacity, downloads = make_engine(settings).capacity(), left_of(plan)
     seconds = forecast.seconds(left, store, capacity.devices)
     needed, with_best = (forecast.disk_of(left, store, keep, capacity) for keep in (settings.keep, "best"))
-    print_plan(console, expected_cost, grid.axes, seconds, needed, models, downloads)
+    print_plan(console, expected_cost, grid.axes, seconds, needed, models, plan, downloads)
     fit.say(console, plan.trainings[0].spec, capacity.workers * settings.gpus_per_trial)
     if settings.plan_only:
         return 0
+    check_precisions(plan.trainings)
     check_room(needed, with_best, settings.keep, settings.output_dir, downloads.bytes)
     fetch_models(plan)
     if fit.undecided and not fetched:
@@ -83,3 +87,12 @@ def run(grid: Grid, settings: Settings, fetched: bool = False) -> int:
     planned = Planned(grid, plan, expected_cost)
     context = Context(store, folder, settings, console, start)
     return exit_code(run_sweep(context, lambda: planned, train_all))
+
+
+def _check_elsewhere(grid: Grid, settings: Settings, folder: Path) -> None:
+    """Raises SpecError where this sweep was planned on the other kind of device."""
+    other = Grid(tuple(elsewhere(cell) for cell in grid.cells), grid.axes)
+    if other != grid:
+        content = [cell.signature for cell in other.cells]
+        there = settings.output_dir / (settings.name or sweep_name(other))
+        check_elsewhere(folder, there, GRID, content, grid.cells)

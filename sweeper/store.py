@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 
 from evaluation.files import BASELINES, SCORES, has_samples
 from evaluation.scorecard import NOT_YET, Baselines, Scorecard, unmeasurable
+from sweeper.plan.precision import stored_precision
 from sweeper.plan.types import Point, Remaining, Training
 from trainers.errors import SpecError
 from trainers.files import (
@@ -33,6 +34,7 @@ from trainers.files import (
     remove_folder,
     remove_unfinished,
     saved_step,
+    serves,
     understood,
     write_json,
 )
@@ -136,16 +138,16 @@ class Store:
         if not self.training(training.spec).exists():
             return Remaining(training, training.points, 0)
         missing = self.unscored(training)
-        return Remaining(training, missing, self._trained(training.spec, missing))
+        return Remaining(training, missing, self._trained(training, missing))
 
-    def _trained(self, spec: TrainSpec, missing: Sequence[Point]) -> int:
+    def _trained(self, training: Training, missing: Sequence[Point]) -> int:
         """How many of the steps up to the last that is missing need not be trained. trainers/loop.py goes on from the
         latest state, unless a checkpoint before that lacks."""
         last = max((point.step for point in missing), default=0)
-        lacking = self.untrained(spec, missing)
+        lacking = self.untrained(training, missing)
         if not lacking:
             return last
-        saved = saved_step(self.training(spec))
+        saved = saved_step(self.training(training.spec))
         return last - max(lacking) + (saved if 0 <= saved <= min(lacking) else 0)
 
     def unscored(self, training: Training) -> tuple[Point, ...]:
@@ -191,10 +193,11 @@ class Store:
         """Deletes what killed processes left half written in a training's folder, which must be claimed."""
         remove_unfinished(self.training(spec))
 
-    def untrained(self, spec: TrainSpec, points: Iterable[Point]) -> list[int]:
-        """The steps of points that have no checkpoint, or none any more; in order."""
-        steps = sorted({point.step for point in points})
-        return [step for step in steps if not is_complete(self.checkpoint(spec, step))]
+    def untrained(self, training: Training, points: Iterable[Point]) -> list[int]:
+        """The steps, in order, of points that have no checkpoint, or none any more, or one that is kept in fewer bits
+        than are needed."""
+        precision, steps = stored_precision(training), sorted({point.step for point in points})
+        return [step for step in steps if not serves(self.checkpoint(training.spec, step), precision)]
 
     def forget(self, spec: TrainSpec, steps: Iterable[int]) -> None:
         """Deletes the scores and samples of checkpoints that are to be trained once more: on a GPU they will be others.

@@ -24,6 +24,7 @@ from sweeper.engine.rungs import scored_steps
 from sweeper.engine.shared import SharedWork
 from sweeper.plan.axes import axis_of, describe
 from sweeper.plan.grid import Grid
+from sweeper.plan.precision import kept_precision
 from sweeper.plan.types import Cost, Plan, Training
 from sweeper.report import terminal, write
 from sweeper.report.progress import ProgressDisplay
@@ -214,7 +215,8 @@ class Sweep:
     def _target(self, row: Row) -> Path:
         """Where the checkpoint of a row is exported to."""
         average = "" if row.params["use_ema"] else "-no-ema"
-        name = f"{row.training}-{row.step:06d}-{row.params['scheduler']}{average}"
+        precision = "-fp16" if row.params["sample_precision"] == "fp16" else ""
+        name = f"{row.training}-{row.step:06d}-{row.params['scheduler']}{average}{precision}"
         return self.context.folder / "export" / name
 
     def _export(self, results: Results, plan: Plan) -> Results:
@@ -226,7 +228,8 @@ class Sweep:
         target = self._target(row)
         if row.checkpoint and not is_complete(target):
             training = next(t for t in plan.trainings if t.spec.signature == row.training)
-            export = Export(row.step, row.params["scheduler"], row.params["use_ema"], target)
+            precision = kept_precision(training.spec, row.params["sample_precision"])
+            export = Export(row.step, row.params["scheduler"], row.params["use_ema"], target, precision)
             task = Task(Kind.EXPORT, training, devices=self.context.settings.gpus_per_trial, export=export)
             self._do(task, "sweet spot")
         self.export_seconds = time.monotonic() - start

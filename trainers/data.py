@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from trainers.device import moved, phase
 from trainers.errors import SpecError
 from trainers.families import family_of
 from trainers.families.base import Components, ForwardProcess
@@ -164,9 +165,9 @@ class ImageStream:
         moments = [self.latents(indices[row], self.latents.crop(indices[row], uniform[row])) for row in rows]
         mean, std = torch.stack([m for m, _ in moments]), torch.stack([s for _, s in moments])
         return Batch(
-            latents=mean.to(device) + std.to(device) * posterior[share].to(device),
-            noise=noise[share].to(device),
-            timesteps=timesteps[share].to(device),
+            latents=moved(mean, device) + moved(std, device) * moved(posterior[share], device),
+            noise=moved(noise[share], device),
+            timesteps=moved(timesteps[share], device),
             prompts=[_choice(self.prompts[indices[row]], float(uniform[row, 3])) for row in rows],
             instances=len(rows),
         )
@@ -216,6 +217,7 @@ def _encoder(spec: TrainSpec, components: Components, device: torch.device) -> E
     encode_images = family_of(spec.model).encode_images
 
     @torch.no_grad()
+    @phase()  # trainings share what is encoded, with TF32 or without
     def encode(pixels: Tensor) -> tuple[Tensor, Tensor]:
         return encode_images(autoencoder, pixels.to(device))
 

@@ -74,6 +74,11 @@ def is_complete(folder: Path) -> bool:
     return (folder / MANIFEST).exists()
 
 
+def serves(checkpoint: Path, precision: str) -> bool:
+    """Whether a checkpoint is there, with all the bits that its weights have in `precision`."""
+    return is_complete(checkpoint) and read_json(checkpoint / MANIFEST).get("precision", "no") in ("no", precision)
+
+
 def remove_folder(folder: Path) -> None:
     """The manifest first: what is half deleted must not look complete."""
     (folder / MANIFEST).unlink(missing_ok=True)

@@ -7,7 +7,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
+from transformers import PretrainedConfig
 
+from trainers.device import moved
 from trainers.families import family_of
 from trainers.families.base import Components, Conditioning
 from trainers.precision import DTYPES
@@ -104,6 +107,19 @@ def checkpoint_activations(module: Any) -> None:
         module.gradient_checkpointing_enable({"use_reentrant": False})
 
 
+def has_dropout(learner: nn.Module) -> bool:
+    """Whether anything in it drops values: layers say so themselves, transformers' attention in its configuration."""
+    return any(_drops(module) for module in learner.modules())
+
+
+def _drops(module: Any) -> bool:
+    if isinstance(module, _DropoutNd):
+        return module.p > 0
+    config = getattr(module, "config", None)
+    configured = config.to_dict() if isinstance(config, PretrainedConfig) else {}
+    return any(value for name, value in configured.items() if "dropout" in name)
+
+
 class ConditioningCache:
     """The prompts of a batch, each distinct one once: tokenized where the text encoders are in the learner, else as the
     untuned text encoders encode them. Each prompt is processed on first use."""
@@ -118,7 +134,7 @@ class ConditioningCache:
         for prompt in distinct:
             if prompt not in self.known:
                 self.known[prompt] = self._of(prompt).to(self.device)
-        rows = torch.tensor([distinct.index(prompt) for prompt in prompts], device=self.device)
+        rows = moved(torch.tensor([distinct.index(prompt) for prompt in prompts]), self.device)
         return Conditioning.cat([self.known[prompt] for prompt in distinct]), rows
 
     @torch.no_grad()

@@ -23,23 +23,28 @@ from torch import Tensor
 
 from trainers.checkpoint import Checkpoint, TrainState
 from trainers.data import Batch, ImageStream, generator, make_streams
-from trainers.errors import SpecError, TrainingDiverged
+from trainers.device import phase
+from trainers.errors import SpecError
 from trainers.families import family_of
 from trainers.families.base import Components, ForwardProcess
 from trainers.files import saved_step
 from trainers.full import Full
-from trainers.learner import ConditioningCache, Learner
+from trainers.learner import ConditioningCache, Learner, has_dropout
 from trainers.lora import Lora
 from trainers.loss import denoising_losses, total
 from trainers.optimizers import make_optimizer, make_schedule
+from trainers.precision import FP32
+from trainers.processes import wait_for_all
 from trainers.sizes import SAVE_EVERY
 from trainers.spec import TrainSpec
 from trainers.stages import inversion_stage
 from trainers.textual_inversion import TextualInversion
 from trainers.validate import validate
 
-Progress = Callable[[int, float], None]  # step, loss
+Progress = Callable[[int, float], None]  # step, the last loss that is known
 clock = time.monotonic
+# Steps between two readings of their losses, by type of device: a GPU has to be waited for.
+READ_EVERY = {"cpu": 1, "cuda": 50}  # and others as cuda
 LEARNERS: dict[str, type[Learner]] = {
     "dreambooth": Full,
     "dreambooth_lora": Lora,
@@ -59,6 +64,7 @@ class TrainingContext:
     streams: list[ImageStream]  # of the instance images and, with prior preservation, of the class images
     process: ForwardProcess
     conditioning: ConditioningCache
+    has_dropout: bool
 
     @property
     def share(self) -> slice:
@@ -76,6 +82,7 @@ def train(
     cache: Path | None = None,
     components: Components | None = None,
     original: TrainSpec | None = None,
+    precision: str = FP32,
     progress: Progress = lambda step, loss: None,
     goes_on: Callable[[], bool] = lambda: True,
 ) -> Generator[Checkpoint]:
@@ -84,8 +91,10 @@ def train(
     A checkpoint that is in `folder` is yielded as it is; the others are trained, from the latest state in `folder`
     where there is one. `components` are the untuned weights, loaded by the family if not given. `cache` is a folder
     for what trainings share, `folder` if not given. `original` is what `spec` was before its batch had to be halved: an
-    inversion that was learned with it is used. `progress` gets (step, loss); the steps of a textual inversion before a
-    `ti_dreambooth` count up to 0. Run by several processes under accelerate, each yields the same checkpoints.
+    inversion that was learned with it is used. `precision` is that of the checkpoints on disk; what learns is fp32.
+    `progress` gets (step, loss), on a GPU the last loss that was read, NaN before the first; the steps of a textual
+    inversion before a `ti_dreambooth` count up to 0. Run by several processes under accelerate, each yields the same
+    checkpoints.
 
     The state is saved every `SAVE_EVERY` seconds of training, where `progress` raises, and where no more checkpoints
     are taken (they all were, or the generator is closed) and `goes_on` says that the training may go on from there.
@@ -105,22 +114,16 @@ def train(
     try:
         for step in sorted(set(steps)):
             checkpoint = Checkpoint(folder, step, spec.model, components)
-            if not checkpoint.complete:
-                if context is None or state is None:
-                    context, state = _start(spec, original, components, class_images, cache or folder, progress)
-                    if 0 <= saved_step(folder) <= step:
-                        state.load(folder)
-                while state.step < step:
-                    begin = clock()
-                    loss = _optimizer_step(context, state)
+            if not checkpoint.serves(precision):
+                with phase(tf32=spec.trainer.tf32):  # not around the yield: others compute there
+                    if context is None or state is None:
+                        context, state = _start(spec, original, components, class_images, cache or folder, progress)
+                        if 0 <= saved_step(folder) <= step:
+                            state.load(folder)
+                    _train_to(step, context, state, folder, progress)
                     if context.accelerator.is_main_process:
-                        _report(progress, state, folder, loss)
-                    state.unsaved += clock() - begin
-                    if state.unsaved >= SAVE_EVERY and context.accelerator.is_main_process:
-                        state.save(folder)
-                if context.accelerator.is_main_process:
-                    state.save_checkpoint(checkpoint)
-                context.accelerator.wait_for_everyone()
+                        state.save_checkpoint(checkpoint, precision)
+                    wait_for_all()
             yield checkpoint
         save_end()
     except GeneratorExit:
@@ -131,17 +134,34 @@ def train(
         clear_device_cache(garbage_collection=True)  # what accelerate wraps refers to itself
 
 
-def _report(progress: Progress, state: TrainState, folder: Path, loss: float) -> None:
+def _train_to(step: int, context: TrainingContext, state: TrainState, folder: Path, progress: Progress) -> None:
+    """Trains up to a step. All processes read the losses at the same ones, so that all see a training diverge."""
+    read_every = READ_EVERY.get(context.accelerator.device.type, READ_EVERY["cuda"])
+    main = context.accelerator.is_main_process
+    while state.step < step:
+        begin = clock()
+        _optimizer_step(context, state)
+        if state.step % read_every == 0:
+            state.read_losses()
+        if main:
+            _report(progress, state, folder)
+        state.unsaved += clock() - begin
+        if state.unsaved >= SAVE_EVERY and main:
+            state.save(folder)
+    state.read_losses()
+
+
+def _report(progress: Progress, state: TrainState, folder: Path) -> None:
     """Calls `progress` after a step. It may raise to stop the training there; then the state is saved first."""
     try:
-        progress(state.step, loss)
+        progress(state.step, state.losses[-1] if state.losses else math.nan)
     except BaseException:
         state.save(folder)
         raise
 
 
-def _optimizer_step(context: TrainingContext, state: TrainState) -> float:
-    """One step of the optimizer, over all accumulation steps and processes; its loss."""
+def _optimizer_step(context: TrainingContext, state: TrainState) -> None:
+    """One step of the optimizer, over all accumulation steps and processes. Nothing in it waits for the device."""
     spec, accelerator = context.spec, context.accelerator
     stop = spec.trainer.text_encoder_stop_step
     state.learner.text_stopped = stop is not None and state.step >= stop
@@ -162,14 +182,7 @@ def _optimizer_step(context: TrainingContext, state: TrainState) -> float:
     if state.ema is not None:
         state.ema.step(context.weights)
     state.step += 1
-    loss: float
-    norm: float
-    loss, norm = torch.stack([accelerator.reduce(summed, "mean"), clipped]).tolist()
-    state.losses.append(loss)
-    if not math.isfinite(loss) or not (math.isfinite(norm) or state.scaler):  # the scaler skips such a step
-        settings = f"trainer={spec.trainer.name} lr={spec.lr} mixed_precision={spec.mixed_precision} seed={spec.seed}"
-        raise TrainingDiverged(state.step, loss, norm, settings)
-    return loss
+    state.unread.append(torch.stack([accelerator.reduce(summed, "mean"), clipped]))
 
 
 def _loss(context: TrainingContext, batch: Batch, position: int) -> Tensor:
@@ -189,6 +202,9 @@ def _loss(context: TrainingContext, batch: Batch, position: int) -> Tensor:
 @contextlib.contextmanager
 def _dropout_from(context: TrainingContext, position: int) -> Iterator[None]:
     """Dropout is all that draws from the global generators: it gets a seed of its own, and they are put back."""
+    if not context.has_dropout:
+        yield
+        return
     accelerator = context.accelerator
     devices = [accelerator.device] if accelerator.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
@@ -211,7 +227,6 @@ def _start(
     components = components if components is not None else family.load(spec.model)
     if spec.trainer.name == "ti_dreambooth":
         components = inverted([s for s in (original, spec) if s], components, cache, progress)
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = spec.trainer.tf32
     learner = LEARNERS[spec.trainer.name](components, spec)
     learner.to(accelerator.device)
     learner.configure()
@@ -220,15 +235,17 @@ def _start(
     process = family.forward_process(components, accelerator.device)
     streams = make_streams(spec, components, process, class_images, cache, accelerator.device)
     weights = list(learner.learned().values())
+    on_gpu = accelerator.device.type == "cuda"  # on a CPU `foreach` rounds otherwise
     state = TrainState(
         learner=learner,
         optimizer=optimizer,
         schedule=make_schedule(spec, optimizer.optimizer),
         scaler=accelerator.scaler,
-        ema=EMAModel(weights, spec.trainer.ema_decay) if spec.trainer.ema_decay else None,
+        ema=EMAModel(weights, spec.trainer.ema_decay, foreach=on_gpu) if spec.trainer.ema_decay else None,
     )
     conditioning = ConditioningCache(learner, accelerator.device)
-    return TrainingContext(spec, accelerator, network, weights, streams, process, conditioning), state
+    context = TrainingContext(spec, accelerator, network, weights, streams, process, conditioning, has_dropout(learner))
+    return context, state
 
 
 def inverted(specs: list[TrainSpec], components: Components, cache: Path, progress: Progress) -> Components:
@@ -243,7 +260,7 @@ def inverted(specs: list[TrainSpec], components: Components, cache: Path, progre
     folder.mkdir(parents=True, exist_ok=True)
     process = PartialState()
     with FileLock(folder / ".lock") if process.is_main_process else contextlib.nullcontext():
-        process.wait_for_everyone()  # from here all processes see the same checkpoints
+        wait_for_all()  # from here all processes see the same checkpoints
         shown = functools.partial(_before_zero, progress, steps)
         (inversion,) = train(stage, [steps], folder, cache=cache, components=components, progress=shown)
     return inversion.components()
@@ -255,8 +272,11 @@ def _before_zero(progress: Progress, steps: int, step: int, loss: float) -> None
 
 def _accelerator(spec: TrainSpec) -> Accelerator:
     AcceleratorState._reset_state()  # else a process keeps the precision of its first training
-    unused = DistributedDataParallelKwargs(find_unused_parameters=spec.trainer.text_encoder_stop_step is not None)
-    accelerator = Accelerator(mixed_precision=spec.mixed_precision, kwargs_handlers=[unused])
+    several = DistributedDataParallelKwargs(
+        find_unused_parameters=spec.trainer.text_encoder_stop_step is not None,
+        gradient_as_bucket_view=True,  # gradients lie in the buckets rather than beside them
+    )
+    accelerator = Accelerator(mixed_precision=spec.mixed_precision, kwargs_handlers=[several])
     if spec.mixed_precision == "fp16" and accelerator.device.type == "cpu":  # accelerate would train in fp32
         raise SpecError("mixed_precision=fp16 needs a GPU and there is none; no or bf16")
     if spec.batch_size % accelerator.num_processes:

@@ -3,3 +3,4 @@
 import torch
 
 DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+FP32 = "no"

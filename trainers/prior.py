@@ -9,6 +9,7 @@ from PIL import Image
 
 from trainers.batches import in_batches
 from trainers.data import generator
+from trainers.device import phase
 from trainers.families import family_of
 from trainers.families.base import Components
 from trainers.files import MANIFEST, is_complete, write_bytes, write_json
@@ -19,6 +20,7 @@ from trainers.spec import PriorSpec, canonical
 SHEET = "sheet.jpg"  # beside the folder of class images
 
 
+@phase()
 def make_class_images(
     components: Components,
     prompt: str,

@@ -58,8 +58,9 @@ def learned(spec: TrainSpec) -> int:
 def checkpoint_bytes(spec: TrainSpec, precision: str = "no") -> int:
     """Of one checkpoint: what learns, and its moving average where there is one. Only whole networks are stored in
     another precision than fp32."""
-    whole = spec.trainer.name in ("dreambooth", "ti_dreambooth")
-    return learned(spec) * (BYTES[precision] if whole else 4) * (2 if spec.trainer.ema_decay else 1)
+    return (
+        learned(spec) * (BYTES[precision] if spec.trainer.whole_networks else 4) * (2 if spec.trainer.ema_decay else 1)
+    )
 
 
 def state_bytes(spec: TrainSpec) -> int:

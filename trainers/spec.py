@@ -177,6 +177,11 @@ class TrainerSpec:
     inversion_steps: int = 2000  # ti_dreambooth: of its first stage
     inversion_lr: float = log_scale(default=5e-4)
 
+    @property
+    def whole_networks(self) -> bool:
+        """Whether a checkpoint holds whole networks, rather than some megabytes that go beside them."""
+        return self.name in ("dreambooth", "ti_dreambooth")
+
 
 @dataclass(frozen=True)
 class TrainSpec:

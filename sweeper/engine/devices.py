@@ -8,6 +8,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from sweeper.plan.gpus import count_gpus as count_gpus
+from sweeper.plan.gpus import listed
 from trainers.errors import SpecError
 
 CPU = "cpu"
@@ -30,32 +32,14 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def count_gpus() -> int:
-    """As far as it can be told without torch, which takes a second to ask."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return len(_listed(visible))
-    return len(list(Path("/dev").glob("nvidia[0-9]*")))
-
-
-def _listed(visible: str) -> list[str]:
-    """What CUDA_VISIBLE_DEVICES names. CUDA reads it up to the first that is not there, such as -1."""
-    names: list[str] = []
-    for name in (part.strip() for part in visible.split(",")):
-        if not name or name.startswith("-"):
-            break
-        names.append(name)
-    return names
-
-
 def gpus() -> tuple[str, ...]:
     """The UUIDs of the GPUs that torch sees, in CUDA's order, as CUDA_VISIBLE_DEVICES takes them."""
     import torch
 
     count = torch.cuda.device_count()
-    named = _listed(os.environ.get("CUDA_VISIBLE_DEVICES", ""))[:count]
+    named = listed(os.environ.get("CUDA_VISIBLE_DEVICES", ""))[:count]
     if any(name.startswith(MIG) for name in named):  # CUDA shows a process one of them, but each is a device to lease
-        return tuple(_listed(os.environ["CUDA_VISIBLE_DEVICES"]))
+        return tuple(listed(os.environ["CUDA_VISIBLE_DEVICES"]))
     if torch.version.hip:  # AMD's GPUs are chosen by index
         return tuple(named or map(str, range(count)))
     return tuple(f"GPU-{torch.cuda.get_device_properties(i).uuid}" for i in range(count))

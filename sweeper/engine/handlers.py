@@ -26,7 +26,7 @@ def _baseline(execution: Execution, task: Task) -> None:
     execution.load()
     if execution.process.is_main_process:
         for point in task.points:
-            execution.baseline(point)
+            execution.scorer.baseline(point)
 
 
 def _train(execution: Execution, task: Task) -> None:

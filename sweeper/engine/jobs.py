@@ -54,6 +54,7 @@ class Export:
     scheduler: str
     use_ema: bool  # the moving average, where the training keeps one
     to: Path
+    precision: str = "no"  # that it was sampled in
 
 
 @dataclass(frozen=True)

@@ -7,16 +7,14 @@ from pathlib import Path
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list
 
-from evaluation.evaluate import complete, evaluate, prepare
-from evaluation.metrics import Reference
-from evaluation.spec import EvalSpec
 from sweeper.engine.halving import halved, memory_note
 from sweeper.engine.jobs import Export, Reporter
 from sweeper.engine.room import check_device
 from sweeper.engine.rungs import scored_steps
+from sweeper.engine.scoring import SAMPLE_BATCH, Scorer
 from sweeper.engine.states import make_room
+from sweeper.plan.precision import stored_precision
 from sweeper.plan.types import Point, Training
 from sweeper.store import Store, claim
 from trainers.checkpoint import Checkpoint
@@ -26,11 +24,11 @@ from trainers.files import complete_folder, is_complete, remove_folder, write_js
 from trainers.loop import inverted, train
 from trainers.memory import capacity
 from trainers.prior import make_class_images
+from trainers.processes import agreed, wait_for_all
 from trainers.provenance import provenance
-from trainers.spec import SampleSpec, SubjectSpec, TrainSpec
+from trainers.spec import TrainSpec
 
 GoesOn = Callable[[], bool]  # see `trainers.loop.train`
-SAMPLE_BATCH = 16  # images at once
 
 
 class Stopped(Exception):
@@ -38,7 +36,7 @@ class Stopped(Exception):
 
 
 class Execution:
-    """What one training needs while it runs. Of several processes all train; the first does everything else."""
+    """What one training needs while it runs. Of several processes all train and sample; the first does the rest."""
 
     def __init__(
         self,
@@ -53,9 +51,9 @@ class Execution:
         self.training, self.spec, self.stop, self.discarded = training, training.spec, stop, discarded
         self.store, self.report, self.process, self.rivals = store, report, process, rivals
         self.ended = False  # by `stop`
-        self.references: dict[Path, Reference] = {}  # by folder of the baselines
+        self.scorer = Scorer(training, store, report, process)
+        self.stored = stored_precision(training)  # of the checkpoints
         self.trained = 0  # optimizer steps
-        self.denoised = 0  # images x inference steps
         self.untuned: Components  # see `load`
 
     def run(self) -> None:
@@ -69,9 +67,9 @@ class Execution:
         with self._claimed(self.store.training(self.spec)):
             if self.process.is_main_process:
                 self.store.clear(self.spec)
-                self.store.forget(self.spec, self.store.untrained(self.spec, self.store.unscored(self.training)))
-                self._complete_scorecards()
-            self.process.wait_for_everyone()
+                self.store.forget(self.spec, self.store.untrained(self.training, self.store.unscored(self.training)))
+                self.scorer.complete_scorecards()
+            wait_for_all()
             missing = self.store.unscored(self.training)
             if not missing:
                 return
@@ -79,12 +77,11 @@ class Execution:
             self._ask(max(scored_steps(self.training, self.store), default=0), steps)
             with closing(self._checkpoints(steps, class_images, self._goes_on)) as checkpoints:
                 for checkpoint in checkpoints:
+                    self.scorer.score(checkpoint, [point for point in missing if point.step == checkpoint.step])
                     if self.process.is_main_process:
-                        for point in (p for p in missing if p.step == checkpoint.step):
-                            self._evaluate(checkpoint, point)
                         for step in self.discarded():
                             remove_folder(self.store.checkpoint(self.spec, step))
-                    self.process.wait_for_everyone()
+                    wait_for_all()
                     self._ask(checkpoint.step, steps)
 
     def _goes_on(self) -> bool:
@@ -95,7 +92,7 @@ class Execution:
 
     def _check_memory(self) -> None:
         """Refuses what cannot fit the device, before anything expensive."""
-        if self.store.untrained(self.spec, self.store.unscored(self.training)):
+        if self.store.untrained(self.training, self.store.unscored(self.training)):
             device, processes = self.process.device, self.process.num_processes
             warning = check_device(self.training, device, processes, capacity(device))
             if warning:
@@ -105,12 +102,10 @@ class Execution:
         """Raises Stopped where there is something left to stop and a reason to."""
         if not step or not steps or step >= steps[-1]:
             return
-        reason = [self.stop(step) if self.process.is_main_process else ""]
-        if self.process.num_processes > 1:
-            broadcast_object_list(reason)
-        if reason[0]:
+        reason = agreed(self.stop(step) if self.process.is_main_process else "")
+        if reason:
             self.ended = True
-            raise Stopped(reason[0])
+            raise Stopped(reason)
 
     def _checkpoints(self, steps: list[int], class_images: Path | None, goes_on: GoesOn) -> Generator[Checkpoint]:
         """Trains; once out of memory, goes on with half the batch and twice the accumulation."""
@@ -143,6 +138,7 @@ class Execution:
             cache=self.store.cache,
             components=self.untuned,
             original=self.spec,
+            precision=self.stored,
             progress=self._trained,
             goes_on=goes_on,
         )
@@ -159,11 +155,11 @@ class Execution:
     def rates(self) -> dict[str, float]:
         """Seconds of a training step per image, of an inference step per image, and before the first training step."""
         seconds = self.report.seconds
-        if not (self.trained and self.denoised):
+        if not (self.trained and self.scorer.denoised):
             return {}
         return {
             "step": seconds["training"] / self.trained / self.spec.images_per_step,
-            "image": (seconds["sampling"] + seconds["scoring"]) / self.denoised,
+            "image": (seconds["sampling"] + seconds["scoring"]) / self.scorer.denoised,
             "start": seconds["loading"],
         }
 
@@ -176,7 +172,7 @@ class Execution:
     def _claimed(self, folder: Path) -> Iterator[None]:
         """Held by the first of the processes for all of them."""
         with claim(folder) if self.process.is_main_process else nullcontext():
-            self.process.wait_for_everyone()
+            wait_for_all()
             yield
 
     def sample(self, points: Sequence[Point]) -> None:
@@ -186,15 +182,16 @@ class Execution:
         """
         self.load()
         with self._claimed(self.store.training(self.spec)):
-            gone = self.store.untrained(self.spec, points)
-            self.process.wait_for_everyone()
+            gone = self.store.untrained(self.training, points)
+            wait_for_all()
             if gone:
                 if self.process.is_main_process:
                     self.store.forget(self.spec, gone)
                 list(self._checkpoints(gone, self.class_images(), lambda: False))
             again = (point for point in self.training.points if point.step in gone)
-            for point in dict.fromkeys((*points, *again)) if self.process.is_main_process else ():
-                self._evaluate(self._checkpoint(point.step), point)
+            wanted = dict.fromkeys((*points, *again))
+            for step in sorted({point.step for point in wanted}):
+                self.scorer.score(self.scorer.checkpoint(step), [point for point in wanted if point.step == step])
 
     def export(self, asked: Export) -> None:
         """Writes a checkpoint as a whole diffusers folder. Raises FileNotFoundError where it was deleted."""
@@ -210,20 +207,13 @@ class Execution:
         made_by = provenance(str(self.process.device)).to_json()
         with complete_folder(asked.to, {**about, "provenance": made_by}) as aside:
             self.report("exporting")
-            components = self._components(self._checkpoint(asked.step), asked.use_ema)
+            components = self.scorer.components(self.scorer.checkpoint(asked.step), asked.use_ema, asked.precision)
             family_of(self.spec.model).save_pipeline(components, aside, asked.scheduler)
-
-    def _checkpoint(self, step: int) -> Checkpoint:
-        return Checkpoint(self.store.training(self.spec), step, self.spec.model, self.untuned)
-
-    def _components(self, checkpoint: Checkpoint, use_ema: bool) -> Components:
-        """A checkpoint's weights, or their moving average where the training keeps one."""
-        return checkpoint.components(ema=use_ema and bool(self.spec.trainer.ema_decay))
 
     def load(self) -> None:
         with self.report.timed("loading"):
             self.report("loading the model")
-            self.untuned = family_of(self.spec.model).load(self.spec.model)
+            self.untuned = self.scorer.untuned = family_of(self.spec.model).load(self.spec.model)
 
     def inversion(self) -> None:
         """Learns the word that the training starts from; once out of memory, with half the batch."""
@@ -255,66 +245,12 @@ class Execution:
                     batch_size=SAMPLE_BATCH,
                     progress=lambda done, total: self.report("class images", done, total),
                 )
-            self.process.wait_for_everyone()
+            wait_for_all()
         return folder
-
-    def _evaluate(self, checkpoint: Checkpoint, point: Point) -> None:
-        reference = self.baseline(point)
-        with self.report.timed("sampling"):
-            components = self._components(checkpoint, point.use_ema)
-        card = evaluate(
-            components,
-            *self._asked(point),
-            reference,
-            self.store.evaluation(self.spec, point),
-            progress=lambda done, total: self.report(f"sampling step {point.step}", done, total),
-            device=str(self.process.device),
-            batch_size=SAMPLE_BATCH,
-        )
-        self.report.add("sampling", card.seconds["sample"])
-        self.report.add("scoring", card.seconds["score"])
-        self.denoised += point.images * point.sample.inference_steps
 
     def score(self) -> None:
         """Measures, on stored samples, what the scorecards lack of today's metrics."""
         self.load()
         with self._claimed(self.store.training(self.spec)):
             if self.process.is_main_process:
-                self._complete_scorecards()
-
-    def _complete_scorecards(self) -> None:
-        for point in self.store.incomplete(self.training):
-            self._complete(point)
-
-    def _complete(self, point: Point) -> None:
-        """Measures on the stored samples what the scorecard lacks of today's metrics."""
-        self.report(f"measuring step {point.step} again")
-        checkpoint = self._checkpoint(point.step)
-        reference = self.baseline(point)
-        with self.report.timed("scoring"):
-            complete(
-                self.spec.model,
-                (lambda: self._components(checkpoint, point.use_ema)) if checkpoint.complete else None,
-                *self._asked(point),
-                reference,
-                self.store.evaluation(self.spec, point),
-                device=str(self.process.device),
-            )
-
-    def baseline(self, point: Point) -> Reference:
-        """What a point is compared with; made, with samples of the untuned model, where it is missing."""
-        folder = self.store.baselines(self.spec, point)
-        if folder not in self.references:
-            with claim(folder), self.report.timed("baselines"):
-                self.references[folder], _ = prepare(
-                    self.untuned,
-                    *self._asked(point),
-                    folder,
-                    progress=lambda done, total: self.report("sampling the untuned model", done, total),
-                    device=str(self.process.device),
-                    batch_size=SAMPLE_BATCH,
-                )
-        return self.references[folder]
-
-    def _asked(self, point: Point) -> tuple[SubjectSpec, SampleSpec, EvalSpec]:
-        return self.spec.subject, point.sample, point.evaluation
+                self.scorer.complete_scorecards()

@@ -14,7 +14,6 @@ import traceback
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,8 +26,6 @@ from trainers.files import is_full
 
 if TYPE_CHECKING:
     from accelerate import PartialState
-
-PATIENCE = timedelta(hours=12)  # of the other processes, while the first samples and scores
 
 # Carries out a job; its outcome, or the exception that the job failed with.
 Handler = Callable[[Job, Store, Reporter, "PartialState"], Outcome]
@@ -101,11 +98,9 @@ def _agreed(path: Path | None, done: bool, process: "PartialState") -> tuple[Pat
     """What the first of the processes found, for all of them."""
     if process.num_processes == 1:
         return path, done
-    from accelerate.utils import broadcast_object_list
+    from trainers.processes import agreed
 
-    message = [(path, done)]
-    broadcast_object_list(message)
-    return message[0]
+    return agreed((path, done))
 
 
 def arguments(description: str | None = __doc__) -> argparse.Namespace:
@@ -136,6 +131,8 @@ def main(handler: Handler = carry_out) -> None:
     gc.disable()  # four thousand modules are kept for good: looking for garbage among them takes a fifth of the time
     from accelerate import PartialState
     from accelerate.utils import parse_flag_from_env
+
+    from trainers.processes import PATIENCE
 
     if handler is carry_out:
         import sweeper.engine.handlers  # noqa: F401  - seconds of imports, before the first job rather than in it

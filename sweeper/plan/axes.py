@@ -8,7 +8,7 @@ import math
 import re
 import typing
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -94,6 +94,10 @@ TEXT = Range(str, "text that is not empty", lambda v: bool(v.strip()))
 SCHEDULER = one_of(SCHEDULERS)
 GUIDANCE = Range(float, "a number, 1 or more", lambda v: 1 <= v < 1000)
 STEPS = Range(int, "a whole number, 1 or more and at most 1,000,000", lambda v: 1 <= v <= 1_000_000)
+ASKED = ("auto", *PRECISIONS)
+PRECISION = one_of(ASKED)
+OF_A_MODEL = replace(one_of(PRECISIONS), nullable=True)
+AUTOMATIC = "auto: the model's on a GPU (fp16 for Stable Diffusion), else no, which is fp32"
 RATE = Range(float, "a number above 0 and below 1, such as 2e-6", lambda v: 0 < v < 1)
 KEEP = Range(
     object,
@@ -146,13 +150,14 @@ AXES = _by_name(
     Axis("seed", SEED),
     Axis("batch_size", whole(1), unit="instance images"),
     Axis("gradient_accumulation_steps", whole(1), unit="accumulation steps per optimizer step"),
-    Axis("mixed_precision", one_of(PRECISIONS), unit=" | ".join(PRECISIONS)),
+    Axis("mixed_precision", PRECISION, unit=" | ".join(ASKED), help="of training; auto: as sample_precision"),
     Axis("use_8bit_adam", SWITCH, unit="true | false"),
     Axis("gradient_checkpointing", SWITCH, unit="true | false"),
     Axis("eval_every", whole(0), "checkpoint", unit="optimizer steps", help="0: only at the asked steps"),
     Axis("scheduler", SCHEDULER, "sample", unit=" ".join(SCHEDULERS)),
     Axis("inference_steps", INFERENCE_STEPS, "sample", unit="denoising steps an image"),
     Axis("guidance_scale", GUIDANCE, "sample", unit="1 is none"),
+    Axis("sample_precision", PRECISION, "sample", unit=" | ".join(ASKED), help=AUTOMATIC),
     Axis("use_ema", SWITCH, "sample", help="the weights' moving average, where trainer.ema_decay keeps one"),
 )
 
@@ -173,6 +178,7 @@ NESTED = _by_name(
     Axis("prior.inference_steps", INFERENCE_STEPS),
     Axis("prior.guidance_scale", GUIDANCE),
     Axis("prior.seed", whole(0)),
+    Axis("prior.precision", PRECISION, unit=" | ".join(ASKED), help=AUTOMATIC),
     Axis("model.family", one_of(FAMILIES), home="conf/model/"),
     Axis(
         "model.resolution",
@@ -180,6 +186,8 @@ NESTED = _by_name(
         unit="pixels",
         home="conf/model/",
     ),
+    Axis("model.mixed_precision", OF_A_MODEL, home="conf/model/"),
+    Axis("model.sample_precision", OF_A_MODEL, home="conf/model/"),
     Axis(
         "model.lr_scale",
         Range(float, "a finite number above 0", lambda v: v > 0, nullable=True),
@@ -282,7 +290,7 @@ def check(name: str, value: Any) -> Any:
 
 
 def checked(name: str, value: Any, allowed: Range) -> Any:
-    if name.endswith("mixed_precision") and value is False:
+    if name.endswith("precision") and value is False:
         value = "no"  # YAML reads a bare no as false
     if value is None and allowed.nullable:
         return None

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from evaluation.spec import EvalSpec
 from sweeper.plan.axes import AXES, PROMPTS, TEXT, Range, check, checked, fields_of, nested
 from sweeper.plan.models import check_captions, find_path, model_at
+from sweeper.plan.precision import CLASS_IMAGES, SAMPLING, decide
 from sweeper.plan.types import Cell
 from trainers.errors import SpecError
 from trainers.families.defaults import DEFAULTS
@@ -94,8 +95,8 @@ def _subject(section: Mapping[str, Any]) -> SubjectSpec:
     return replace(subject, instance_prompt=instance_prompt(subject), class_prompt=class_prompt(subject))
 
 
-def _prior(section: Mapping[str, Any]) -> PriorSpec:
-    values = {name: check(f"prior.{name}", section[name]) for name in nested("prior")}
+def _prior(section: Mapping[str, Any], precision: str) -> PriorSpec:
+    values = {name: check(f"prior.{name}", section[name]) for name in nested("prior")} | {"precision": precision}
     sample = SampleSpec(**{f.name: values.pop(f.name) for f in fields(SampleSpec) if f.name in values})
     folder = _text("prior.folder", section["folder"], "")
     if folder:
@@ -166,7 +167,8 @@ def _cached(build: Callable[..., T], section: Mapping[str, Any], *args: str) -> 
 
 def read_cell(config: Mapping[str, Any], params: Mapping[str, Any]) -> Cell:
     """The cell that a resolved plain config asks for; `params` adds what else was typed. Raises SpecError."""
-    axes = {name: _axis(name, config[name]) for name in AXES}
+    precisions, elsewhere = decide(config)
+    axes = {name: _axis(name, precisions.get(name, config[name])) for name in AXES}
     subject = _cached(_subject, config["subject"])
     trainer = _cached(_trainer, config["trainer"])
     if trainer.captions and trainer.name in ("textual_inversion", "ti_dreambooth"):
@@ -175,7 +177,7 @@ def read_cell(config: Mapping[str, Any], params: Mapping[str, Any]) -> Cell:
         model=_cached(_model, config["model"]),
         subject=subject,
         trainer=trainer,
-        prior=_cached(_prior, config["prior"]) if axes["prior_preservation"] else None,
+        prior=_cached(_prior, config["prior"], precisions[CLASS_IMAGES]) if axes["prior_preservation"] else None,
         horizon=None if trainer.lr_schedule in ENDLESS_SCHEDULES else axes["steps"],
         lr_scale=_lr_scale(config["model"], trainer.name),
         **fields_of(TrainSpec, "train", axes),
@@ -186,10 +188,11 @@ def read_cell(config: Mapping[str, Any], params: Mapping[str, Any]) -> Cell:
     return Cell(
         train=train,
         step=axes["steps"],
-        sample=SampleSpec(**fields_of(SampleSpec, "sample", axes)),
+        sample=SampleSpec(**fields_of(SampleSpec, "sample", axes), precision=precisions[SAMPLING]),
         evaluation=replace(evaluation, **judging) if judging else evaluation,
         **fields_of(Cell, "checkpoint", axes),
-        params=tuple({**axes, **params}.items()),
+        params=tuple({**axes, **{name: precisions.get(name, value) for name, value in params.items()}}.items()),
+        elsewhere=elsewhere,
         use_ema=axes["use_ema"] or not trainer.ema_decay,
     )
 

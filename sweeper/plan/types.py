@@ -20,6 +20,7 @@ class Cell:
     eval_every: int = not_identity(default=0)
     params: tuple[tuple[str, Any], ...] = not_identity(default=())  # as typed and shown
     use_ema: bool = True  # the average of the weights, where the training keeps one
+    elsewhere: tuple[tuple[str, str], ...] = not_identity(default=())  # see sweeper/plan/precision.py
 
     @cached_property
     def signature(self) -> str:

@@ -21,7 +21,7 @@ from rich.text import Text
 from sweeper.disk import Disk
 from sweeper.engine.jobs import Job, Status
 from sweeper.plan.downloads import Downloads
-from sweeper.plan.types import Cost
+from sweeper.plan.types import Cost, Plan
 
 
 def hours(seconds: float) -> str:
@@ -46,6 +46,7 @@ def print_plan(
     seconds: float | None,
     disk: Disk,
     model: str,
+    plan: Plan,
     downloads: Downloads,
 ) -> None:
     over = " x ".join(f"{name}{{{len(values)}}}" for name, values in axes.items()) or "one cell"
@@ -56,6 +57,7 @@ def print_plan(
         ("cells", f"{cost.cells:,}"),
         ("trainings", f"{cost.trainings:,}" + _done(cost.done_trainings)),
         ("training steps", f"{cost.training_steps:,}{once}" + _done(cost.done_training_steps)),
+        *training_rows(plan),
         ("images to sample", f"{cost.images:,}" + _done(cost.done_images)),
         ("time left", "about " + hours(seconds) if seconds is not None else "not known before the first training here"),
         ("disk", str(disk)),
@@ -63,6 +65,19 @@ def print_plan(
     ]
     for name, value in rows:
         console.print(f"  {name:<17} {value}", highlight=False, markup=False, soft_wrap=True)
+
+
+def training_rows(plan: Plan) -> list[tuple[str, str]]:
+    """What an optimizer step sees, and what is computed in less than fp32; the model decides where nothing is typed."""
+    specs = [training.spec for training in plan.trainings]
+    sizes = dict.fromkeys((spec.batch_size, spec.gradient_accumulation_steps) for spec in specs)
+    batches = ", ".join(f"{size * steps} (batch_size {size} x accumulation {steps})" for size, steps in sizes)
+    training = dict.fromkeys(spec.mixed_precision for spec in specs)
+    sampling = dict.fromkeys(cell.sample.precision for cell in plan.cells)
+    rows = [("effective batch", batches)]
+    if {*training, *sampling} != {"no"}:
+        rows.append(("precision", f"training {', '.join(training)}; sampling {', '.join(sampling)} (no is fp32)"))
+    return rows
 
 
 def _done(count: int) -> str:

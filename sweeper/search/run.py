@@ -17,12 +17,13 @@ from sweeper import forecast
 from sweeper.disk import Disk, check_room
 from sweeper.engine.engines import make_engine
 from sweeper.fit import Fit
-from sweeper.names import SEARCH, check_name, reserve_name, unquoted
+from sweeper.names import SEARCH, check_elsewhere, check_name, reserve_name, unquoted
 from sweeper.plan.downloads import fetch_models, left_of
 from sweeper.plan.grid import parse
 from sweeper.plan.inversions import inversion_steps
+from sweeper.plan.precision import check_precisions, elsewhere
 from sweeper.plan.types import Plan, Remaining
-from sweeper.report.progress import download_rows, hours
+from sweeper.report.progress import download_rows, hours, training_rows
 from sweeper.results.types import Results
 from sweeper.search.space import Space, free_axes, search_space
 from sweeper.search.study import SearchSettings, Study, read_search_settings, trials_at_most
@@ -75,6 +76,12 @@ def search(space: Space, search_settings: SearchSettings, settings: Settings) ->
     folder = settings.output_dir / (settings.name or search_name(space, search_settings.sampler, content))
     if not settings.plan_only:
         check_writable(settings.output_dir)
+    dearest = space.dearest
+    other = identity(
+        replace(space, dearest=replace(dearest, cells=tuple(map(elsewhere, dearest.cells)))), search_settings, settings
+    )
+    there = settings.output_dir / (settings.name or search_name(space, search_settings.sampler, other))
+    check_elsewhere(folder, there, SEARCH, [other], dearest.cells)
     check_name(folder, SEARCH, [content])
     fit = Fit.of(folder, settings)
     space = space.fit(fit.cells)
@@ -82,6 +89,7 @@ def search(space: Space, search_settings: SearchSettings, settings: Settings) ->
         print_plan(console, space, search_settings, 0, store, settings)
         fit.say(console, space.dearest.spec, make_engine(settings).capacity().workers * settings.gpus_per_trial)
         return 0
+    check_precisions((space.dearest,))
     fetch_models(Plan((space.dearest,)))
     if fit.undecided:
         fit.undecided = False
@@ -123,6 +131,7 @@ def print_plan(
     rows = [
         ("trials", f"{trials:,}, each a training" + (f"  ({done:,} already done)" if done else "")),
         ("training steps", f"{steps:,} at most"),
+        *training_rows(Plan((training,))),
         ("images to sample", f"{images:,} at most, and the baselines"),
         ("never sampled", f"{' '.join(unsampled)}: each trial serves all of it"),
         (

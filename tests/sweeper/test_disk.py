@@ -97,14 +97,20 @@ def test_images_of_checkpoints_of_the_untuned_model_and_of_the_class(make_cell):
 
 @pytest.mark.parametrize(
     ("precision", "batch_size", "peak", "written"),
-    [("fp16", 1, 57.3, 67.7), ("no", 1, 98.9, 109.3), ("fp16", 4, 67.7, 88.5)],
+    [("auto", 1, 57.3, 67.7), ("no", 1, 98.9, 109.3), ("auto", 4, 67.7, 88.5)],
 )
 def test_the_readmes_command_on_one_gpu(tmp_path, monkeypatch, precision, batch_size, peak, written):
     """At most 60 GB at the peak and 100 written with what a GPU takes by default: fp16, and one image a step. It was
     114 and 330 where every checkpoint came with a state. A batch of 4 takes longer than five minutes a training, so
     that a state is written on the way, beside that of the best training so far."""
-    monkeypatch.setattr(module, "stored_precision", lambda training: precision)
-    typed = ("lr=1e-6,2e-6", "steps=400,800,1200", "eval_every=100", f"batch_size={batch_size}")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    typed = (
+        "lr=1e-6,2e-6",
+        "steps=400,800,1200",
+        "eval_every=100",
+        f"batch_size={batch_size}",
+        f"sample_precision={precision}",
+    )
     planned = trainings("model=sd15", *typed)
     assert sum(len(training.steps) for training in planned) == 24
     left = [Remaining(training, training.points, 0) for training in planned]

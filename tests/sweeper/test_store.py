@@ -108,7 +108,7 @@ def test_a_metric_that_was_added_is_measured_on_the_stored_samples(old, training
     assert cards(store, training)[0].missing == {"brightness": NOT_YET}
     assert f"Brightness is missing for 2 of 2 checkpoints: {NOT_YET}." in results(store, training).notes
     execution = run(training, root)
-    assert (execution.trained, execution.denoised) == (0, 0)
+    assert (execution.trained, execution.scorer.denoised) == (0, 0)
     assert store.missing(training) == ()
     after = cards(store, training)
     for one, other in zip(before, after, strict=True):

@@ -123,7 +123,13 @@ def _placed(module: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.M
     weight = next(module.parameters())
     if weight.dtype == dtype and weight.device.type == device.type and device.index in (None, weight.device.index):
         return module
-    return copy.deepcopy(module).to(device, dtype)
+    memo: dict[int, Any] = {}  # what a deep copy takes rather than copy it: so nothing is on the CPU twice
+    for parameter in module.parameters():
+        moved = parameter.detach().to(device, dtype, copy=True)
+        memo[id(parameter)] = nn.Parameter(moved, requires_grad=parameter.requires_grad)
+    for buffer in module.buffers():
+        memo[id(buffer)] = buffer.to(device, dtype if buffer.is_floating_point() else None, copy=True)
+    return copy.deepcopy(module, memo)
 
 
 class ForwardProcess(ABC):

@@ -5,6 +5,7 @@ Sizes, scaling and prediction type come from the pipeline's own configuration, n
 
 import copy
 import functools
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -72,7 +73,7 @@ class StableDiffusion(Family):
     def with_checkpoint(self, components: Components, folder: Path) -> Components:
         parts: dict[str, nn.Module] = {}
         if (folder / NETWORK).is_dir():
-            parts[NETWORK] = UNet2DConditionModel.from_pretrained(folder / NETWORK, use_safetensors=True)
+            parts[NETWORK] = UNet2DConditionModel.from_pretrained(folder / NETWORK, use_safetensors=True).float()
         if (folder / ENCODER).is_dir():
             parts[ENCODER] = CLIPTextModel.from_pretrained(folder / ENCODER, use_safetensors=True, dtype=torch.float32)
         tuned = components.with_parts(parts)
@@ -127,7 +128,7 @@ class StableDiffusion(Family):
         if sliced(device):
             pipeline.vae.enable_slicing()
         states = _text_states(pipeline, [with_aliases(components, prompt) for prompt in prompts] + [""] * len(prompts))
-        images = pipeline(
+        images: Tensor = pipeline(
             prompt_embeds=states[: len(prompts)],
             negative_prompt_embeds=states[len(prompts) :],
             latents=latents.to(device, DTYPES[spec.precision]),
@@ -136,9 +137,9 @@ class StableDiffusion(Family):
             num_inference_steps=spec.inference_steps,
             guidance_scale=spec.guidance_scale,
             generator=generators,
-            output_type="np",
+            output_type="latent",
         ).images
-        rounded: Images = np.round(images * 255).astype(np.uint8)
+        rounded: Images = np.round(_decoded(pipeline, images, components.model.revision) * 255).astype(np.uint8)
         return rounded
 
     # --- text ---
@@ -220,6 +221,31 @@ def _pipeline(components: Components, scheduler: str) -> Any:
     )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+# Revisions of models whose autoencoder overflowed in fp16, in this process.
+OVERFLOWED: set[str] = set()
+
+
+def _decoded(pipeline: Any, latents: Tensor, revision: str) -> np.ndarray:
+    """Images [N, H, W, 3] in [0, 1] of sampled latents. In fp32 where the autoencoder overflows in fp16: its
+    configuration says so (as that of SDXL does), or it has done so before."""
+    in_half = latents.dtype == torch.float16
+    upcast = in_half and (_says_that_it_overflows(pipeline.vae) or revision in OVERFLOWED)
+    decoder: Any = copy.deepcopy(pipeline.vae).float() if upcast else pipeline.vae
+    images = decoder.decode(latents.to(decoder.dtype) / decoder.config.scaling_factor, return_dict=False)[0]
+    if in_half and not upcast and latents.isfinite().all() and not images.isfinite().all():
+        OVERFLOWED.add(revision)
+        logging.getLogger(__name__).warning("the autoencoder overflows in fp16: from here on it decodes in fp32")
+        return _decoded(pipeline, latents, revision)
+    pixels: np.ndarray = pipeline.image_processor.postprocess(images, output_type="np")
+    return pixels
+
+
+def _says_that_it_overflows(vae: Any) -> bool:
+    """Whether `force_upcast` stands in the configuration. Where it does not (Stable Diffusion 1.x and 2.x) diffusers
+    fills in true."""
+    return bool(vae.config.force_upcast) and "force_upcast" not in vae.config.get("_use_default_values", ())
 
 
 def _with_lora(components: Components, file: Path) -> Components:

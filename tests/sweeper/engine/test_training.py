@@ -117,7 +117,7 @@ def test_evaluation_changes_no_weight(models, tmp_path, trainer):
     (training,) = trainings(*models, f"trainer={trainer}", *words, "lr=1e-3")
     evaluated = begin(training, tmp_path)
     evaluated.run()
-    assert evaluated.denoised > 0
+    assert evaluated.scorer.denoised > 0
     (alone,) = train(training.spec, [4], tmp_path / "alone", cache=tmp_path / "cache")
     files = sorted(alone.folder.rglob("*.safetensors"))
     assert files

@@ -5,6 +5,7 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from sweeper.plan.axes import AXES, NESTED, RUN, TAKEN, axis_of, check, describe
+from sweeper.plan.grid import options
 from trainers.errors import SpecError
 
 PROJECT = Path(__file__).parents[3]
@@ -45,17 +46,24 @@ def test_a_key_has_the_axis_of_its_entry_or_of_the_field_it_sets(key, kind, stag
     assert (PROJECT / axis.home).exists()
 
 
+def configuration(model="miniature"):
+    """What conf/sweep.yaml says with a model."""
+    brought = {"model": OmegaConf.load(PROJECT / f"conf/model/{model}.yaml")}
+    return OmegaConf.merge(OmegaConf.load(PROJECT / "conf/sweep.yaml"), brought)
+
+
 def test_every_setting_has_an_entry_and_every_entry_a_default():
-    config = OmegaConf.load(PROJECT / "conf/sweep.yaml")
-    sections = {key for key in config if isinstance(config[key], DictConfig)} - {"hydra"}
-    settings = {key for key in config if key not in sections} - {"defaults", "hydra"}
+    config = configuration()
+    sections = {key for key in config if isinstance(config[key], DictConfig)} - {"hydra", "model"}
+    settings = {key for key in config if key not in sections} - {"defaults", "hydra", "model"}
     settings |= {f"{section}.{name}" for section in sections for name in config[section]}
     nested = {name for name in NESTED if name.startswith("prior.")}
     assert settings == {*AXES, *RUN, *nested, "prior.folder"}
 
 
-def test_every_axis_takes_its_default():
-    config = OmegaConf.load(PROJECT / "conf/sweep.yaml")
+@pytest.mark.parametrize("model", options("model"))
+def test_every_axis_takes_its_default(model):
+    config = configuration(model)
     for name in (*AXES, *RUN):
         assert check(name, OmegaConf.select(config, name)) == OmegaConf.select(config, name)
 

@@ -82,7 +82,7 @@ def test_a_schedule_that_knows_its_horizon_is_not_shared(grid, schedule):
         ("steps=1.5", "steps=1.5: must be a whole number"),
         ("prior_preservation=maybe", "prior_preservation=maybe: must be true or false"),
         ("scheduler=pndn", "scheduler=pndn: must be one of pndm, lms"),
-        ("mixed_precision=fp8", "must be one of no, fp16, bf16"),
+        ("mixed_precision=fp8", "must be one of auto, no, fp16, bf16"),
         *(
             (f"{name}={value}", f"{name}={shown}: must be text")
             for name in (

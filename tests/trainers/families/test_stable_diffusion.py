@@ -1,14 +1,15 @@
 """What is particular to Stable Diffusion 1.x and 2.x."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import AutoencoderKL, StableDiffusionPipeline
 
 from tests.trainers import tiny
-from trainers.families import family_of
+from trainers.families import family_of, stable_diffusion
 from trainers.schedulers import make_scheduler
 from trainers.spec import SCHEDULERS, SampleSpec, TrainerSpec
 
@@ -97,3 +98,70 @@ def test_schedulers_have_the_models_own_noise(scheduler, components):
     config = make_scheduler(scheduler, components.scheduler_config).config
     assert config.prediction_type == components.scheduler_config["prediction_type"]
     assert config.beta_schedule == "scaled_linear"
+
+
+@pytest.fixture
+def half(components):
+    """Samples in fp16; an autoencoder that is given is in the place of the model's own."""
+    family = family_of(components.model)
+    stable_diffusion.OVERFLOWED.clear()
+    spec = SampleSpec("ddim", inference_steps=2, precision="fp16")
+
+    def sample(vae=None, precision="fp16"):
+        chosen = components.with_parts({"vae": vae}) if vae else components
+        latents, generators = draw(family, components, 2)
+        return family.sample(chosen, PROMPTS, latents, replace(spec, precision=precision), generators)
+
+    yield sample
+    stable_diffusion.OVERFLOWED.clear()
+
+
+@pytest.fixture
+def decoded_in(monkeypatch):
+    """The precisions in which images were decoded."""
+    seen, decode = [], AutoencoderKL.decode
+
+    def spied(vae, latents, *args, **kwargs):
+        seen.append(vae.dtype)
+        return decode(vae, latents, *args, **kwargs)
+
+    monkeypatch.setattr(AutoencoderKL, "decode", spied)
+    return seen
+
+
+def configured(vae, upcast):
+    """The autoencoder as a repository has it whose configuration says `upcast`; None: whose does not mention it."""
+    config = {name: value for name, value in vae.config.items() if name not in ("force_upcast", "_use_default_values")}
+    copied = AutoencoderKL.from_config({**config, **({} if upcast is None else {"force_upcast": upcast})})
+    copied.load_state_dict(vae.state_dict())
+    return copied.eval().requires_grad_(False)
+
+
+@pytest.mark.parametrize(("upcast", "dtype"), [(True, torch.float32), (False, torch.float16), (None, torch.float16)])
+def test_an_autoencoder_that_says_it_overflows_decodes_in_fp32(upcast, dtype, half, components, decoded_in):
+    vae = configured(components.autoencoder, upcast)
+    images = half(vae)
+    assert decoded_in == [dtype]
+    assert np.abs(images.astype(int) - half(precision="no")).mean() < 8
+
+
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+def test_only_fp16_overflows(precision, half, components, decoded_in):
+    half(configured(components.autoencoder, True), precision)
+    assert decoded_in == [{"no": torch.float32, "bf16": torch.bfloat16}[precision]]
+
+
+def test_an_autoencoder_that_overflows_decodes_in_fp32_for_good(half, components, decoded_in, caplog):
+    vae = configured(components.autoencoder, None)
+    vae.decoder.conv_in.weight.mul_(3e4)  # the normalisation behind it takes that back
+    vae.decoder.conv_in.bias.mul_(3e4)
+    images = half(vae)
+    assert decoded_in == [torch.float16, torch.float32]
+    assert [record.message for record in caplog.records] == [
+        "the autoencoder overflows in fp16: from here on it decodes in fp32"
+    ]
+    assert np.abs(images.astype(int) - half(vae, "no")).mean() < 8
+    decoded_in.clear()
+    assert np.array_equal(half(vae), images)
+    assert decoded_in == [torch.float32]
+    assert len(caplog.records) == 1

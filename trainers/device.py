@@ -1,0 +1,33 @@
+"""What torch does on a device: its flags in each phase of the work, and copies that do not wait."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+
+@contextmanager
+def phase(tf32: bool = False) -> Iterator[None]:
+    """What torch does with fp32 on a GPU while training, sampling or scoring; afterwards its flags are as they were.
+
+    Only a training may ask for TF32: samples and scores are the same whatever was trained before them. cuDNN does not
+    measure its algorithms (`benchmark`), as it would choose others in another process. `deterministic` is left alone:
+    some backward passes add up in no fixed order, so a training on a GPU repeats itself but for rounding.
+    """
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark
+    matmul.allow_tf32 = cudnn.allow_tf32 = tf32
+    cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark = before
+
+
+def moved(tensor: Tensor, device: torch.device) -> Tensor:
+    """`tensor` on `device`. To a GPU it goes through pinned memory: an ordinary copy waits for all that the GPU has
+    yet to do."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
