@@ -5,8 +5,8 @@
 
 A sweep is three learning rates times five steps of one subject and recipe: 15 cells. Each cell has 64 images of the
 quick evaluation, 8 prompts times 8 noises, and 4 of the plain class prompt. The images are not kept, only what is
-measured on them, one by one. `benchmarks.error_sources` reads the files. What is done is kept in the working folder,
-cell by cell: a killed call goes on, with equal results.
+measured on them, one by one. `benchmarks.error_sources` reads the files. Each cell is added to its
+sweep's file as it is done: a killed call goes on, with equal results.
 """
 
 import argparse
@@ -183,55 +183,51 @@ def asked_for(prompt: str) -> tuple[str, str]:
     return place, "painting" if "painting" in prompt else "photo"
 
 
-def cell(components: Components, words: str, size: Size, yardstick: Yardstick, folder: Path) -> Arrays:
-    """Samples in `folder` and measures; from the file beside it where that is done. The images are removed."""
-    file = folder.with_suffix(".npz")
-    if not file.exists():
-        prompts, evaluation = size.evaluation.prompts, size.evaluation
-        plain = f"a photo of {class_words(IDENTITIES[yardstick.subject]['noun'])}"
-        sample_images(components, size.sample, words, prompts, size.images, evaluation.seed, folder)
-        sample_images(components, size.sample, "", [plain], evaluation.class_images, evaluation.seed, folder / "class")
-        pixels = read_images(folder, len(prompts), size.images)
-        write_arrays(file, measured(pixels, read_images(folder / "class", 1, evaluation.class_images)[0], yardstick))
-    shutil.rmtree(folder, ignore_errors=True)
-    return read_arrays(file)
+def sampled(components: Components, words: str, size: Size, yardstick: Yardstick, folder: Path) -> Arrays:
+    """Samples in `folder`, where the images are not there yet, and measures."""
+    prompts, evaluation = size.evaluation.prompts, size.evaluation
+    plain, of_class = f"a photo of {class_words(IDENTITIES[yardstick.subject]['noun'])}", folder / "class"
+    sample_images(components, size.sample, words, prompts, size.images, evaluation.seed, folder)
+    sample_images(components, size.sample, "", [plain], evaluation.class_images, evaluation.seed, of_class)
+    pixels = read_images(folder, len(prompts), size.images)
+    return measured(pixels, read_images(of_class, 1, evaluation.class_images)[0], yardstick)
 
 
 def make(sweep: Sweep, lr: float, size: Size, work: Path, target: Path, pipeline: Path = WEIGHTS / "pipeline") -> Path:
-    """Makes one training of a sweep, where it is not made, and adds its cells to the sweep's file.
+    """Makes the cells of one training that the sweep's file does not have yet, and adds each of them to the file.
 
     Names that begin with untuned_ are of the untuned model, with photographs_ of the photographs. The others have an
     entry for each cell, in order of `lr` and `steps`.
     """
-    file = target / f"{sweep.name}.npz"
-    if file.exists() and lr in read_arrays(file)["lr"]:
-        return file
-    yardstick = Yardstick.of(sweep.subject, size.evaluation)
-    noun, spec = IDENTITIES[sweep.subject]["noun"], sweep.training(lr, pipeline, size.sample)
-    untuned = family_of(spec.model).load(spec.model)
-    before = cell(untuned, class_words(noun), size, yardstick, work / "untuned" / sweep.subject)
-    folder = work / sweep.name / f"{lr:g}"
-    to_do = [step for step in size.steps if not (folder / f"{step:06d}.npz").exists()]
-    start = time.perf_counter()
-    for checkpoint in train(
-        spec, to_do, folder / "training", class_images=class_images(untuned, spec, work), cache=work / "cache"
-    ):
-        place = folder / f"{checkpoint.step:06d}"
-        cell(checkpoint.components(), subject_words("sks", noun), size, yardstick, place)
-        shutil.rmtree(checkpoint.folder)
-        print(f"{sweep.name} {lr:g} {checkpoint.step}: {time.perf_counter() - start:.0f} s", flush=True)
-    for leftover in ("training", *(f"{step:06d}" for step in size.steps)):
-        shutil.rmtree(folder / leftover, ignore_errors=True)
-    cells = [read_arrays(folder / f"{step:06d}.npz") for step in size.steps]
-    added = {name: np.stack([each[name] for each in cells]) for name in cells[0]}
-    added |= {"lr": np.full(len(cells), lr), "steps": np.array(size.steps)}
-    of_all = {f"untuned_{name}": value for name, value in before.items()} | yardstick.photograph_values()
-    write_arrays(file, with_training(read_arrays(file) if file.exists() else {}, added) | of_all)
+    file, folder = target / f"{sweep.name}.npz", work / sweep.name / f"{lr:g}"
+    known = read_arrays(file) if file.exists() else {}
+    to_do = [step for step in size.steps if not has_cell(known, lr, step)]
+    if to_do:
+        yardstick = Yardstick.of(sweep.subject, size.evaluation)
+        noun, spec = IDENTITIES[sweep.subject]["noun"], sweep.training(lr, pipeline, size.sample)
+        untuned = family_of(spec.model).load(spec.model)
+        before = sampled(untuned, class_words(noun), size, yardstick, work / "untuned" / sweep.subject)
+        of_all = {f"untuned_{name}": value for name, value in before.items()} | yardstick.photograph_values()
+        plain, start = class_images(untuned, spec, work), time.perf_counter()
+        for checkpoint in train(spec, to_do, folder / "training", class_images=plain, cache=work / "cache"):
+            place = folder / f"{checkpoint.step:06d}"
+            values = sampled(checkpoint.components(), subject_words("sks", noun), size, yardstick, place)
+            known = with_cell(known, lr, checkpoint.step, values) | of_all
+            write_arrays(file, known)
+            shutil.rmtree(place)
+            shutil.rmtree(checkpoint.folder)
+            print(f"{sweep.name} {lr:g} {checkpoint.step}: {time.perf_counter() - start:.0f} s", flush=True)
+    shutil.rmtree(folder, ignore_errors=True)
     return file
 
 
-def with_training(known: Arrays, added: Arrays) -> Arrays:
-    """The cells of both in order of lr and steps."""
+def has_cell(arrays: Arrays, lr: float, step: int) -> bool:
+    return bool(arrays) and bool(((arrays["lr"] == lr) & (arrays["steps"] == step)).any())
+
+
+def with_cell(known: Arrays, lr: float, step: int, values: Arrays) -> Arrays:
+    """`known` cells and one more, in order of lr and steps."""
+    added = {name: value[None] for name, value in values.items()} | {"lr": np.array([lr]), "steps": np.array([step])}
     cells = {name: np.concatenate([known[name], value]) if known else value for name, value in added.items()}
     order = np.lexsort((cells["steps"], cells["lr"]))
     return {name: value[order] for name, value in cells.items()}

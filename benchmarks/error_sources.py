@@ -155,10 +155,13 @@ def residuals(bank: Sequence[Cells]) -> list[dict[str, Floats]]:
 
 
 def noises(cells: Cells, count: int, repeats: int) -> Floats:
-    """Standard deviation [C] of the measured score over draws, less what all cells share."""
+    """Standard deviation [C] of the measured score, less what all cells share, on prompts that stay as they are.
+
+    Draws without replacement spread too little by the root of the share that is left out.
+    """
     scores = np.array([today(cells).take(drawn).score for drawn in draws(cells, count, repeats)])
     spread: Floats = (scores - scores.mean(1, keepdims=True)).std(0, ddof=1)
-    return spread
+    return spread / np.sqrt(1 - count / np.prod(cells.shape))
 
 
 def by_group(bank: Sequence[Cells], repeats: int) -> Iterator[str]:

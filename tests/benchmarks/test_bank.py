@@ -31,21 +31,22 @@ def test_a_killed_bank_goes_on_with_equal_results(whole, tmp_path, monkeypatch):
     monkeypatch.setattr(bank, "measured", killed)
     with pytest.raises(KeyboardInterrupt):
         make(SWEEP, 2e-6, TINY, tmp_path / "work", tmp_path / "bank")
-    assert not list((tmp_path / "bank").glob("*"))
+    assert read_arrays(tmp_path / "bank" / whole.name)["steps"].tolist() == [1]
     again = make(SWEEP, 2e-6, TINY, tmp_path / "work", tmp_path / "bank")
-    assert len(calls) == 4
+    assert len(calls) == 5  # of the cells the second only
     assert again.read_bytes() == whole.read_bytes()
-    assert not list((tmp_path / "work").rglob("*.png"))
+    assert not (tmp_path / "work" / SWEEP.name / "2e-06").exists()
 
 
-def test_a_training_is_added_to_those_that_the_file_has(whole):
-    alone = read_arrays(whole)
-    more = {name: value for name, value in alone.items() if len(value) == 2 and name in ("steps", "dino", "place")}
-    cells = bank.with_training(more | {"lr": alone["lr"]}, more | {"lr": np.full(2, 1e-6)})
-    assert list(zip(cells["lr"].tolist(), cells["steps"].tolist(), strict=True)) == [
-        (1e-6, 1), (1e-6, 2), (2e-6, 1), (2e-6, 2)
-    ]  # fmt: skip
-    np.testing.assert_array_equal(cells["dino"], np.concatenate([alone["dino"]] * 2))
+def test_a_cell_is_added_to_those_that_the_file_has(whole):
+    known = {name: value for name, value in read_arrays(whole).items() if name in ("lr", "steps", "dino", "place")}
+    values = {name: known[name][1] for name in ("dino", "place")}
+    cells = bank.with_cell(known, 1e-6, 2, values)
+    assert list(zip(cells["lr"].tolist(), cells["steps"].tolist(), strict=True)) == [(1e-6, 2), (2e-6, 1), (2e-6, 2)]
+    np.testing.assert_array_equal(cells["dino"], known["dino"][[1, 0, 1]])
+    assert bank.has_cell(cells, 1e-6, 2)
+    assert not bank.has_cell(cells, 1e-6, 1)
+    assert not bank.has_cell({}, 1e-6, 1)
 
 
 def test_what_is_done_is_not_made_again(whole, monkeypatch):

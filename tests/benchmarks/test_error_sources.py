@@ -196,3 +196,15 @@ def test_an_empty_bank_is_refused(tmp_path, capsys):
     with pytest.raises(SystemExit):
         error_sources.main(["--bank", str(tmp_path)])
     assert "holds 0 sweeps" in capsys.readouterr().err
+
+
+def test_the_noise_is_that_of_so_many_images():
+    flat = np.full(5, 0.5)
+    cells = sweep(noise=0.03, s=flat, t=flat)
+    score = today(cells).take(everything(cells))
+    own = (score.s + score.t).std((1, 2), ddof=1) / 2  # at s = t the score is their mean, up to second order
+    expected = np.sqrt((own**2).mean() * 4 / 5)  # of five cells, each less the mean of all
+    for count in (8, 32):
+        assert np.sqrt((error_sources.noises(cells, count, 400) ** 2).mean()) == pytest.approx(
+            expected / np.sqrt(count), rel=0.1
+        )
