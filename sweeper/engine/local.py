@@ -34,9 +34,7 @@ FOREIGN_NAMES = {"RANK", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "LOCAL_WORLD_S
 def own_environment() -> dict[str, str]:
     """The environment without what configures accelerate: a sweep's settings alone decide about results."""
     return {
-        name: value
-        for name, value in os.environ.items()
-        if name not in FOREIGN_NAMES and not name.startswith(FOREIGN)
+        name: value for name, value in os.environ.items() if name not in FOREIGN_NAMES and not name.startswith(FOREIGN)
     }
 
 

@@ -1,5 +1,6 @@
 """One training, a checkpoint at a time: train -> sample -> score. Runs in a worker; writes into the store only."""
 
+import functools
 import logging
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
@@ -235,16 +236,20 @@ class Execution:
             return Path(prior.folder) if prior else None
         folder = self.store.class_images(self.spec)
         with self._claimed(folder), self.report.timed("class images"):
-            if self.process.is_main_process and not is_complete(folder):
-                make_class_images(
-                    self.untuned,
-                    self.spec.subject.class_prompt,
-                    prior,
-                    folder,
-                    device=str(self.process.device),
-                    batch_size=SAMPLE_BATCH,
-                    progress=lambda done, total: self.report("class images", done, total),
-                )
+            make = functools.partial(
+                make_class_images,
+                self.untuned,
+                self.spec.subject.class_prompt,
+                prior,
+                folder,
+                device=str(self.process.device),
+                batch_size=SAMPLE_BATCH,
+            )
+            if self.process.num_processes > 1:
+                make(share=(self.process.process_index, self.process.num_processes))
+                wait_for_all()
+            if self.process.is_main_process:
+                make(progress=lambda done, total: self.report("class images", done, total))
             wait_for_all()
         return folder
 

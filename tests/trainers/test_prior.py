@@ -103,3 +103,20 @@ def test_review_sheet_shows_every_image(class_folder):
     assert sheet.shape == (64, 96, 3)
     tiles = [sheet[y : y + 16, x : x + 16] for y in (0, 32) for x in (0, 32, 64)]
     assert [tile.std() > 20 for tile in tiles] == [True] * 5 + [False]
+
+
+def test_the_shares_of_several_processes_are_what_one_makes(make_spec, tmp_path):
+    model = make_spec().model
+    components, prior = family_of(model).load(model), PriorSpec(num_class_images=5, sample=SampleSpec("euler_a", 2))
+
+    def make(folder, **kwargs):
+        make_class_images(components, "a photo of a dog", prior, tmp_path / folder, batch_size=2, **kwargs)
+        return {path.name: path.read_bytes() for path in sorted((tmp_path / folder).glob("*.png"))}
+
+    whole = make("whole")
+    first = make("shared", share=(0, 2))
+    assert sorted(first) == ["00000.png", "00001.png", "00004.png"]
+    assert make("shared", share=(1, 2)) == whole
+    assert not (tmp_path / "shared" / "manifest.json").exists()
+    assert make("shared") == whole
+    assert (tmp_path / "shared" / "manifest.json").exists()
