@@ -74,6 +74,7 @@ class Fit:
         if settings.device_memory:
             typed = bytes_of(settings.device_memory)
             card = replace(card, memory=typed) if card else Card(typed)
+        card = card and replace(card, memory=card.memory // settings.trials_per_gpu)
         memory = card.memory if card else None
         if not (folder / FIT).exists():
             return cls(folder, settings, card, memory)

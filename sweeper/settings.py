@@ -41,6 +41,7 @@ class Settings:
     engine: str  # a name of sweeper/engine/engines.py
     fit: str = "auto"  # auto | strict
     device_memory: str | None = None  # such as 24GB
+    trials_per_gpu: int = 1
 
 
 def settings_of(config: DictConfig, folder: str, choices: Mapping[str, Any]) -> Settings:
@@ -53,6 +54,7 @@ def settings_of(config: DictConfig, folder: str, choices: Mapping[str, Any]) -> 
         cpu_trials=check("cpu_trials", config.cpu_trials),
         fit=check("fit", config.fit),
         device_memory=check("device_memory", config.device_memory),
+        trials_per_gpu=check("trials_per_gpu", config.trials_per_gpu),
         keep=str(check("keep", config.keep)),
         early_stop=check("early_stop", config.early_stop),
         tracking_uri=config.tracking.uri,

@@ -63,6 +63,10 @@ class Store:
         """What a reader must know of how the training ran."""
         return self.training(spec) / "note.json"
 
+    def halved(self, spec: TrainSpec) -> Path:
+        """A file that is there once the training was out of memory, and so runs with half its batch."""
+        return self.training(spec) / "halved.json"
+
     def training(self, spec: TrainSpec) -> Path:
         return self.root / f"trainings/{spec.signature}"
 

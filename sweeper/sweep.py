@@ -255,7 +255,7 @@ def run_sweep(context: Context, planned: Callable[[], Planned], train: Callable[
     workplace = Workplace(new_folder(context.folder), context.store.root)
     with (
         Tracker(settings.tracking_uri, settings.output_dir, settings.experiment) as tracker,
-        Crew(engine, workplace) as crew,
+        Crew(engine, workplace, lambda line: context.console.print(line, markup=False, soft_wrap=True)) as crew,
     ):
         sweep = Sweep(context, planned, crew, SharedWork(crew, context.store), tracker)
         train(sweep)

@@ -14,6 +14,10 @@ class BrokenFile(SpecError):
         super().__init__(f"{path} cannot be read ({why}): move it away, then the same command goes on without it.")
 
 
+class DoesNotFit(SpecError):
+    """A training that needs more memory than its device has."""
+
+
 class ImageError(SpecError):
     """A folder of images that holds something else, or nothing."""
 

@@ -9,8 +9,8 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,23 +18,28 @@ from trainers.errors import BrokenFile
 
 MANIFEST = "manifest.json"  # the last file written into a folder; a folder that has it is complete
 
+# What surrounds the writing of a folder. Whoever runs a process sets it, to keep it from being ended in the middle.
+while_writing: Callable[[Path], AbstractContextManager[Any]] = nullcontext
 
-def write_bytes(path: Path, data: bytes) -> None:
+
+def write_bytes(path: Path, data: bytes, lasting: bool = True) -> None:
+    """lasting: it is to outlive a power cut; else the system writes it to the disk when it likes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with open(aside, "wb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            if lasting:
+                os.fsync(file.fileno())
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Floats are written with `repr`, so they read back bit for bit."""
-    write_bytes(path, (json.dumps(value, indent=1, default=str) + "\n").encode())
+def write_json(path: Path, value: Any, lasting: bool = True) -> None:
+    """Floats are written with `repr`, so they read back bit for bit. lasting: as `write_bytes`."""
+    write_bytes(path, (json.dumps(value, indent=1, default=str) + "\n").encode(), lasting)
 
 
 def existing(folder: Path) -> Path:
@@ -89,19 +94,20 @@ def remove_folder(folder: Path) -> None:
 def complete_folder(folder: Path, manifest: Any) -> Iterator[Path]:
     """Yields an empty folder to fill; on success it gets its manifest and takes the place of `folder`."""
     aside = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    try:
-        yield aside
-        for file in aside.rglob("*"):
-            if file.is_file():
-                with open(file, "rb") as handle:
-                    os.fsync(handle.fileno())
-        write_json(aside / MANIFEST, manifest)
-        remove_folder(folder)
-        os.replace(aside, folder)
-    finally:
+    with while_writing(folder):
         shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        try:
+            yield aside
+            for file in aside.rglob("*"):
+                if file.is_file():
+                    with open(file, "rb") as handle:
+                        os.fsync(handle.fileno())
+            write_json(aside / MANIFEST, manifest)
+            remove_folder(folder)
+            os.replace(aside, folder)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
 
 
 def checkpoint_folder(training: Path, step: int) -> Path:

@@ -5,7 +5,6 @@ counted; the states of the optimizer are added from what is known of it. Takes s
 """
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -13,13 +12,14 @@ from functools import lru_cache
 import psutil
 import torch
 
-from trainers.errors import SpecError
+from trainers.errors import DoesNotFit
 from trainers.families import family_of
 from trainers.learner import Learner
 from trainers.lighter import lighter
 from trainers.live_bytes import LiveBytes, normalise_as_on_cuda, parameter_bytes, without_data
 from trainers.loop import LEARNERS
 from trainers.loss import denoising_losses
+from trainers.machine import cores
 from trainers.precision import DTYPES
 from trainers.sampling_memory import sampling_memory
 from trainers.sizes import OPTIMIZER_BYTES
@@ -178,8 +178,7 @@ def capacity(device: torch.device) -> int:
     """Bytes that this process can have on `device`: all of a GPU; of the machine's memory as much as of its cores."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
-    cores = max(1, len(os.sched_getaffinity(0)))
-    return int(psutil.virtual_memory().total) * min(torch.get_num_threads(), cores) // cores
+    return int(psutil.virtual_memory().total) * min(torch.get_num_threads(), cores()) // cores()
 
 
 def host(spec: TrainSpec) -> int:
@@ -210,7 +209,7 @@ def check_fits(
     bf16: whether the device has it.
 
     Raises:
-        SpecError: the training needs clearly more; the message says which options would make it fit.
+        DoesNotFit: the training needs clearly more; the message says which options would make it fit.
     """
     spec = same_memory(spec)
     needed = estimate(spec, device, processes, beside)
@@ -223,7 +222,7 @@ def check_fits(
     fitting = (text for text, other in options if estimate(other, device, processes, beside).total <= available)
     found = next(fitting, "")
     advice = f"it fits with {found}" if found else "no option makes it fit: take a larger device"
-    raise SpecError(f"{about}; {advice}")
+    raise DoesNotFit(f"{about}; {advice}")
 
 
 def same_memory(spec: TrainSpec) -> TrainSpec:

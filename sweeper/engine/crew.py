@@ -1,23 +1,27 @@
 """What all engines have in common: as many workers as the jobs need, and what becomes of a job whose worker is gone."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 
 from sweeper.engine.base import Engine, Phase, WorkerState, Workplace
+from sweeper.engine.faults import DEAD, Fault
 from sweeper.engine.jobs import FAIL, Job, Outcome, Task
+from sweeper.engine.processes import interrupts_call, say_writing
 from sweeper.engine.queue import Queue
 from sweeper.forecast import Capacity
 from trainers.errors import SpecError
 
 ATTEMPTS = 3  # at a job whose processes end
 STARTS = 3  # in a row of workers that end without having done anything
+KILLS = 2  # contexts that a job may end before it is taken for the reason
 
 
 class Crew:
     """The workers of a queue while it is entered. On leaving it the queue is closed and the workers are stopped."""
 
-    def __init__(self, engine: Engine, workplace: Workplace) -> None:
-        self.engine, self.workplace = engine, workplace
+    def __init__(self, engine: Engine, workplace: Workplace, say: Callable[[str], None] = lambda line: None) -> None:
+        """say: gets a line for whoever watches the sweep."""
+        self.engine, self.workplace, self.say = engine, workplace, say
         self.queue = Queue(workplace.jobs)
         self._gone: set[str] = set()  # workers whose end was dealt with
         self._barren = 0  # workers in a row that ended without having done anything
@@ -25,6 +29,10 @@ class Crew:
         self._last_gone: WorkerState | None = None
         self._inherited: list[Job] = []  # jobs that were begun before this crew
         self._held = ExitStack()
+        self._faults: dict[str, list[Fault]] = {}  # of devices, by the id of the job that met them
+        self._left_out: Mapping[str, str] = {}  # devices, and why
+        self._waiting: dict[str, str] = {}  # workers, and what for
+        self._said: set[str] = set()
 
     def __enter__(self) -> "Crew":
         self._held.enter_context(self.queue.attended())
@@ -35,9 +43,13 @@ class Crew:
     def __exit__(self, *_: object) -> None:
         self.queue.close()
         try:
-            self.engine.stop(self._at_work())
+            with interrupts_call(self._say_what_is_written):
+                self.engine.stop(self._at_work())
         finally:
             self._held.close()
+
+    def _say_what_is_written(self) -> None:
+        say_writing(self.engine.written() or "what a worker is at")
 
     def close(self) -> None:
         """Says that no more jobs will come: workers without one end."""
@@ -63,6 +75,8 @@ class Crew:
 
         def tick() -> None:
             self._check_workers()
+            self._look_for_devices()
+            self._say_who_waits()
             self._fail_dependants()
             watch(self.queue.jobs())
 
@@ -91,10 +105,12 @@ class Crew:
             self._last_gone = state
             lost = self._give_back_lost(state)
             finished = len(self.queue.jobs()) - len(self.queue.unfinished())
-            self._barren = 0 if lost or finished > self._finished else self._barren + 1
+            self._barren = 0 if lost or state.fault or finished > self._finished else self._barren + 1
             self._finished = finished
             if self._barren >= STARTS or (self._barren and not state.retry):
-                self._give_up(state)
+                self._give_up(f"no worker could be started: {state.reason}")
+            if state.fault:
+                self._deal_with(state.fault)
         # Of several processes one may hold the job a little longer than the worker is there.
         late = self._give_back_lost(self._last_gone) if self._last_gone else False
         for job in [job for job in self._inherited if job.died]:
@@ -113,7 +129,13 @@ class Crew:
     def _give_back(self, job: Job, state: WorkerState) -> None:
         """A job that failed by itself has FAILed; another that lost its worker is tried again."""
         attempts = len(job.lost) + 1
-        if job.causes:
+        fault = state.fault if state.fault and state.fault.job == job.id else None
+        if fault and self._is_at_fault(job, fault):
+            job.finish(Outcome(FAIL, f"on {self._met(job)}: {fault.reason}; see {job.log}"))
+        elif job.back:
+            self._say_what_came_back(job)
+            job.give_back(state.reason)
+        elif job.causes:
             job.finish(Outcome(FAIL, f"{job.causes[0]}; see {job.log}"))
         elif state.retry and attempts < ATTEMPTS:
             job.give_back(state.reason)
@@ -121,12 +143,59 @@ class Crew:
             tried = f"tried {attempts} times: " if attempts > 1 else ""
             job.finish(Outcome(FAIL, f"{tried}{state.reason}"))
 
-    def _give_up(self, state: WorkerState) -> None:
+    def _is_at_fault(self, job: Job, fault: Fault) -> bool:
+        """Whether it is the job rather than the devices: it met the same on one after another, or again and again."""
+        met = self._faults.setdefault(job.id, [])
+        met.append(fault)
+        if sum(each.kind == fault.kind for each in met) < (KILLS if fault.kind == DEAD else ATTEMPTS):
+            return False
+        self.engine.acquit(job.id)
+        return True
+
+    def _met(self, job: Job) -> str:
+        return " and ".join(dict.fromkeys(fault.device for fault in self._faults[job.id]))
+
+    def _say_what_came_back(self, job: Job) -> None:
+        memory, reason = job.too_large
+        if memory:
+            self.say(f"{job.id} goes to a larger device: {reason}")
+
+    def _deal_with(self, fault: Fault) -> None:
+        """Says which devices are left out, and fails what only those could have done."""
+        left_out = self.engine.left_out()
+        for device in left_out.keys() - self._left_out.keys():
+            self.say(f"{device} is left out: {left_out[device]}")
+        for device in self._left_out.keys() - left_out.keys():
+            self.say(f"{device} is used again")
+        again = f"{fault.device}: {fault.reason}; it is tried again"
+        if fault.device not in left_out and again not in self._said:
+            self._said.add(again)
+            self.say(again)
+        self._left_out = left_out
+        for job in self.queue.unfinished():
+            memory, reason = job.too_large
+            if job.waits and memory >= self.engine.largest() > 0:
+                job.finish(Outcome(FAIL, f"no larger device is left: {reason}"))
+
+    def _look_for_devices(self) -> None:
+        """Where none is left, nothing that waits can be done."""
+        if self._left_out and not self._at_work():
+            self._start_workers()
+            self._give_up("no device is left: " + "; ".join(map(": ".join, self._left_out.items())))
+
+    def _say_who_waits(self) -> None:
+        """Once, when it begins to wait."""
+        waiting = {id: state.waits for id, state in self.engine.states().items() if state.waits}
+        for id in waiting.keys() - self._waiting.keys():
+            self.say(waiting[id])
+        self._waiting = waiting
+
+    def _give_up(self, reason: str) -> None:
         """Where no worker works, nothing that waits can be done."""
         if not self._at_work():
             for job in self.queue.unfinished():
                 if job.waits:
-                    job.finish(Outcome(FAIL, f"no worker could be started: {state.reason}"))
+                    job.finish(Outcome(FAIL, reason))
 
     def _fail_dependants(self) -> None:
         for job in self.queue.unfinished():

@@ -15,7 +15,8 @@ ENGINES: dict[str, type[Engine]] = {"local": LocalEngine, "inline": InlineEngine
 def make_engine(settings: Settings) -> Engine:
     """Raises SpecError for an engine that does not exist."""
     check_engine(settings.engine)
-    return ENGINES[settings.engine](Resources(settings.gpus_per_trial, settings.cpu_trials))
+    asked = Resources(settings.gpus_per_trial, settings.cpu_trials, settings.trials_per_gpu)
+    return ENGINES[settings.engine](asked)
 
 
 def check_engine(name: str) -> None:

@@ -5,12 +5,15 @@ from collections.abc import Callable
 
 from accelerate import PartialState
 
+from evaluation.memory import beside
 from sweeper.engine.base import POLL
+from sweeper.engine.halving import remembered
 from sweeper.engine.jobs import COMPLETE, PRUNED, Job, Kind, Outcome, Reporter, Task
 from sweeper.engine.queue import Queue
 from sweeper.engine.rungs import overfit
 from sweeper.engine.training import Execution, Stopped
 from sweeper.store import Store
+from trainers.memory import estimate, same_memory
 
 
 def _class_images(execution: Execution, task: Task) -> None:
@@ -92,3 +95,12 @@ def stopper(job: Job, store: Store, report: Reporter) -> Callable[[int], str]:
         return reason or job.verdict.reason
 
     return stop
+
+
+def memory_needed(job: Job, store: Store, processes: int) -> int:
+    """Bytes that a training needs on a GPU; 0 of other jobs."""
+    if job.task.kind != Kind.TRAIN or not store.unscored(job.training):
+        return 0
+    samples = [point.sample for point in job.training.points]
+    needed = beside(samples, [point.evaluation for point in job.training.points])
+    return estimate(same_memory(remembered(job.training.spec, store)), "cuda", processes, needed).total

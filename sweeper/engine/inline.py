@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 from sweeper.engine import devices
 from sweeper.engine.base import GRACE, RUNNING, Engine, Phase, Resources, WorkerState, Workplace
 from sweeper.engine.local import OFFLINE, QUIET, SPINS, own_environment
+from sweeper.engine.processes import undisturbed
 from sweeper.engine.queue import Queue
 from sweeper.engine.worker import Handler, carry_out, run_job
 from sweeper.forecast import Capacity
-from sweeper.store import Store, claim
+from sweeper.store import Store
+from trainers import files
 from trainers.errors import SpecError
 
 if TYPE_CHECKING:
@@ -31,7 +33,12 @@ class InlineEngine(Engine):
 
     def __init__(self, resources: Resources) -> None:
         super().__init__(resources)
-        for name, count in (("gpus_per_trial", resources.devices), ("cpu_trials", resources.cpu_workers)):
+        asked = {
+            "gpus_per_trial": resources.devices,
+            "cpu_trials": resources.cpu_workers,
+            "trials_per_gpu": resources.gpu_workers,
+        }
+        for name, count in asked.items():
             if count > 1:
                 raise SpecError(f"{name}={count}: hydra/launcher=inline has one process; use hydra/launcher=local.")
         self._workplace: Workplace | None = None
@@ -49,6 +56,7 @@ class InlineEngine(Engine):
         if self._workplace or not count:
             return ()
         self._workplace = workplace
+        files.while_writing = undisturbed
         return (ID,)
 
     def states(self) -> Mapping[str, WorkerState]:
@@ -72,9 +80,8 @@ class InlineEngine(Engine):
         """Does the next job; waits a moment where none is ready."""
         store, lease = Store(workplace.store), _lease()
         with ExitStack() as held:
-            for device in devices.locks(lease):
-                held.enter_context(claim(device))
-            job = held.enter_context(Queue(workplace.jobs).take(store))
+            mine = all(held.enter_context(devices.claim_share(lock)) for lock in devices.locks(lease))
+            job = held.enter_context(Queue(workplace.jobs).take(store)) if mine else None
             if job:
                 try:
                     run_job(job, store, _process(lease), self.handler, _passing(meanwhile))

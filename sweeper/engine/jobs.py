@@ -5,6 +5,8 @@ NAME.status.json     what is being done, for the progress display; a job that ha
 NAME.verdict.json    of a guided job: up to which step the sweep has decided, and why to stop there, if so
 NAME.discarded.json  with keep=best or a number: the steps whose checkpoints have lost, for the worker to delete
 NAME.error-N.json    of several processes: why the N-th failed
+NAME.back-N.json     why the N-th process of a worker handed the job back for another worker
+NAME.large.json      of a job that was too large for a device: the device's bytes, and the refusal
 NAME.lost.json       how each process ended that had begun the job and never finished it
 NAME.result.json     how it ended; written last
 """
@@ -18,15 +20,26 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from sweeper.engine.faults import Fault
 from sweeper.plan.config import decode
 from sweeper.plan.types import Point, Training
 from sweeper.store import claim
 from trainers.files import read_json, write_json
 
-REPORT_EVERY = 0.2  # seconds between status files
+REPORT_EVERY = 0.5  # seconds between status files
 
+# In the words of a process that only misses another one.
+CONSEQUENCES = ("gloo", "nccl", "rccl", "tcpstore", "distnetworkerror")
 # Optuna's names for the state of a trial.
 WAITING, RUNNING, COMPLETE, PRUNED, FAIL = "WAITING", "RUNNING", "COMPLETE", "PRUNED", "FAIL"
+
+
+class HandedBack(Exception):
+    """Another worker is to begin the job anew. Says why, and which device is at fault, if one is."""
+
+    def __init__(self, reason: str, fault: Fault | None = None) -> None:
+        super().__init__(reason)
+        self.fault = fault
 
 
 class Kind(str, Enum):
@@ -156,7 +169,7 @@ class Job:
         return list(read_json(self._discarded)) if self._discarded.exists() else []
 
     def report(self, status: Status) -> None:
-        write_json(self._status, asdict(status))
+        write_json(self._status, asdict(status), lasting=False)  # of no use after a power cut
 
     @property
     def status(self) -> Status | None:
@@ -184,9 +197,10 @@ class Job:
             return free and not self._result.exists()
 
     def give_back(self, reason: str) -> None:
-        """Lets another worker take a job whose process ended; `reason` says how."""
-        write_json(self._lost, [*self.lost, reason])
-        for path in self._errors:
+        """Lets another worker take a job whose process ended; `reason` says how, unless the process handed it back."""
+        if not self.back:
+            write_json(self._lost, [*self.lost, reason])
+        for path in self._notes("error") + self._notes("back"):
             path.unlink()
         self._status.unlink(missing_ok=True)
 
@@ -199,15 +213,37 @@ class Job:
         """Notes why one of several processes failed; the others then fail because it is gone."""
         write_json(self.path.with_suffix(f".error-{process}.json"), reason)
 
+    def hand_back(self, process: int, reason: str) -> None:
+        """Notes that another worker is to begin it anew, which counts as no attempt."""
+        write_json(self.path.with_suffix(f".back-{process}.json"), reason)
+
+    def refuse(self, memory: int, reason: str) -> None:
+        """Notes that it does not fit a device of `memory` bytes."""
+        write_json(self._large, [memory, reason])
+
     @property
-    def _errors(self) -> list[Path]:
-        return sorted(self.path.parent.glob(f"{self.path.stem}.error-*.json"))
+    def too_large(self) -> tuple[int, str]:
+        """The bytes of a device that it does not fit, and why; 0 where there is none."""
+        memory, reason = read_json(self._large) if self._large.exists() else (0, "")
+        return memory, reason
+
+    @property
+    def _large(self) -> Path:
+        return self.path.with_suffix(".large.json")
+
+    def _notes(self, kind: str) -> list[Path]:
+        return sorted(self.path.parent.glob(f"{self.path.stem}.{kind}-*.json"))
+
+    @property
+    def back(self) -> list[str]:
+        """Why its worker handed it back."""
+        return [read_json(path) for path in self._notes("back")]
 
     @property
     def causes(self) -> list[str]:
         """Why it failed, as noted by `fail_together`; without those who only missed another process."""
-        reasons: list[str] = [read_json(path) for path in self._errors]
-        return [reason for reason in reasons if not ("gloo" in reason.lower() or "nccl" in reason.lower())]
+        reasons: list[str] = [read_json(path) for path in self._notes("error")]
+        return [reason for reason in reasons if not any(word in reason.lower() for word in CONSEQUENCES)]
 
 
 def _read(path: Path) -> Any:

@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +13,8 @@ from trainers.files import write_json
 
 CLOSED = "closed"  # a file: no more will come
 SWEEP = "sweep"  # claimed by the process that waits for the jobs
+
+Suits = Callable[[Job], bool]
 
 
 def new_folder(sweep: Path) -> Path:
@@ -63,21 +65,25 @@ class Queue:
     def _needs(self, job: Job) -> list[Job]:
         return [Job(self.folder / f"{id}.json") for id in job.task.needs]
 
-    def _is_ready(self, job: Job, store: Store, devices: int) -> bool:
+    def _is_ready(self, job: Job, store: Store, devices: int, suits: Suits) -> bool:
         if job.task.devices > devices or not job.waits:
             return False
         outcomes = [self.outcome(needed) for needed in self._needs(job)]
-        return all(outcome and outcome.state == COMPLETE for outcome in outcomes) and not _is_elsewhere(job, store)
+        return (
+            all(outcome and outcome.state == COMPLETE for outcome in outcomes)
+            and not _is_elsewhere(job, store)
+            and suits(job)
+        )
 
     @contextmanager
-    def take(self, store: Store, devices: int = 1) -> Iterator[Job | None]:
+    def take(self, store: Store, devices: int = 1, suits: Suits = lambda job: True) -> Iterator[Job | None]:
         """The first job that is ready for a worker with so many devices, held until the block ends; None where there is
-        none for now.
+        none for now. suits: whether the worker can do a job that is ready.
 
         What another sweep is at is left for later: when its turn comes, most of it is there.
         """
         for job in self.unfinished():
-            if self._is_ready(job, store, devices):
+            if self._is_ready(job, store, devices, suits):
                 with claim(job.path, wait=False) as mine:
                     if mine and job.waits:
                         job.report(Status("starting"))

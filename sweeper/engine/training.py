@@ -8,8 +8,10 @@ from pathlib import Path
 
 import torch
 from accelerate import PartialState
+from accelerate.utils.memory import clear_device_cache
 
-from sweeper.engine.halving import halved, memory_note
+from sweeper.engine import cards
+from sweeper.engine.halving import can_halve, halve, remembered
 from sweeper.engine.jobs import Export, Reporter
 from sweeper.engine.room import check_device
 from sweeper.engine.rungs import scored_steps
@@ -21,7 +23,7 @@ from sweeper.store import Store, claim
 from trainers.checkpoint import Checkpoint
 from trainers.families import family_of
 from trainers.families.base import Components
-from trainers.files import complete_folder, is_complete, remove_folder, write_json
+from trainers.files import complete_folder, is_complete, remove_folder
 from trainers.loop import inverted, train
 from trainers.memory import capacity
 from trainers.prior import make_class_images
@@ -95,7 +97,7 @@ class Execution:
         """Refuses what cannot fit the device, before anything expensive."""
         if self.store.untrained(self.training, self.store.unscored(self.training)):
             device, processes = self.process.device, self.process.num_processes
-            warning = check_device(self.training, device, processes, capacity(device))
+            warning = check_device(self.training, device, processes, cards.card.part or capacity(device))
             if warning:
                 logging.getLogger(__name__).warning(warning)
 
@@ -111,24 +113,19 @@ class Execution:
     def _checkpoints(self, steps: list[int], class_images: Path | None, goes_on: GoesOn) -> Generator[Checkpoint]:
         """Trains; once out of memory, goes on with half the batch and twice the accumulation."""
         done = 0
+        spec = remembered(self.spec, self.store)
         try:
-            with closing(self._timed(self._train(self.spec, steps, class_images, goes_on))) as checkpoints:
+            with closing(self._timed(self._train(spec, steps, class_images, goes_on))) as checkpoints:
                 for checkpoint in checkpoints:
                     done += 1
                     yield checkpoint
             return
         except torch.OutOfMemoryError:
-            if not self._can_halve:
+            if not can_halve(self.spec, spec, self.process.num_processes):
                 raise
-        smaller = halved(self.spec)
-        if self.process.is_main_process:
-            write_json(self.store.note(self.spec), memory_note(self.spec, smaller))
-        torch.cuda.empty_cache()
-        yield from self._timed(self._train(smaller, steps[done:], class_images, goes_on))
-
-    @property
-    def _can_halve(self) -> bool:
-        return bool(self.spec.batch_size % (2 * self.process.num_processes) == 0)
+            spec = halve(self.spec, self.store, self.process.num_processes)
+        clear_device_cache(garbage_collection=True)  # only here nothing refers to the frames of the error any more
+        yield from self._timed(self._train(spec, steps[done:], class_images, goes_on))
 
     def _train(self, spec: TrainSpec, steps: list[int], images: Path | None, goes_on: GoesOn) -> Generator[Checkpoint]:
         return train(
@@ -220,14 +217,16 @@ class Execution:
         """Learns the word that the training starts from; once out of memory, with half the batch."""
         self.load()
         with self.report.timed("training"):
+            spec = remembered(self.spec, self.store)
             try:
-                inverted([self.spec], self.untuned, self.store.cache, self._trained)
+                inverted([self.spec, spec], self.untuned, self.store.cache, self._trained)
                 return
             except torch.OutOfMemoryError:
-                if not self._can_halve:
+                if not can_halve(self.spec, spec, self.process.num_processes):
                     raise
-            torch.cuda.empty_cache()
-            inverted([self.spec, halved(self.spec)], self.untuned, self.store.cache, self._trained)
+                spec = halve(self.spec, self.store, self.process.num_processes)
+            clear_device_cache(garbage_collection=True)
+            inverted([self.spec, spec], self.untuned, self.store.cache, self._trained)
 
     def class_images(self) -> Path | None:
         """The folder of the class images, made where they are missing; None where the training needs none."""

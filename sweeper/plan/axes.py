@@ -210,6 +210,7 @@ RUN = _by_name(
     Axis("cpu_trials", whole(1), "run"),
     Axis("fit", one_of(("auto", "strict")), "run"),
     Axis("device_memory", MEMORY, "run"),
+    Axis("trials_per_gpu", whole(1), "run"),
     Axis("plan_only", SWITCH, "run"),
     Axis("tracking.uri", TRACKER, "run"),
     Axis("tracking.experiment", TEXT, "run"),

@@ -4,15 +4,28 @@ import os
 from functools import cache
 from pathlib import Path
 
+NVIDIA, AMD = Path("/dev"), Path("/sys/class/kfd/kfd/topology/nodes")  # where their drivers list GPUs
+
 
 def count_gpus() -> int:
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return _nodes() if visible is None else len(listed(visible))
+    shown = visible()
+    return _nodes(NVIDIA, AMD) if shown is None else len(listed(shown))
+
+
+def visible() -> str | None:
+    """Which GPUs the user shows to this sweep: of AMD's they can say it by a second name, which has precedence."""
+    return os.environ.get("HIP_VISIBLE_DEVICES", os.environ.get("CUDA_VISIBLE_DEVICES"))
 
 
 @cache
-def _nodes() -> int:
-    return len(list(Path("/dev").glob("nvidia[0-9]*")))
+def _nodes(nvidia: Path, amd: Path) -> int:
+    return len(list(nvidia.glob("nvidia[0-9]*"))) or sum(map(_is_gpu, amd.glob("*/properties")))
+
+
+def _is_gpu(node: Path) -> bool:
+    """Of a node of AMD's driver, which lists processors too: they have no SIMD units."""
+    words = node.read_text().split()
+    return "simd_count" in words and int(words[words.index("simd_count") + 1]) > 0
 
 
 def listed(visible: str) -> list[str]:

@@ -58,7 +58,7 @@ def workplace(tmp_path):
     wait_until(lambda: not processes(place), 10)  # no orphan, whatever happened
 
 
-# What a user, or a job of MPI around the sweep, may have told accelerate and torchrun. Each of it would change a result,
+# What a user, or a job of MPI around the sweep, may have told accelerate and torchrun. It would change results,
 # or let no worker start.
 CONFIGURED = """
 compute_environment: LOCAL_MACHINE

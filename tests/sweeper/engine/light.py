@@ -13,9 +13,10 @@ import time
 from types import SimpleNamespace
 
 from evaluation.spec import EvalSpec
+from sweeper.engine.faults import Notes
 from sweeper.engine.jobs import COMPLETE, Kind, Outcome, Reporter, Task
 from sweeper.engine.queue import Queue
-from sweeper.engine.worker import arguments, main, serve
+from sweeper.engine.worker import Post, arguments, main, serve
 from sweeper.plan.types import Cell, Training
 from sweeper.store import Store
 from trainers.spec import ModelSpec, SampleSpec, SubjectSpec, TrainSpec
@@ -53,7 +54,8 @@ def bare():
     given = arguments()
     signal.signal(signal.SIGTERM, lambda *_: setattr(Reporter, "stopping", True))
     process = SimpleNamespace(num_processes=1, is_main_process=True, process_index=0)
-    serve(Queue(given.jobs), Store(given.store), [], process, handle)
+    notes = Notes(given.jobs / f"worker-{os.getpid()}")
+    serve(Post(Queue(given.jobs), Store(given.store), process, notes, handler=handle))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from sweeper.engine.base import RUNNING, Engine, Phase, Resources, WorkerState, Workplace
-from sweeper.engine.crew import Crew
+from sweeper.engine.crew import ATTEMPTS, KILLS, Crew
+from sweeper.engine.faults import CROWDED, DEAD, LOST, Fault, Suspects
 from sweeper.engine.jobs import COMPLETE, FAIL, Outcome
 from sweeper.engine.queue import Queue
 from sweeper.engine.shared import SharedWork
@@ -63,6 +64,8 @@ class Scripted(Engine):
                 with Queue(self.workplace.jobs).take(Store(self.workplace.store)) as job:
                     if job and does == "done":
                         job.finish(Outcome(COMPLETE))
+                    if job and does.startswith("hands back"):
+                        job.hand_back(1, does)
                     if job and does.startswith("error"):
                         job.fail_together(0, does)
             if does != "done":
@@ -110,6 +113,150 @@ def test_a_job_that_failed_in_one_of_several_processes_has_failed(outcomes):
 def test_one_that_only_lost_sight_of_another_process_is_tried_again(outcomes):
     (outcome,), _ = outcomes("error: [gloo] Connection closed by peer")
     assert outcome.state == COMPLETE
+
+
+def test_one_that_was_handed_back_is_begun_anew_however_often_it_lost_its_worker(outcomes):
+    (outcome,), workers = outcomes("taken", "hands back", "hands back", "taken", "done")
+    assert (outcome.state, workers) == (COMPLETE, 5)
+
+
+class Cards(Scripted):
+    """A worker a device, named by letters. Of each call of `idle` the script says, for each worker: KIND DEVICE."""
+
+    def __init__(self, devices, meets):
+        super().__init__((), len(devices))
+        self.devices, self.meets = devices, meets
+        self.suspects, self.on, self.ran = Suspects(), {}, []
+
+    def left_out(self):
+        fit = self.suspects.fit((device,) for device in self.devices)
+        reasons = self.suspects.reasons
+        return {device: reasons[device] for device, good in zip(self.devices, fit, strict=True) if not good}
+
+    def acquit(self, job):
+        self.suspects.acquit(job)
+
+    def start(self, count, workplace):
+        busy = {self.on[id] for id, state in self.found.items() if state == RUNNING}
+        free = [device for device in self.devices if device not in busy | self.left_out().keys()][:count]
+        ids = super().start(len(free), workplace)
+        self.on |= dict(zip(ids, free, strict=True))
+        return ids
+
+    def idle(self, meanwhile):
+        for id in [id for id, state in self.found.items() if state == RUNNING]:
+            device = self.on[id]
+            with Queue(self.workplace.jobs).take(Store(self.workplace.store)) as job:
+                if not job:
+                    continue
+                self.ran.append((device, job.training.spec.seed))
+                kind = self.meets(device, job.training.spec.seed, len(self.ran))
+                if not kind:
+                    job.finish(Outcome(COMPLETE))
+                    continue
+                job.hand_back(0, kind)
+                fault = Fault(device, kind, f"it is {kind}", job.id)
+            self.suspects.add(fault)
+            self.found[id] = WorkerState(Phase.GONE, "the process ended with code 1; see LOG", fault=fault)
+
+
+@pytest.fixture
+def on_cards(tmp_path):
+    """What became of jobs, by their number; what was said; on which devices they ran."""
+    place = Workplace(tmp_path / "jobs", tmp_path / "store")
+    place.jobs.mkdir()
+
+    def run(devices, meets, jobs=3):
+        said = []
+        engine = Cards(devices, meets)
+        with Crew(engine, place, said.append) as crew:
+            added = [crew.add(task("done", seed)) for seed in range(jobs)]
+            crew.wait(lambda jobs: None)
+        return [job.outcome for job in added], said, engine.ran
+
+    return run
+
+
+def test_a_dead_device_is_left_out_and_the_others_do_its_jobs(on_cards):
+    found, said, ran = on_cards("ab", lambda device, job, count: DEAD if device == "a" else "")
+    assert [outcome.state for outcome in found] == [COMPLETE] * 3
+    assert said == ["a is left out: it is dead"]
+    assert [device for device, _ in ran].count("a") == 1
+
+
+def test_a_job_that_kills_every_device_it_meets_has_failed_and_the_devices_go_on(on_cards):
+    found, said, ran = on_cards("ab", lambda device, job, count: DEAD if job == 0 else "")
+    assert [outcome.state for outcome in found] == [FAIL, COMPLETE, COMPLETE]
+    assert found[0].reason.startswith("on a and b: it is dead; see ")
+    assert "a is used again" in said
+    assert len([job for _, job in ran if job == 0]) == KILLS
+
+
+def test_the_only_device_is_tried_again_until_the_contexts_of_two_jobs_died_on_it(on_cards):
+    """Then what waits has failed, with the reason."""
+    found, said, ran = on_cards("a", lambda device, job, count: DEAD, jobs=4)
+    assert [outcome.state for outcome in found] == [FAIL] * 4
+    assert found[3].reason == "no device is left: a: it is dead"
+    assert said == ["a: it is dead; it is tried again", "a is left out: it is dead"]
+    assert {job for _, job in ran} == {0, 1}
+
+
+def test_the_only_device_whose_context_died_once_goes_on(on_cards):
+    found, _, _ = on_cards("a", lambda device, job, count: DEAD if count == 1 else "")
+    assert [outcome.state for outcome in found] == [COMPLETE] * 3
+
+
+def test_a_crowded_device_is_left_out_for_one_that_is_not_and_else_tried_again(on_cards):
+    found, said, ran = on_cards("ab", lambda device, job, count: CROWDED if device == "a" else "")
+    assert [outcome.state for outcome in found] == [COMPLETE] * 3
+    assert [device for device, _ in ran].count("a") == 1
+    assert said == ["a is left out: it is crowded"]
+
+
+def test_but_not_for_ever(on_cards):
+    found, _, ran = on_cards("a", lambda device, job, count: CROWDED, jobs=1)
+    assert (found[0].state, len(ran)) == (FAIL, ATTEMPTS)
+    assert found[0].reason.startswith("on a: it is crowded; see ")
+
+
+def test_a_job_that_is_added_when_no_device_is_left_has_failed(tmp_path):
+    place = Workplace(tmp_path, tmp_path / "store")
+    engine = Cards("a", lambda device, job, count: LOST)
+    with Crew(engine, place) as crew:
+        first = crew.add(task("done"))
+        crew.wait(lambda jobs: None)
+        second = crew.add(task("done", 1))
+        crew.wait(lambda jobs: None)
+    assert first.outcome == second.outcome == Outcome(FAIL, "no device is left: a: it is lost")
+
+
+def test_a_job_that_is_too_large_for_all_that_is_left_has_failed(tmp_path):
+    place = Workplace(tmp_path, tmp_path / "store")
+
+    class Left(Cards):
+        def largest(self):
+            return 24 if "b" not in self.left_out() else 8
+
+    def meets(device, job, count):
+        return LOST if device == "b" else ""
+
+    engine = Left("ab", meets)
+    with Crew(engine, place) as crew:
+        crew.add(task("done"))
+        large = crew.add(task("done", 1))
+        large.refuse(8, "it needs 10 GB")
+        crew.wait(lambda jobs: None)
+    assert large.outcome == Outcome(FAIL, "no larger device is left: it needs 10 GB")
+
+
+def test_who_waits_for_memory_is_said_once(tmp_path):
+    engine, said = Scripted(("taken",)), []
+    with Crew(engine, Workplace(tmp_path, tmp_path / "store"), said.append) as crew:
+        crew.add(task("done"))
+        engine.found["worker-0"] = WorkerState(Phase.RUNNING, waits="waits until a has room")
+        for _ in range(3):
+            crew._say_who_waits()
+    assert said == ["waits until a has room"]
 
 
 def test_where_no_worker_works_the_jobs_have_failed(outcomes):

@@ -1,14 +1,22 @@
 """Which devices a machine has, and which worker gets which."""
 
 import os
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from sweeper.engine.base import Resources
 from sweeper.engine.devices import Lease, count_gpus, leases, locks
 from sweeper.engine.local import LocalEngine, environment
+from sweeper.forecast import Capacity
+from sweeper.plan import gpus as gpus_module
 from trainers.errors import SpecError
+from trainers.memory import capacity
+
+GB = 1024**3
 
 
 @pytest.fixture
@@ -51,7 +59,9 @@ def gpus(monkeypatch):
             monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
         monkeypatch.setattr("torch.cuda.device_count", lambda: len(seen))
         monkeypatch.setattr(
-            "torch.cuda.get_device_properties", lambda i: SimpleNamespace(uuid=UUIDS[seen[i]]), raising=False
+            "torch.cuda.get_device_properties",
+            lambda i: SimpleNamespace(uuid=UUIDS[seen[i]], total_memory=(8 + 16 * (i % 2)) * GB),
+            raising=False,
         )
 
     return machine
@@ -86,6 +96,16 @@ def test_several_gpus_to_a_worker_and_none_to_half_a_one(gpus):
         leases(4)
 
 
+@pytest.mark.parametrize("name", ["PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF"])
+def test_a_gpus_memory_is_allocated_in_segments_that_grow_unless_the_user_chose(monkeypatch, name):
+    gpu, cpu = (environment(Lease((device,), 1)) for device in ("GPU-a", "cpu"))
+    assert gpu["PYTORCH_CUDA_ALLOC_CONF"] == "expandable_segments:True"
+    assert not any("ALLOC_CONF" in each for each in cpu)
+    monkeypatch.setenv(name, "max_split_size_mb:64")
+    chosen = {each: value for each, value in environment(Lease(("GPU-a",), 1)).items() if "ALLOC_CONF" in each}
+    assert chosen == {name: "max_split_size_mb:64"}
+
+
 @pytest.mark.parametrize(
     ("visible", "count"), [("0,1,2", 3), ("", 0), ("-1", 0), ("1,-1,2", 1), ("GPU-a,MIG-b", 2), (" 0, 1 ", 2)]
 )
@@ -100,3 +120,119 @@ def test_the_capacity_is_that_of_the_leases_once_they_are_known(gpus, monkeypatc
     assert engine.capacity().workers == 3
     engine.prepare()
     assert engine.capacity().workers == 2
+
+
+def test_amds_gpus_are_counted_without_torch(monkeypatch, tmp_path):
+    """Their driver lists processors too."""
+    for name in ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(gpus_module, "NVIDIA", tmp_path)
+    monkeypatch.setattr(gpus_module, "AMD", tmp_path)
+    for node, units in enumerate((0, 256, 304)):
+        (tmp_path / str(node)).mkdir()
+        (tmp_path / str(node) / "properties").write_text(f"cpu_cores_count 8\nsimd_count {units}\nmem_banks_count 1\n")
+    assert count_gpus() == 2
+    monkeypatch.setenv("HIP_VISIBLE_DEVICES", "1")
+    assert count_gpus() == 1
+
+
+def test_amds_gpus_are_leased_by_index(gpus, monkeypatch):
+    gpus(None, [0, 1])
+    monkeypatch.setattr("torch.version.hip", "6.4")
+    assert [lease.devices for lease in leases(1)] == [("0",), ("1",)]
+    monkeypatch.setenv("HIP_VISIBLE_DEVICES", "3,2")
+    first, second = leases(1)
+    assert (first.devices, second.devices) == (("3",), ("2",))
+    found = environment(second)
+    assert (found["HIP_VISIBLE_DEVICES"], found["CUDA_VISIBLE_DEVICES"]) == ("2", "2")
+
+
+def test_macos_says_not_which_cores_a_process_may_use(monkeypatch):
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: 10)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    assert leases(1, 5) == [Lease(("cpu",), 2)] * 5
+    assert capacity(torch.device("cpu")) > 0
+
+
+def test_several_trials_share_a_gpu(gpus, monkeypatch):
+    """Each card gets one before any gets two; each trial has its share of the memory and of the cores."""
+    gpus(None, [0, 1])
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(12)))
+    first, second = ((f"GPU-{UUIDS[i]}",) for i in range(2))
+    small, large = Lease(first, 2, 3, 8 * GB // 3), Lease(second, 2, 3, 8 * GB)
+    assert leases(1, 8, 3) == [small, large] * 3
+    engine = LocalEngine(Resources(gpu_workers=3))
+    engine.prepare()
+    assert engine.capacity() == Capacity(6, sharing=3)
+    assert engine.largest() == 8 * GB
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    assert LocalEngine(Resources(gpu_workers=3)).capacity() == Capacity(6, sharing=3)
+
+
+def test_several_trials_on_a_gpu_where_there_is_none_are_refused(cores, monkeypatch):
+    expected = r"trials_per_gpu=4: there is no GPU here; cpu_trials=4 shares the cores\."
+    with pytest.raises(SpecError, match=expected):
+        leases(1, 1, 4)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(SpecError, match=expected):  # with the plan, before anything is fetched
+        LocalEngine(Resources(gpu_workers=4)).capacity()
+
+
+def test_several_gpus_to_a_trial_and_several_trials_to_a_gpu_contradict_each_other():
+    with pytest.raises(SpecError, match="gpus_per_trial=2 and trials_per_gpu=2 contradict each other"):
+        LocalEngine(Resources(devices=2, gpu_workers=2))
+
+
+HOLD = """
+import pathlib, sys
+from contextlib import ExitStack
+from sweeper.engine.devices import claim_share
+with ExitStack() as held:
+    for line in sys.stdin:
+        print(held.enter_context(claim_share(pathlib.Path(sys.argv[1]), int(line))), flush=True)
+"""
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    """Another process, which is asked to hold one of so many shares of the device; whether it got it."""
+    started = []
+
+    def start():
+        command = [sys.executable, "-c", HOLD, str(tmp_path / "GPU-0")]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        started.append(process)
+
+        def hold(of):
+            process.stdin.write(f"{of}\n")
+            process.stdin.flush()
+            return process.stdout.readline() == "True\n"
+
+        hold.process = process
+        return hold
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def test_sweeps_that_divide_a_device_differently_never_take_more_than_the_whole(sweep):
+    """Trials of half a device and of a third; one of the whole finds no room until all are gone."""
+    half, third, other_third, whole = (sweep() for _ in range(4))
+    assert half(2)
+    assert third(3)  # the last third: the first is within the half, the second half in it
+    assert not other_third(3)
+    assert not sweep()(2)
+    assert not whole(1)
+    for held in (half, third):
+        held.process.kill()
+        held.process.wait()
+    assert whole(1)
+    assert not other_third(3)
+
+
+@pytest.mark.parametrize("of", [1, 2, 3, 7])
+def test_a_device_has_as_many_shares_as_trials(sweep, of):
+    assert [sweep()(of) for _ in range(of + 1)] == [True] * of + [False]

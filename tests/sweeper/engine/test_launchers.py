@@ -11,7 +11,7 @@ from trainers.errors import SpecError
 
 
 def settings(engine, **given):
-    return SimpleNamespace(**{"engine": engine, "gpus_per_trial": 1, "cpu_trials": 1, **given})
+    return SimpleNamespace(**{"engine": engine, "gpus_per_trial": 1, "cpu_trials": 1, "trials_per_gpu": 1, **given})
 
 
 def test_hydra_offers_the_engines_that_there_are():
@@ -37,7 +37,7 @@ def test_the_command_refuses_it_before_anything_else(words, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("name", "value"), [("gpus_per_trial", 2), ("cpu_trials", 3)])
+@pytest.mark.parametrize(("name", "value"), [("gpus_per_trial", 2), ("cpu_trials", 3), ("trials_per_gpu", 2)])
 def test_what_one_process_cannot_do_is_refused(name, value):
     with pytest.raises(SpecError, match=f"{name}={value}: hydra/launcher=inline has one process; use hydra/launcher="):
         make_engine(settings("inline", **{name: value}))

@@ -1,7 +1,10 @@
 """One training in this process: what the worker does with a job."""
 
 import json
+import weakref
+from contextlib import nullcontext
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,20 +12,26 @@ from accelerate import PartialState
 from diffusers import DiffusionPipeline
 from safetensors.torch import load_file
 
-from sweeper.engine import room, states
+from sweeper.engine import cards, room, states
 from sweeper.engine import training as training_module
+from sweeper.engine.cards import GB, Card
+from sweeper.engine.faults import CROWDED
+from sweeper.engine.halving import halve
 from sweeper.engine.handlers import HANDLERS, carry_out, stopper
-from sweeper.engine.jobs import COMPLETE, Export, Kind, Reporter, Task
+from sweeper.engine.jobs import COMPLETE, Export, HandedBack, Kind, Reporter, Task
 from sweeper.engine.queue import Queue
 from sweeper.engine.training import Execution, Stopped
 from sweeper.plan.inversions import inversions
 from sweeper.store import Store, claim, is_claimed
 from tests.suites import some_of
 from tests.sweeper.tiny_sweep import trainings
+from trainers import loop
 from trainers.errors import SpecError
 from trainers.files import remove_folder, saved_step
 from trainers.loop import train
 from trainers.spec import TRAINERS
+
+OOM = torch.OutOfMemoryError
 
 
 @pytest.fixture(scope="module")
@@ -256,6 +265,81 @@ def test_out_of_memory_halves_the_batch_once_and_says_so(execution, monkeypatch)
     assert not execution.store.left(execution.training).missing
 
 
+def test_out_of_memory_leaves_nothing_of_the_old_training_alive(training, tmp_path, monkeypatch):
+    """When the second one begins: no weights, no gradients, no state of the optimizer. With autocast, which accelerate
+    makes refer to itself."""
+    execution = begin(replace(training, spec=replace(training.spec, mixed_precision="bf16")), tmp_path)
+    old, alive = [], []
+
+    def step(context, state):
+        if context.spec.batch_size > 1 and state.step == 3:
+            learned = list(state.learner.learned().values())
+            moments = [moment for state in state.optimizer.state.values() for moment in state.values()]
+            assert moments
+            old.extend(weakref.ref(each) for each in (context.network, state.learner, *learned, *moments))
+            raise torch.OutOfMemoryError("out of memory")
+        return real_step(context, state)
+
+    def start(spec, *args):
+        alive.append([each() for each in old if each() is not None])
+        return real_start(spec, *args)
+
+    real_step, real_start = loop._optimizer_step, loop._start
+    monkeypatch.setattr(loop, "_optimizer_step", step)
+    monkeypatch.setattr(loop, "_start", start)
+    execution.run()
+    assert old
+    assert alive == [[], []]
+    assert not execution.store.left(execution.training).missing
+
+
+def test_a_batch_that_was_halved_stays_so(execution, monkeypatch):
+    """A training that goes on in another process does not run out of memory once more before it knows."""
+    seen = []
+
+    def noted(spec, *args, **kwargs):
+        seen.append((spec.batch_size, spec.gradient_accumulation_steps))
+        return real(spec, *args, **kwargs)
+
+    real = training_module.train
+    monkeypatch.setattr(training_module, "train", noted)
+    halve(execution.spec, execution.store, 1)
+    execution.run()
+    assert seen == [(1, 2)]
+
+
+def test_memory_that_other_programs_hold_changes_no_training(execution, monkeypatch):
+    """It is the device's fault: another worker is to do the same."""
+    card = Card()
+    card.name, card.total = "GPU-a", 24 * GB  # and nothing free
+    monkeypatch.setattr(cards, "card", card)
+    with pytest.raises(HandedBack, match=r"other programs hold 24\.0 of its 24\.0 GB") as raised:
+        halve(execution.spec, execution.store, 1)
+    assert raised.value.fault.kind == CROWDED
+    assert not execution.store.halved(execution.spec).exists()
+
+
+@pytest.mark.parametrize(("batch", "processes", "raised"), [(2, 1, None), (4, 2, HandedBack), (2, 2, OOM), (3, 1, OOM)])
+def test_one_of_several_processes_does_not_try_again_alone(training, tmp_path, monkeypatch, batch, processes, raised):
+    """It hands the job back, and whoever takes it begins with half the batch. What cannot be halved has failed."""
+    spec = replace(training.spec, batch_size=batch)
+    execution = begin(replace(training, spec=spec), tmp_path)
+    execution.process, execution.untuned = SimpleNamespace(num_processes=processes, is_main_process=True), None
+    tried = []
+
+    def too_large(spec, *args, **kwargs):
+        tried.append(spec.batch_size)
+        if len(tried) == 1:
+            raise OOM("out of memory")
+        yield "checkpoint"
+
+    monkeypatch.setattr(training_module, "train", too_large)
+    with pytest.raises(raised) if raised else nullcontext():
+        assert list(execution._checkpoints([4], None, lambda: False)) == ["checkpoint"]
+    assert execution.store.halved(spec).exists() == (raised is not OOM)
+    assert tried == ([2, 1] if raised is None else [batch])
+
+
 def test_out_of_memory_with_the_smallest_batch_is_a_failure(execution, monkeypatch):
     def too_large(*args, **kwargs):
         raise torch.OutOfMemoryError("out of memory")
@@ -304,6 +388,17 @@ def test_a_job_is_taken_once_and_a_claimed_training_is_left_for_later(training, 
     job.give_back("the process ended with code -9")
     with queue.take(store) as again:
         assert again == job
+
+
+def test_a_job_that_was_handed_back_counts_no_attempt(training, tmp_path):
+    (tmp_path / "jobs").mkdir()
+    job = Queue(tmp_path / "jobs").add(Task(Kind.TRAIN, training))
+    job.give_back("the process ended with code -9")
+    job.hand_back(1, "half the batch")
+    job.fail_together(0, "RuntimeError: [gloo] Connection closed by peer")
+    assert job.back == ["half the batch"]
+    job.give_back("the process ended with code 1")
+    assert (job.lost, job.back) == (["the process ended with code -9"], [])
 
 
 def test_a_consequence_is_no_cause(training, tmp_path):
