@@ -9,12 +9,11 @@ himself, choosing from the same few images, has noise and no bias. Intervals are
 """
 
 import argparse
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import t as student
 
 from benchmarks.bank import DATA
 from benchmarks.bank_cells import (
@@ -29,8 +28,10 @@ from benchmarks.bank_cells import (
     truth,
     truth_by_image,
 )
+from benchmarks.bank_each_cell import each_cell, gaps, noises
 from benchmarks.bank_rules import RULES, allowed, highest
 from benchmarks.bank_scores import SCORES, apart, held_out, rising, today
+from benchmarks.tables import Mean, table
 from evaluation.fidelity import harmonic
 
 COUNTS = (2, 4, 8, 16, 32, 64)  # images of each cell
@@ -38,29 +39,6 @@ MENDED_AT = (8, 16, 64)
 REPEATS = 50
 FALL = 0.02  # of the judge's subject from one checkpoint to the next, that counts as a fall
 JUDGE = "judge, same images"
-
-
-@dataclass(frozen=True)
-class Mean:
-    """Of a quantity with a value for each sweep: half the width of its interval is NaN for under three sweeps."""
-
-    level: float
-    half: float
-
-    @classmethod
-    def of(cls, values: Iterable[float]) -> "Mean":
-        array = np.array([value for value in values if np.isfinite(value)])
-        count = len(array)
-        half = student.ppf(0.975, count - 1) * array.std(ddof=1) / np.sqrt(count) if count > 2 else np.nan
-        return cls(float(array.mean()) if count else np.nan, float(half))
-
-    def __str__(self) -> str:
-        return f"{self.level:.3f}" + (f" ± {self.half:.3f}" if np.isfinite(self.half) else "")
-
-
-def table(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    lines = [titles, ["---"] * len(titles), *rows]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
 
 @dataclass(frozen=True)
@@ -152,16 +130,6 @@ def residuals(bank: Sequence[Cells]) -> list[dict[str, Floats]]:
             }
         )
     return left
-
-
-def noises(cells: Cells, count: int, repeats: int) -> Floats:
-    """Standard deviation [C] of the measured score, less what all cells share, on prompts that stay as they are.
-
-    Draws without replacement spread too little by the root of the share that is left out.
-    """
-    scores = np.array([today(cells).take(drawn).score for drawn in draws(cells, count, repeats)])
-    spread: Floats = (scores - scores.mean(1, keepdims=True)).std(0, ddof=1)
-    return spread / np.sqrt(1 - count / np.prod(cells.shape))
 
 
 def by_group(bank: Sequence[Cells], repeats: int) -> Iterator[str]:
@@ -262,7 +230,7 @@ def main(arguments: list[str] | None = None) -> None:
     if len(bank) < 2:
         parser.error(f"{options.bank} holds {len(bank)} sweeps; two at least: python -m benchmarks.bank makes them")
     print(f"{len(bank)} sweeps: {', '.join(cells.name for cells in bank)}\n")
-    for part in (by_images, by_group, mended):
+    for part in (each_cell, gaps, by_images, by_group, mended):
         for text in part(bank, options.repeats):
             print(text + "\n", flush=True)
     print(falls(bank) + "\n", halves(bank), sep="\n")

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from benchmarks.bank import Arrays, Size, Yardstick, asked_for, measured
 from benchmarks.bank_cells import Cells, everything, true_prompt, true_subject, truth
 from benchmarks.bank_scores import held_out, today
-from benchmarks.error_sources import Mean, table
+from benchmarks.tables import Mean, table
 from miniature.pretrain.data import render_all
 from miniature.subjects import IDENTITIES, INSTANCE_POSES, SUBJECTS, instance_scenes, subject_scene
 from miniature.world import Scene, sample_pose, sample_scene
@@ -114,8 +114,10 @@ def report(subjects: dict[str, Cells], kinds: Sequence[str] = tuple(KINDS)) -> s
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--subjects", nargs="+", choices=SUBJECTS, default=SUBJECTS)
+    parser.add_argument("--images", type=int, default=Size().images, help="of each prompt")
     options = parser.parse_args(arguments)
-    print(report({subject: rendered(subject, KINDS, Size()) for subject in options.subjects}))
+    size = Size(images=options.images)
+    print(report({subject: rendered(subject, KINDS, size) for subject in options.subjects}))
 
 
 if __name__ == "__main__":

@@ -6,9 +6,11 @@ import pytest
 from benchmarks import error_sources
 from benchmarks.bank import write_arrays
 from benchmarks.bank_cells import Cells, Drawn, draws, everything, read_bank, true_prompt, true_subject, truth
+from benchmarks.bank_each_cell import gaps, noises
 from benchmarks.bank_rules import RULES, allowed
 from benchmarks.bank_scores import SCORES, apart, rising, today
-from benchmarks.error_sources import Mean, choices, residuals
+from benchmarks.error_sources import choices, residuals
+from benchmarks.tables import Mean
 from evaluation.sweetspot import Candidate, find
 
 P, K, N = 8, 8, 4
@@ -187,7 +189,7 @@ def test_command_prints_every_table(tmp_path, capsys):
     assert [cells.recipe for cells in read_bank(tmp_path)] == ["b1", "b1", "b4"]
     error_sources.main(["--bank", str(tmp_path), "--repeats", "1"])
     printed = capsys.readouterr().out
-    for title in ("Mean regret", "Noise and bias", "Mended scores", "falls", "Which of the two"):
+    for title in ("Every cell", "Mean regret", "Noise and bias", "Mended scores", "falls", "Which of the two"):
         assert title in printed
     assert "nan" not in printed.split("Truth of the chosen")[0]
 
@@ -205,6 +207,14 @@ def test_the_noise_is_that_of_so_many_images():
     own = (score.s + score.t).std((1, 2), ddof=1) / 2  # at s = t the score is their mean, up to second order
     expected = np.sqrt((own**2).mean() * 4 / 5)  # of five cells, each less the mean of all
     for count in (8, 32):
-        assert np.sqrt((error_sources.noises(cells, count, 400) ** 2).mean()) == pytest.approx(
-            expected / np.sqrt(count), rel=0.1
-        )
+        assert np.sqrt((noises(cells, count, 400) ** 2).mean()) == pytest.approx(expected / np.sqrt(count), rel=0.1)
+
+
+def test_gaps_are_the_bias_by_learning_rate():
+    cells = sweep(bias=np.array([0, 0, 0, 0.1, 0.1]), noise=0.02)
+    lr = np.array([1e-6, 1e-6, 1e-6, 5e-6, 5e-6])
+    cells.arrays.update(lr=lr, steps=np.array([25, 50, 100, 100, 101]))
+    rows = [line.split("|") for line in "".join(gaps([cells], 1)).split("\n") if line.startswith("| face")]
+    assert [row[2].strip() for row in rows] == ["s", "s held out", "t"]
+    assert [float(row[5].split("(")[0]) for row in rows] == pytest.approx([0.1, 0, 0], abs=0.02)
+    assert 0 < float(rows[0][5].split("(")[1].split(")")[0]) < 0.02
