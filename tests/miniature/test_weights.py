@@ -19,6 +19,7 @@ from miniature.captions import PLACES
 from miniature.pretrain import clip, identity, vae
 from miniature.pretrain.data import HELD_OUT_SEED, render_all, scene_from_seed, to_tensor
 from miniature.pretrain.export import WEIGHTS
+from tests.suites import some_of
 
 SCHEDULERS = (
     PNDMScheduler,
@@ -61,7 +62,7 @@ def test_the_pipeline_is_a_stable_diffusion_in_float32(pipeline):
     assert pipeline.tokenizer.model_max_length == pipeline.text_encoder.config.max_position_embeddings == 32
 
 
-@pytest.mark.parametrize("scheduler", SCHEDULERS)
+@pytest.mark.parametrize("scheduler", some_of(SCHEDULERS, [PNDMScheduler, DDIMScheduler]))
 def test_every_scheduler_gives_what_was_asked_for(pipeline, scheduler):
     pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config)
     prompts = [f"a photo of a tree {PLACES[context][0]}" for context in ("snow", "night", "beach")]

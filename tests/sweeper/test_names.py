@@ -37,6 +37,7 @@ def sweep(make_cell, monkeypatch, tmp_path):
             device_memory=None,
             gpus_per_trial=1,
             cpu_trials=1,
+            trials_per_gpu=1,
             keep="all",
             engine="local",
         )

@@ -77,7 +77,14 @@ def test_the_same_command_again_does_nothing_twice(finished, models):
 
 def test_a_trial_that_fails_does_not_stop_the_others(models, tmp_path):
     code, printed = sweep(
-        "-m", *models, "model.lr_scale=1,1e38", "lr=1e-4", f"output_dir={tmp_path}", "name=failing", "eval_every=0"
+        "-m",
+        *models,
+        "model.lr_scale=1,1e38",
+        "lr=1e-4",
+        f"output_dir={tmp_path}",
+        "name=failing",
+        "eval_every=0",
+        "hydra/launcher=inline",
     )
     assert code == 1, printed
     cells = {c["params"]["model.lr_scale"]: c for c in read(tmp_path / "failing")["cells"]}

@@ -79,7 +79,8 @@ def test_an_error_in_one_of_two_ends_both(workplace, training, kind, place, rank
     assert words in job.outcome.reason
 
 
-@pytest.mark.parametrize("devices", [1, pytest.param(2, marks=pytest.mark.faults)])
+@pytest.mark.faults
+@pytest.mark.parametrize("devices", [1, 2])
 def test_a_state_that_is_being_written_is_written_to_its_end(workplace, models, devices, capsys):  # noqa: F811
     """Ctrl-C stops a training, which writes its state for longer than a worker has to end, and with two than torchrun
     gives it. A second Ctrl-C only says so."""

@@ -1,8 +1,11 @@
 """What cannot fit the device is refused before anything expensive, through the whole command."""
 
+import pytest
+
 from tests.sweeper.tiny_sweep import read, sweep
 
 
+@pytest.mark.options
 def test_refused_with_what_would_fit(models, tmp_path):
     size = 2**22
     code, output = sweep(*models, f"output_dir={tmp_path}", "name=large", f"batch_size={size}", "hydra/launcher=inline")

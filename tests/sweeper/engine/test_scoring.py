@@ -84,6 +84,7 @@ def test_what_is_exported_is_what_was_scored(stored, begin, tmp_path):
     assert all(torch.equal(weight, kept[name].half().float()) for name, weight in exported.items())
 
 
+@pytest.mark.options
 def test_sampling_in_fp32_needs_all_bits(begin):
     """The checkpoint is trained again; what was scored is forgotten, as on a GPU the new one is another."""
     half = begin("sample_precision=fp16")
@@ -106,6 +107,7 @@ def test_sampling_in_fp32_needs_all_bits(begin):
     assert kept.stat().st_mtime_ns == before  # all bits serve fp16 too
 
 
+@pytest.mark.options
 def test_adapters_stay_in_fp32(begin):
     execution = begin("trainer=dreambooth_lora", "sample_precision=fp16")
     execution.run()

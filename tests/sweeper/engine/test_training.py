@@ -90,7 +90,7 @@ def interrupted(step):
     raise SystemExit(143)
 
 
-@pytest.mark.parametrize("trainer", ["dreambooth", "textual_inversion"])
+@pytest.mark.parametrize("trainer", some_of(["dreambooth", "textual_inversion"], ["dreambooth"]))
 @pytest.mark.parametrize("score", [0.5, None])
 def test_a_training_of_more_steps_goes_on_where_the_answer_may_ask_for_it(
     models, tmp_path, monkeypatch, trainer, score
@@ -146,6 +146,7 @@ def test_more_may_be_asked_of_a_checkpoint_later(undisturbed, training):
     assert values[0] != values[1]
 
 
+@pytest.mark.options
 def test_what_trainings_need_can_be_made_before(models, tmp_path):
     """By jobs of their own; then the training makes none of it, and is the same bit for bit."""
     words = ["prior_preservation=true", "trainer=ti_dreambooth", "trainer.inversion_steps=2", "eval_every=0", "steps=2"]
@@ -213,6 +214,7 @@ def test_a_deleted_checkpoint_is_not_exported_but_trained_and_scored_again(undis
     execution.export(Export(4, "pndm", True, tmp_path / "again"))
 
 
+@pytest.mark.options
 def test_what_is_trained_again_for_another_way_of_sampling_is_scored_again_in_all(models, tmp_path):
     (training,) = trainings(*models, "scheduler=pndm,ddim", "eval_every=0", "steps=4")
     (known,) = trainings(*models, "scheduler=pndm", "eval_every=0", "steps=4")

@@ -52,7 +52,7 @@ class Cluster:
     events: list = field(default_factory=list)
     most: int = 0  # jobs at once
 
-    def __call__(self, _engine, workplace):
+    def __call__(self, _engine, workplace, _say):
         self.queue, self.store, self.jobs = Queue(workplace.jobs), Store(workplace.store), []
         return self
 
