@@ -75,6 +75,7 @@ def test_the_same_command_again_does_nothing_twice(finished, models):
     assert numbers(out / "undisturbed") == numbers_before
 
 
+@pytest.mark.faults
 def test_a_trial_that_fails_does_not_stop_the_others(models, tmp_path):
     code, printed = sweep(
         "-m",
@@ -95,6 +96,7 @@ def test_a_trial_that_fails_does_not_stop_the_others(models, tmp_path):
     assert "FAIL" in printed
 
 
+@pytest.mark.options
 def test_one_run_without_m(models, tmp_path):
     code, printed = sweep(
         *models, "lr=1e-4", f"output_dir={tmp_path}", "name=single", "eval_every=0", "hydra/launcher=inline"

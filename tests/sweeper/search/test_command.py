@@ -17,6 +17,7 @@ def test_a_search_is_a_sweep_that_chooses_its_trainings(tmp_path):
         "scheduler=ddim,pndm",
         "hydra.sweeper.trials=2",
         "hydra.sweeper.pruner=median",
+        "hydra/launcher=inline",
     ]
     code, output = sweep(*arguments)
     assert code == 0, output
