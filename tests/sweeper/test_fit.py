@@ -26,6 +26,8 @@ from trainers.errors import SpecError
 from trainers.lighter import on_top, unasked
 from trainers.memory import MARGIN, estimate, same_memory
 
+pytestmark = pytest.mark.gpus
+
 LARGE = "batch_size=64"  # a step that is larger than all else of the tiny model
 SETTINGS = Settings(Path("out"), None, True, 1, 1, "all", None, None, "", "local")
 AMPERE, TURING = (8, 0), (7, 5)

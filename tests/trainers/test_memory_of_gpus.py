@@ -11,6 +11,8 @@ from trainers.memory import GB, Beside, estimate
 from trainers.sampling_memory import sampling_memory
 from trainers.spec import PriorSpec, SampleSpec, SubjectSpec, TrainerSpec, TrainSpec
 
+pytestmark = pytest.mark.gpus
+
 TIGHT = {
     "mixed_precision": "fp16", "use_8bit_adam": True, "gradient_accumulation_steps": 2, "gradient_checkpointing": True,
 }  # fmt: skip
@@ -49,13 +51,11 @@ def test_lora_in_half_precision(sd15):
     assert needed(sd15, **LORA, mixed_precision="fp16") == pytest.approx(3.6, rel=0.02)
 
 
-@pytest.mark.options
 @pytest.mark.parametrize(("simulated", "fields"), SIMULATED)
 def test_a_training(sd15, simulated, fields):
     assert needed(sd15, **fields) == pytest.approx(simulated, rel=0.03)
 
 
-@pytest.mark.options
 @pytest.mark.parametrize(
     ("simulated", "fields"),
     [(9.6, {}), (11.0, {"train_text_encoder": True}), (4.8, {"use_8bit_adam": True}), (1.6, {**LORA, **TIGHT})],
@@ -74,7 +74,6 @@ def test_sampling_one_image_after_another(sd15):
     assert (memory.weights + 16 * memory.denoising) / GB == pytest.approx(8.0, rel=0.03)
 
 
-@pytest.mark.options
 def test_evaluation_beside_full_training(sd15):
     """With all images decoded at once, as the simulation had it, and one by one, as it is."""
     beside = Beside((SampleSpec(),), ENCODERS)
@@ -87,7 +86,6 @@ def test_evaluation_beside_full_training(sd15):
     assert "evaluation 5.3" in str(memory)
 
 
-@pytest.mark.options
 def test_sampling_in_half_precision_and_larger(sd15, tmp_path):
     half = sampling_memory(sd15, "fp16", True)
     assert (half.weights + 16 * half.autoencoder) / GB == pytest.approx(8.0, rel=0.03)

@@ -16,6 +16,8 @@ from tests.sweeper.engine.contract import _one_core, configured, processes, wait
 from tests.sweeper.tiny_sweep import trainings
 from trainers.files import read_json, saved_step, write_json
 
+pytestmark = pytest.mark.gpus
+
 SECONDS = 300  # until a test is given up
 
 

@@ -15,6 +15,8 @@ from tests.sweeper.engine.contract import workplace  # noqa: F401  - a fixture
 from tests.sweeper.engine.light import ran, task
 from trainers.files import write_json
 
+pytestmark = pytest.mark.gpus
+
 GB = 1024**3
 
 

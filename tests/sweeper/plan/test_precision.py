@@ -17,6 +17,8 @@ from trainers.errors import SpecError
 from trainers.families.defaults import DEFAULTS
 from trainers.spec import canonical
 
+pytestmark = pytest.mark.gpus
+
 NAMES = ("mixed_precision", "sample_precision")
 PRIOR = ("prior_preservation=true", "prior.num_class_images=4")
 
