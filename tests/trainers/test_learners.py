@@ -193,6 +193,7 @@ def test_diffusers_loads_the_word(vectors, make_spec, tmp_path):
     assert np.abs(tuned.astype(int) - own_image(own_pipeline(spec), "a photo of sks dog")).max() > 3
 
 
+@pytest.mark.options
 def test_inversion_is_shared_by_the_trainings_that_start_from_it(make_spec, tmp_path, class_folder):
     trainer = {"name": "ti_dreambooth", "inversion_steps": 2}
     seen = []

@@ -139,6 +139,7 @@ def test_the_most_that_is_alive_at_once_counts(make_spec):
     assert estimate(spec, "cpu", 1, beside).evaluation == 0
 
 
+@pytest.mark.options
 def test_what_does_not_fit_is_refused_with_what_would(make_spec):
     spec = make_spec(batch_size=4)
     needed = estimate(spec, "cuda").total

@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.suites import some_of
 from trainers import files, loop
 from trainers.checkpoint import TrainState
 from trainers.families import family_of
@@ -29,7 +30,7 @@ EVERYTHING = {
 }
 
 
-@pytest.fixture(params=["plain", "everything", pytest.param("dropout", marks=pytest.mark.options)])
+@pytest.fixture(params=some_of(["plain", "everything", "dropout"], ["plain"]))
 def spec(request, make_spec):
     if request.param == "plain":
         return make_spec()

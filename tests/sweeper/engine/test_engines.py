@@ -1,5 +1,7 @@
 """The engines that there are, and a fake one, against the contract."""
 
+import pytest
+
 from sweeper.engine.inline import InlineEngine
 from sweeper.engine.local import LocalEngine
 from tests.sweeper.engine.contract import (  # noqa: F401  - fixtures
@@ -36,6 +38,7 @@ class TestInline(Contract):
     killable = False
 
 
+@pytest.mark.faults
 class TestFake(Contract):
     light = FakeEngine
     real = RealFake
