@@ -101,7 +101,8 @@ def theirs(script: Path, spec: TrainSpec, class_images: str, steps: int, flags: 
 
     torch.set_num_threads(1)
     module = _module(script)
-    losses, ticks = [], []
+    losses = []
+    ticks = []
 
     class Loader(torch.utils.data.DataLoader):
         def __init__(self, dataset: Any, batch_size: int, collate_fn: Any = None, **_: Any):
@@ -170,7 +171,8 @@ def ours(spec: TrainSpec, class_images: str, steps: int) -> Result:
     from trainers.loop import train
 
     torch.set_num_threads(1)
-    losses, ticks = [], []
+    losses = []
+    ticks = []
 
     def progress(_: int, loss: float) -> None:
         losses.append(loss)

@@ -66,7 +66,8 @@ class Sweep:
         return f"{self.subject}-b{self.batch_size}{'-prior' * self.prior}{'-text' * self.text}"
 
     def training(self, lr: float, pipeline: Path, sample: SampleSpec) -> TrainSpec:
-        noun, images = IDENTITIES[self.subject]["noun"], FOLDER / self.subject
+        noun = IDENTITIES[self.subject]["noun"]
+        images = FOLDER / self.subject
         words = {"instance_prompt": f"a photo of sks {noun}", "class_prompt": f"a photo of a {noun}"}
         return TrainSpec(
             ModelSpec(revision="miniature", repo=str(pipeline)),
@@ -133,7 +134,8 @@ class Yardstick:
 
     def photograph_values(self) -> Arrays:
         """Cosines of the photographs with each other and with the prompts; every name begins with photographs_."""
-        seen, unseen = self.photographs, self.held_out
+        seen = self.photographs
+        unseen = self.held_out
         values = {
             "dino": seen.dino @ seen.dino.T,
             "held_out": unseen.dino @ unseen.dino.T,
@@ -155,7 +157,8 @@ def measured(pixels: NDArray[np.uint8], of_class: NDArray[np.uint8], yardstick: 
     class_subject [C] of the plain class prompt.
     """
     clip, dino = encoders(yardstick.evaluation, "cpu")
-    images, plain = encode(pixels, clip, dino), encode(of_class, clip, dino)
+    images = encode(pixels, clip, dino)
+    plain = encode(of_class, clip, dino)
     flat = pixels.reshape(-1, *pixels.shape[2:])
     seen = {name: np.array(values).reshape(pixels.shape[:2]) for name, values in judge.read(flat).items()}
     asked = np.array([asked_for(prompt) for prompt in yardstick.evaluation.prompts])
@@ -185,8 +188,10 @@ def asked_for(prompt: str) -> tuple[str, str]:
 
 def sampled(components: Components, words: str, size: Size, yardstick: Yardstick, folder: Path) -> Arrays:
     """Samples in `folder`, where the images are not there yet, and measures."""
-    prompts, evaluation = size.evaluation.prompts, size.evaluation
-    plain, of_class = f"a photo of {class_words(IDENTITIES[yardstick.subject]['noun'])}", folder / "class"
+    prompts = size.evaluation.prompts
+    evaluation = size.evaluation
+    plain = f"a photo of {class_words(IDENTITIES[yardstick.subject]['noun'])}"
+    of_class = folder / "class"
     sample_images(components, size.sample, words, prompts, size.images, evaluation.seed, folder)
     sample_images(components, size.sample, "", [plain], evaluation.class_images, evaluation.seed, of_class)
     pixels = read_images(folder, len(prompts), size.images)
@@ -199,16 +204,19 @@ def make(sweep: Sweep, lr: float, size: Size, work: Path, target: Path, pipeline
     Names that begin with untuned_ are of the untuned model, with photographs_ of the photographs. The others have an
     entry for each cell, in order of `lr` and `steps`.
     """
-    file, folder = target / f"{sweep.name}.npz", work / sweep.name / f"{lr:g}"
+    file = target / f"{sweep.name}.npz"
+    folder = work / sweep.name / f"{lr:g}"
     known = read_arrays(file) if file.exists() else {}
     to_do = [step for step in size.steps if not has_cell(known, lr, step)]
     if to_do:
         yardstick = Yardstick.of(sweep.subject, size.evaluation)
-        noun, spec = IDENTITIES[sweep.subject]["noun"], sweep.training(lr, pipeline, size.sample)
+        noun = IDENTITIES[sweep.subject]["noun"]
+        spec = sweep.training(lr, pipeline, size.sample)
         untuned = family_of(spec.model).load(spec.model)
         before = sampled(untuned, class_words(noun), size, yardstick, work / "untuned" / sweep.subject)
         of_all = {f"untuned_{name}": value for name, value in before.items()} | yardstick.photograph_values()
-        plain, start = class_images(untuned, spec, work), time.perf_counter()
+        plain = class_images(untuned, spec, work)
+        start = time.perf_counter()
         for checkpoint in train(spec, to_do, folder / "training", class_images=plain, cache=work / "cache"):
             place = folder / f"{checkpoint.step:06d}"
             values = sampled(checkpoint.components(), subject_words("sks", noun), size, yardstick, place)

@@ -39,7 +39,8 @@ def each_cell(bank: Sequence[Cells], repeats: int) -> Iterator[str]:
     ]
     rows: list[list[object]] = []
     for cells in bank:
-        whole, own = everything(cells), today(cells)
+        whole = everything(cells)
+        own = today(cells)
         total = np.prod(cells.shape)
         values = (
             true_subject(cells, whole), true_prompt(cells, whole), truth(cells, whole), own.s.mean((1, 2)),
@@ -59,7 +60,8 @@ def gaps(bank: Sequence[Cells], repeats: int) -> Iterator[str]:
         rates = np.unique(cells["lr"])
         masks = [at_first & (cells["lr"] == rate) for rate in rates]
         drawn = np.array([gap(cells, each, masks) for each in resampled(cells)])  # [draws, what, lr]
-        level, spread = gap(cells, everything(cells), masks), drawn.std(0, ddof=1)
+        level = gap(cells, everything(cells), masks)
+        spread = drawn.std(0, ddof=1)
         for what, name in enumerate(("s", "s held out", "t")):
             last = drawn[:, what, -1] - drawn[:, what, 0]
             row = [f"{a:.3f} ({b:.3f})" for a, b in zip(level[what], spread[what], strict=True)]
@@ -71,7 +73,8 @@ def gaps(bank: Sequence[Cells], repeats: int) -> Iterator[str]:
 
 def gap(cells: Cells, drawn: Drawn, masks: Sequence[np.ndarray]) -> Floats:
     """[what, lr]"""
-    own, subject = today(cells).take(drawn), true_subject(cells, drawn)
+    own = today(cells).take(drawn)
+    subject = true_subject(cells, drawn)
     differences = (
         own.s.mean((1, 2)) - subject,
         held_out(cells).take(drawn).s.mean((1, 2)) - subject,
@@ -81,6 +84,7 @@ def gap(cells: Cells, drawn: Drawn, masks: Sequence[np.ndarray]) -> Floats:
 
 
 def resampled(cells: Cells) -> Iterator[Drawn]:
-    rng, (prompts, images) = np.random.default_rng(0), cells.shape
+    rng = np.random.default_rng(0)
+    prompts, images = cells.shape
     for _ in range(RESAMPLED):
         yield Drawn(np.arange(prompts), rng.integers(images, size=(prompts, images)))

@@ -49,7 +49,8 @@ def one_standard_error(cells: Cells, measures: Measures, free: Bools) -> int:
     """The rule of `sweetspot.find`."""
     order = np.lexsort((cells["lr"], cells["steps"]))
     dino, clip_t = (values.mean(2)[order, None] for values in (measures.subject, measures.prompt))
-    zero, one = measures.subject_zero.mean(1), measures.prompt_one.mean(1)
+    zero = measures.subject_zero.mean(1)
+    one = measures.prompt_one.mean(1)
     chosen, _ = choose(
         normalised(dino, clip_t, Scale(zero, one, measures.prompt_zero, measures.subject_one)), free[order]
     )
@@ -58,7 +59,8 @@ def one_standard_error(cells: Cells, measures: Measures, free: Bools) -> int:
 
 def process(cells: Cells, measures: Measures, free: Bools) -> int:
     """The highest expected score of a Gaussian process."""
-    lr, nothing = cells["lr"], np.zeros((len(free), 0), np.int64)
+    lr = cells["lr"]
+    nothing = np.zeros((len(free), 0), np.int64)
     chosen = select(Candidates(lr, cells["steps"], nothing, lr, measures.s, measures.t, ~free)).choice
     if chosen is None:
         raise ValueError(f"nothing measured in {cells.name}")

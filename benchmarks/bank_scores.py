@@ -164,7 +164,8 @@ def minding_copies(measuring: Measuring) -> Callable[[Sequence[Cells]], Scorer]:
     def lost(weight: float, others: Sequence[Cells]) -> float:
         losses = []
         for cells in others:
-            true, score = truth(cells, everything(cells)), scorer(weight)(cells, everything(cells))
+            true = truth(cells, everything(cells))
+            score = scorer(weight)(cells, everything(cells))
             losses.append(true.max() - true[score.argmax()])
         return float(np.mean(losses))
 
@@ -192,9 +193,11 @@ def calibrated(measuring: Measuring) -> Callable[[Sequence[Cells]], Scorer]:
 
 def rising(x: Iterable[Floats], y: Iterable[Floats]) -> Callable[[Floats], Floats]:
     """The isotonic regression of y on x, straight between the middles of its steps."""
-    xs, ys = np.concatenate(list(x)), np.concatenate(list(y))
+    xs = np.concatenate(list(x))
+    ys = np.concatenate(list(y))
     order = np.argsort(xs, kind="stable")
-    xs, level = xs[order], isotonic_regression(ys[order]).x
+    xs = xs[order]
+    level = isotonic_regression(ys[order]).x
     starts = np.flatnonzero(np.append(True, np.diff(level) > 0))
     counts = np.diff(np.append(starts, len(xs)))
     middles = np.add.reduceat(xs, starts) / counts

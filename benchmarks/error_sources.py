@@ -53,8 +53,10 @@ class Choice:
 
 def choices(cells: Cells, count: int, repeats: int, rules: Sequence[str]) -> dict[str, list[Choice]]:
     """By rule, and by the judge where he sees the same images only."""
-    good, other = truth(cells, everything(cells)), truth_by_image(cells, everything(cells))
-    steps, found = np.log2(cells["steps"]), {name: [] for name in (*rules, JUDGE)}  # type: dict[str, list[Choice]]
+    good = truth(cells, everything(cells))
+    other = truth_by_image(cells, everything(cells))
+    steps = np.log2(cells["steps"])
+    found: dict[str, list[Choice]] = {name: [] for name in (*rules, JUDGE)}
     for drawn in draws(cells, count, repeats):
         measures = today(cells).take(drawn)
         free = allowed(cells, drawn, measures.score)
@@ -63,7 +65,8 @@ def choices(cells: Cells, count: int, repeats: int, rules: Sequence[str]) -> dic
         rest = drawn.rest(cells.shape[1])
         elsewhere = truth(cells, rest) if rest.images.size else np.full(len(good), np.nan)
         for name, cell in chosen.items():
-            lost, also = good.max() - good[cell], other.max() - other[cell]
+            lost = good.max() - good[cell]
+            also = other.max() - other[cell]
             found[name].append(Choice(lost, also, elsewhere[cell], steps[cell] - steps[good.argmax()]))
     return found
 
@@ -178,7 +181,8 @@ def halves(bank: Sequence[Cells]) -> str:
     """Regret of argmax at all images where s, or t, is the judge's: which of the two is biased."""
 
     def lost(cells: Cells, s: Floats, t: Floats) -> float:
-        true, score = truth(cells, everything(cells)), harmonic(s, t)
+        true = truth(cells, everything(cells))
+        score = harmonic(s, t)
         return float(true.max() - true[highest(score, allowed(cells, everything(cells), score))])
 
     rows = []
@@ -188,7 +192,8 @@ def halves(bank: Sequence[Cells]) -> str:
     ):  # fmt: skip
         values = []
         for cells in bank:
-            own, whole = today(cells), everything(cells)
+            own = today(cells)
+            whole = everything(cells)
             s = true_subject(cells, whole) if of_s else own.s.mean((1, 2))
             t = true_prompt(cells, whole) if of_t else own.t.mean((1, 2))
             values.append(lost(cells, s, t))

@@ -52,7 +52,8 @@ def main() -> None:
     seconds_per_step = given.mean * len(lengths) / sum(lengths)
     ideal = max(sum(lengths) / given.devices, lengths[0]) * seconds_per_step
     with tempfile.TemporaryDirectory() as root:
-        folder, store = Path(root) / "jobs", Store(Path(root) / "store")
+        folder = Path(root) / "jobs"
+        store = Store(Path(root) / "store")
         folder.mkdir()
         queue = Queue(folder)
         for seed, length in enumerate(lengths):  # the longest first, as a sweep adds them

@@ -32,7 +32,8 @@ class Comparison:
 
 def read_part(folder: Path, name: str) -> Kinds:
     """Of the output folder of the sweep `name`."""
-    store, here = folder / "store", json.dumps(str(folder))[1:-1]
+    store = folder / "store"
+    here = json.dumps(str(folder))[1:-1]
     results = json.loads((folder / name / "results.json").read_text().replace(here, ""))
     choice = results.pop("sweet_spot")
     weights = [*store.glob("trainings/**/*.safetensors"), *folder.glob(f"{name}/export/**/*.safetensors")]
@@ -125,7 +126,8 @@ def compare(kind: str, old: Values, new: Values) -> Comparison:
             differences.append(f"{path}: {value}, now {new[path]}")
     extras = [path for path in new if path not in old]
     if kind in EXACT:
-        differences, extras = differences + [f"{path}: only now" for path in extras], []
+        differences += [f"{path}: only now" for path in extras]
+        extras = []
     return Comparison(len(old), differences, extras)
 
 

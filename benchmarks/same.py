@@ -126,7 +126,8 @@ def run(name: str, code: Path, part: str, arguments: list[str], out: Path) -> No
         "CUDA_VISIBLE_DEVICES": "",  # a GPU does not give the same bits twice
     }
     command = [sys.executable, "sweep.py", "-m", *arguments, f"output_dir={out / part}", f"name={part}"]
-    start, log = time.monotonic(), out / f"{part}.log"
+    start = time.monotonic()
+    log = out / f"{part}.log"
     with open(log, "w") as text:
         ended = subprocess.run(command, cwd=code, env=environment, stdout=text, stderr=subprocess.STDOUT)
     if ended.returncode:
@@ -136,7 +137,8 @@ def run(name: str, code: Path, part: str, arguments: list[str], out: Path) -> No
 
 def show(old: dict[str, Kinds], new: dict[str, Kinds]) -> bool:
     """Prints the table. Returns whether all is equal."""
-    equal, extras = True, []
+    equal = True
+    extras = []
     print(f"\n{'part':8}{'compared':12}{'count':>7}  outcome")
     for part in PARTS:
         for kind in KINDS:

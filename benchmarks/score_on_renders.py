@@ -80,7 +80,8 @@ def rendered(subject: str, kinds: dict[str, Kind], size: Size) -> Cells:
     yardstick = Yardstick.of(subject, size.evaluation)
 
     def of(kind: Kind, seed: str) -> Arrays:
-        rng, prompts = random.Random(f"{subject} {seed}"), size.evaluation.prompts
+        rng = random.Random(f"{subject} {seed}")
+        prompts = size.evaluation.prompts
         scenes = [kind(subject, *asked_for(prompt), rng) for prompt in prompts for _ in range(size.images)]
         plain: NDArray[np.uint8] = render_all([kind(subject, "plain", "photo", rng) for _ in range(2)])
         pixels = render_all(scenes)

@@ -17,7 +17,8 @@ class Draws:
 
     def __init__(self, spec: TrainSpec):
         family = family_of(spec.model)
-        self.spec, self.shape = spec, family.latent_shape(family.load(spec.model), spec.model.resolution)
+        self.spec = spec
+        self.shape = family.latent_shape(family.load(spec.model), spec.model.resolution)
         self.position = -1
 
     def __getattr__(self, name: str) -> Any:
@@ -32,7 +33,8 @@ class Draws:
 
     def of(self, purpose: str, position: int) -> tuple[Tensor, ...]:
         """Timesteps, noise, latents, offsets of the noise; crop, flip and prompt."""
-        size, draws = self.spec.batch_size, generator(self.spec.seed, purpose, position)
+        size = self.spec.batch_size
+        draws = generator(self.spec.seed, purpose, position)
         timesteps = torch.randint(0, 1000, (size,), generator=draws)
         noise, posterior = (torch.randn(size, *self.shape, generator=draws) for _ in range(2))
         uniform = torch.rand(size, 4, generator=draws)
@@ -75,7 +77,8 @@ class Ordered(torch.utils.data.Dataset):
             self.dataset.templates = [self.templates[k]]
         if not self.classes:
             return self.dataset[self.instances[k]]
-        ours, theirs = self.dataset.num_instance_images, self.dataset.num_class_images
+        ours = self.dataset.num_instance_images
+        theirs = self.dataset.num_class_images
         pairs = range(self.instances[k], ours * theirs, ours)
         return self.dataset[next(j for j in pairs if j % theirs == self.classes[k])]
 

@@ -62,7 +62,8 @@ def search(space: Space, known: dict, region: set, settings: SearchSettings) -> 
         study = Study(settings, space, space.dearest.steps, Path(folder) / "study", "benchmark")
         while trial := study.ask(workers=1):
             training, found = known[tuple(trial.params[axis.key] for axis in space.axes)]
-            key, state = training.spec.signature, COMPLETE
+            key = training.spec.signature
+            state = COMPLETE
             for count, rung in enumerate(found, start=1):
                 trained[key] = max(trained.get(key, 0), rung.step)
                 if (key, rung.step) in region:

@@ -70,7 +70,8 @@ def fidelity(sweep: Sweep, order: NDArray[np.intp]) -> Fidelity:
 
 def isotonic(sweep: Sweep) -> int:
     """The highest score after s is made to rise and t to fall with the steps of every training and way of sampling."""
-    s, t = sweep.values_s.mean((1, 2)), sweep.values_t.mean((1, 2))
+    s = sweep.values_s.mean((1, 2))
+    t = sweep.values_t.mean((1, 2))
     _, curve = np.unique(np.column_stack([sweep.training, sweep.axes]), axis=0, return_inverse=True)
     for number in range(int(curve.max()) + 1):
         rows = np.flatnonzero(curve.ravel() == number)
@@ -86,7 +87,8 @@ RULES: dict[str, Callable[[Sweep], int]] = {
 
 
 def harmonic(s: Floats, t: Floats) -> Floats:
-    s, t = np.clip(s, 0, 1), np.clip(t, 0, 1)
+    s = np.clip(s, 0, 1)
+    t = np.clip(t, 0, 1)
     mean: Floats = 2 * s * t / np.maximum(s + t, 1e-12)
     return mean
 

@@ -80,7 +80,8 @@ def main() -> None:
             equal += all(own["metrics"][name] == results[key(own["params"])][name] for name in raw)
             alone += seconds
             print(f"alone {cell}: {seconds:.1f} s", flush=True)
-    plan, whole = sweep["plan"], alone * len(cells) / len(chosen)
+    plan = sweep["plan"]
+    whole = alone * len(cells) / len(chosen)
     print(f"training steps: {plan['training_steps_unshared']:,} / {plan['training_steps']:,} = "
           f"{plan['training_steps_unshared'] / plan['training_steps']:.1f} times fewer")  # fmt: skip
     print(

@@ -60,7 +60,8 @@ class Curve:
 
 
 def spec_of(curve: Curve, pipeline: Path, lr_scale: float) -> TrainSpec:
-    noun, images = IDENTITIES[curve.subject]["noun"], FOLDER / curve.subject
+    noun = IDENTITIES[curve.subject]["noun"]
+    images = FOLDER / curve.subject
     model = ModelSpec(revision="miniature", repo=str(pipeline))
     words = {"instance_prompt": f"a photo of sks {noun}", "class_prompt": f"a photo of a {noun}"}
     subject = SubjectSpec(fingerprint(images), noun, images=str(images), **words)
@@ -101,9 +102,11 @@ def measure(curve: Curve, pipeline: Path, steps: list[int], lr_scale: float, sta
     file = state / curve.name / "measured.json"
     if file.exists():
         return read_json(file)
-    spec, evaluation = spec_of(curve, pipeline, lr_scale), quick()
+    spec = spec_of(curve, pipeline, lr_scale)
+    evaluation = quick()
     judged = (spec.subject, SAMPLING, evaluation)
-    untuned, noun = family_of(spec.model).load(spec.model), spec.subject.class_noun
+    untuned = family_of(spec.model).load(spec.model)
+    noun = spec.subject.class_noun
     folder = state / f"untuned-{curve.subject}"
     reference, baselines = prepare(untuned, *judged, folder)
     found = {"untuned": truth(untuned, curve, f"a {noun}", folder), "cards": [], "truths": []}
@@ -113,7 +116,8 @@ def measure(curve: Curve, pipeline: Path, steps: list[int], lr_scale: float, sta
             untuned, spec.subject.class_prompt, spec.prior, state / f"class-{curve.subject}", batch_size=16
         )
     for checkpoint in train(spec, steps, file.parent, class_images=class_images, cache=state / "cache"):
-        components, folder = checkpoint.components(), file.parent / f"{checkpoint.step:06d}"
+        components = checkpoint.components()
+        folder = file.parent / f"{checkpoint.step:06d}"
         found["cards"].append(evaluate(components, *judged, reference, folder).to_json())
         found["truths"].append(truth(components, curve, subject_words("sks", noun), folder))
     found |= {"steps": steps, "baselines": baselines.to_json()}

@@ -89,7 +89,8 @@ def plain(spec: TrainSpec, steps: int, clock) -> list[float]:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     untuned = family_of(spec.model).load(spec.model)
     unet = copy.deepcopy(untuned.network).requires_grad_(True).train().to(device)
-    vae, text_encoder = untuned.autoencoder.to(device), untuned.encoders["text_encoder"].to(device)
+    vae = untuned.autoencoder.to(device)
+    text_encoder = untuned.encoders["text_encoder"].to(device)
     noising = DDPMScheduler.from_config(dict(untuned.scheduler_config))
     optimizer = torch.optim.AdamW(unet.parameters(), lr=spec.effective_lr)
     tokenizer = untuned.tokenizers["text_encoder"]
@@ -106,7 +107,8 @@ def plain(spec: TrainSpec, steps: int, clock) -> list[float]:
 
     for step in range(steps + 1):
         examples = [example(step + i) for i in range(batch)]
-        pixels, ids = torch.stack([p for p, _ in examples]).to(device), torch.cat([i for _, i in examples])
+        pixels = torch.stack([p for p, _ in examples]).to(device)
+        ids = torch.cat([i for _, i in examples])
         half = torch.bfloat16 if spec.mixed_precision == "bf16" else torch.float32
         with torch.autocast(device, half, enabled=spec.mixed_precision != "no"):
             with torch.no_grad():
@@ -132,7 +134,8 @@ def unet_alone(spec: TrainSpec, steps: int, clock) -> list[float]:
     from trainers.families import family_of
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    family, ticks = family_of(spec.model), []
+    family = family_of(spec.model)
+    ticks = []
     untuned = family.load(spec.model)
     unet = copy.deepcopy(untuned.network).requires_grad_(True).train().to(device)
     batch = spec.batch_size * (2 if spec.prior else 1)
@@ -163,7 +166,8 @@ def measure(kind: str, spec: TrainSpec, steps: int, threads: int) -> tuple[float
     if spec.trainer.compile:
         torch.compile(warm)(torch.ones(1, 4, 8, 8)).sum().backward()
     before = torch.cuda.memory_allocated() if gpu else resident()
-    wall, processor = [], []
+    wall = []
+    processor = []
 
     def clock() -> float:
         if gpu:

@@ -44,7 +44,8 @@ class Sweep:
     @property
     def truth(self) -> Floats:
         """The true score [C]."""
-        s, t = np.clip(self.s, 0, 1), np.clip(self.t, 0, 1)
+        s = np.clip(self.s, 0, 1)
+        t = np.clip(self.t, 0, 1)
         return 2 * s * t / np.maximum(s + t, 1e-12)
 
 
@@ -136,13 +137,15 @@ def training_and_checkpoint(sweep: Sweep) -> tuple[Ints, Ints]:
 
 def surfaces(world: World, grid: Sweep, rng: np.random.Generator) -> tuple[Floats, Floats]:
     """s and t [C] before the effects of training and checkpoint."""
-    u, v = np.log(grid.lr / 2e-6), np.log(grid.steps / 250)
+    u = np.log(grid.lr / 2e-6)
+    v = np.log(grid.steps / 250)
     along = rng.uniform(0.7, 1.3) * u + rng.uniform(0.7, 1.3) * v
     group = grid.training if world.kind == "curves" else np.zeros(len(u), np.int64)
     groups = int(group.max()) + 1
     half_s = rng.normal(-0.5, 0.5, groups)
     half_t = half_s + rng.uniform(0.5, 2.5, groups)
-    top, loss = rng.uniform(0.75, 1, groups), rng.uniform(0.4, 1, groups)
+    top = rng.uniform(0.75, 1, groups)
+    loss = rng.uniform(0.4, 1, groups)
     width_s, width_t = rng.uniform(0.35, 0.9, (2, groups))
     if world.kind == "plateau":
         half_s = half_s - 3
@@ -169,7 +172,8 @@ def surfaces(world: World, grid: Sweep, rng: np.random.Generator) -> tuple[Float
 
 def smooth_field(u: Floats, v: Floats, sd: float, length: float, rng: np.random.Generator) -> Floats:
     """A random function of two coordinates, from 200 cosine waves (a Gaussian kernel's spectrum)."""
-    waves, phases = rng.normal(0, 1 / length, (2, 200)), rng.uniform(0, 2 * np.pi, 200)
+    waves = rng.normal(0, 1 / length, (2, 200))
+    phases = rng.uniform(0, 2 * np.pi, 200)
     field: Floats = sd * np.sqrt(2 / 200) * np.cos(np.outer(u, waves[0]) + np.outer(v, waves[1]) + phases).sum(1)
     return field
 

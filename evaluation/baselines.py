@@ -21,7 +21,8 @@ def read_photographs(folder: Path | str, resolution: int) -> np.ndarray:
 def centre(image: np.ndarray) -> np.ndarray:
     """The middle square of [H, W, 3]."""
     side = min(image.shape[:2])
-    top, left = (image.shape[0] - side) // 2, (image.shape[1] - side) // 2
+    top = (image.shape[0] - side) // 2
+    left = (image.shape[1] - side) // 2
     return image[top : top + side, left : left + side]
 
 

@@ -62,7 +62,8 @@ def weighted(values: np.ndarray, weights: Weights) -> np.ndarray:
 
 
 def ratio(total: np.ndarray, count: np.ndarray) -> np.ndarray:
-    total, count = np.asarray(total, float), np.asarray(count)
+    total = np.asarray(total, float)
+    count = np.asarray(count)
     return np.divide(total, count, out=np.full(total.shape, np.nan), where=np.abs(count) > 1e-9)
 
 

@@ -175,7 +175,8 @@ class Scoring:
 
     def draw(self, placed: Components, words: str) -> None:
         """Samples the images of the prompts and of the class prompt, where they are not there yet."""
-        before, seed = 0, self.evaluation.seed
+        before = 0
+        seed = self.evaluation.seed
         sets = list(self._sets())
         total = sum(len(texts) * images for _, texts, images, _ in sets)
 
@@ -191,7 +192,8 @@ class Scoring:
 
     def draw_share(self, placed: Components, words: str, share: Share) -> None:
         """The share of one of several processes. Those that have no prompts to sample begin with the class prompt."""
-        (number, processes), size = share, self.batch_size
+        number, processes = share
+        size = self.batch_size
         for i, (place, texts, images, first) in enumerate(self._sets()):
             sample_share(
                 placed, self.sample, words, texts, images, self.evaluation.seed, place,

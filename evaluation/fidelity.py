@@ -74,7 +74,8 @@ def on_scale(values: np.ndarray, zero: np.ndarray, one: np.ndarray, weights: Wei
 def harmonic(s: np.ndarray, t: np.ndarray) -> np.ndarray:
     """Harmonic mean of s and t, each within 0..1: below the untuned model or the copy machine nothing counts, and more
     alike than the photographs are among themselves is no better."""
-    s, t = np.clip(s, 0, 1), np.clip(t, 0, 1)
+    s = np.clip(s, 0, 1)
+    t = np.clip(t, 0, 1)
     return 2 * s * t / np.where(s + t == 0, 1, s + t)
 
 

@@ -83,7 +83,8 @@ def shared_error(effects: Floats, prompts: int, images: int, variance: float, di
 def two_way(flat: Floats, present: NDArray[np.bool_]) -> tuple[Floats, Floats, Floats]:
     """Means of rows, effects of columns (of mean zero) and the rest, zero where missing: least squares."""
     filled = np.where(present, flat, 0.0)
-    rows, columns = present.sum(1), np.maximum(present.sum(0), 1)
+    rows = present.sum(1)
+    columns = np.maximum(present.sum(0), 1)
     effects = np.zeros(flat.shape[1])
     for _ in range(1 if present.all() else ROUNDS):
         means = (filled - present * effects).sum(1) / rows
@@ -99,7 +100,8 @@ def two_way(flat: Floats, present: NDArray[np.bool_]) -> tuple[Floats, Floats, F
 
 def own_variance(residual: Floats, present: NDArray[np.bool_], prompts: int, images: int, kept: float) -> Floats:
     """Variance [C] of each mean by itself: images of one prompt may resemble each other; variances shrunk together."""
-    candidates, counts = len(residual), present.sum(1)
+    candidates = len(residual)
+    counts = present.sum(1)
     columns = int(present.any(0).sum())
     freedom = (counts - 1) * kept
     squares = (residual**2).sum(1)
@@ -120,7 +122,8 @@ def alike_within_prompts(
     if prompts < 2 or images < 2:
         return 1.0
     shape = (len(residual), prompts, images)
-    sums, counts = residual.reshape(shape).sum(2), present.reshape(shape).sum(2)
+    sums = residual.reshape(shape).sum(2)
+    counts = present.reshape(shape).sum(2)
     blocks = (counts > 0).sum(1)
     freedom = ((blocks - 1) * kept).sum()
     if freedom < 1:

@@ -21,7 +21,8 @@ def knee(fidelity: Fidelity, pareto: np.ndarray) -> int | None:
     """The point of the Pareto set farthest above the line between its ends; None under three points."""
     if len(pareto) < 3:
         return None
-    s, t = fidelity.s[pareto], fidelity.t[pareto]
+    s = fidelity.s[pareto]
+    t = fidelity.t[pareto]
     if np.ptp(s) == 0 or np.ptp(t) == 0:
         return None
     return int(pareto[np.argmax((s - s.min()) / np.ptp(s) + (t - t.min()) / np.ptp(t))])

@@ -87,7 +87,8 @@ class Kernel:
     def prior(self, theta: Floats) -> tuple[float, Floats]:
         """Log density up to a constant, and its gradient: Student for lengths, normal for the rest."""
         z = (theta - self.centre) / self.spread
-        value, slope = -0.5 * z**2, -z / self.spread
+        value = -0.5 * z**2
+        slope = -z / self.spread
         lengths = slice(1, 1 + len(self.squared))
         tail = LENGTH_FREEDOM + z[lengths] ** 2
         value[lengths] = -0.5 * (LENGTH_FREEDOM + 1) * np.log(tail)
@@ -96,13 +97,15 @@ class Kernel:
 
     def covariance(self, theta: Floats) -> tuple[Floats, list[Floats]]:
         """[C, C] and its derivative by each parameter; the last parameter's is a diagonal [C]."""
-        count, dimensions = len(self.layout.training), len(self.squared)
+        count = len(self.layout.training)
+        dimensions = len(self.squared)
         scaled = [d / np.exp(2 * log) for d, log in zip(self.squared, theta[1 : 1 + dimensions], strict=True)]
         r = np.sqrt(5 * sum(scaled, np.zeros((count, count))))
         decay = np.exp(2 * theta[0] - r)
         surface = (1 + r + r**2 / 3) * decay
         slope = 5 / 3 * (1 + r) * decay
-        shares, offsets = theta[1 + dimensions :: 2][: len(self.same)], theta[2 + dimensions :: 2][: len(self.same)]
+        shares = theta[1 + dimensions :: 2][: len(self.same)]
+        offsets = theta[2 + dimensions :: 2][: len(self.same)]
         factors = [s + (1 - s) * same for s, same in zip(1 / (1 + np.exp(-shares)), self.same, strict=True)]
         product = np.ones((count, count))
         for factor in factors:
@@ -152,9 +155,11 @@ def negative_log_posterior(theta: Floats, kernel: Kernel, y: Floats, noise: Floa
 def fit(layout: Layout, measured: Measured) -> Floats:
     """The most probable parameters. Of very many candidates, whole trainings evenly spread stand for the rest."""
     rows = some_trainings(layout)
-    kernel, y = Kernel(layout.take(rows), grouped(layout)), measured.mean[rows]
+    kernel = Kernel(layout.take(rows), grouped(layout))
+    y = measured.mean[rows]
     noise = measured.covariance[np.ix_(rows, rows)]
-    centre, spread = kernel.centre, kernel.spread
+    centre = kernel.centre
+    spread = kernel.spread
 
     def objective(z: Floats) -> tuple[float, Floats]:
         value, slope = negative_log_posterior(centre + spread * z, kernel, y, noise)

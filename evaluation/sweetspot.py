@@ -115,7 +115,8 @@ class Comparison:
 
     def shown(self) -> dict[str, Any]:
         """The fields of the answer that are known whether a point is recommended or not."""
-        measurements, points = self.measurements, self.points
+        measurements = self.measurements
+        points = self.points
         measured = int(np.isfinite(measurements.dino).any(-1).sum())
         return {
             "onset": self.onset,
@@ -148,7 +149,8 @@ def compare(measurements: Measurements, points: Points) -> Comparison:
 
 def recommended(candidates: Sequence[Candidate], comparison: Comparison, shown: dict[str, Any]) -> SweetSpot:
     """The answer where there is one; `shown` are its other fields."""
-    points, onset = comparison.points, comparison.onset
+    points = comparison.points
+    onset = comparison.onset
     there = np.array([any(candidates[i].there for i in row if i >= 0) for row in points.index])
     first, region = choose(comparison.fidelity, comparison.allowed)
     best = next((g for g in region.tolist() if there[g]), first)
@@ -204,7 +206,8 @@ def honest(measurements: Measurements, points: Points, allowed: np.ndarray) -> F
 def split_prompts(units: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """Every other prompt and the rest, both ways; all and all where there are under four."""
     everything = np.arange(units)
-    one, other = everything[::2], everything[1::2]
+    one = everything[::2]
+    other = everything[1::2]
     return [(one, other), (other, one)] if units >= 4 else [(everything, everything)]
 
 
@@ -232,7 +235,9 @@ def refusal(scale: Scale) -> str:
 
 def why_none(comparison: Comparison) -> tuple[str, str] | None:
     """Why no checkpoint can be recommended, and what to try; None if one can."""
-    fidelity, allowed, points = comparison.fidelity, comparison.allowed, comparison.points
+    fidelity = comparison.fidelity
+    allowed = comparison.allowed
+    points = comparison.points
     there = np.isfinite(fidelity.score)
     if not above_zero(fidelity.s[there], fidelity.s_draws[there]):
         return words.NOTHING_LEARNED, words.more(points.steps, points.lrs)
@@ -278,10 +283,12 @@ def overfit_onset(steps: np.ndarray, curve: Fidelity) -> int | None:
     curve: the points of one curve in order of step. None if that does not happen.
     """
     there = np.isfinite(curve.score)
-    steps, curve = steps[there], curve.take(there)
+    steps = steps[there]
+    curve = curve.take(there)
     learned = lower(curve.s_draws) > 0
     for i in range(1, len(steps)):
-        best_s, best_t = curve.s[:i].argmax(), curve.t[:i].argmax()
+        best_s = curve.s[:i].argmax()
+        best_t = curve.t[:i].argmax()
         if (
             learned[best_s]
             and lower(curve.t_draws[best_t] - curve.t_draws[i]) > 0

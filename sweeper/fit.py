@@ -80,7 +80,8 @@ class Fit:
             return cls(folder, settings, card, memory)
         begun = read_json(folder / FIT)
         with understood(folder / FIT):
-            then, decided = int(begun["memory"]), dict(begun["decided"])
+            then = int(begun["memory"])
+            decided = dict(begun["decided"])
         since = "" if then == memory else f"as decided for {_gb(then)} when this sweep began"
         return cls(folder, settings, card, then, decided, since=since)
 
@@ -131,7 +132,8 @@ class Fit:
         from trainers.memory import MARGIN, check_fits, estimate, same_memory
 
         assert self.memory is not None
-        spec, processes = same_memory(spec), self.settings.gpus_per_trial
+        spec = same_memory(spec)
+        processes = self.settings.gpus_per_trial
         needed = beside([cell.sample for cell in cells], [cell.evaluation for cell in cells])
         options = [option for option in unasked(spec, processes) if not option.keys() & set(axes)]
         ways = [spec] + [way for _, way in on_top(spec, options)] * (self.settings.fit == AUTO)
@@ -169,7 +171,8 @@ class Fit:
 
         from trainers.memory import host
 
-        needed, there = processes * host(spec), psutil.virtual_memory().total
+        needed = processes * host(spec)
+        there = psutil.virtual_memory().total
         if needed <= there:
             return ""
         return (

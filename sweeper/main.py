@@ -54,20 +54,24 @@ def run(grid: Grid, settings: Settings, fetched: bool = False) -> int:
     """
     start = time.monotonic()
     console = Console(highlight=False)
-    folder, content = settings.output_dir / (settings.name or sweep_name(grid)), [cell.signature for cell in grid.cells]
+    folder = settings.output_dir / (settings.name or sweep_name(grid))
+    content = [cell.signature for cell in grid.cells]
     if not settings.plan_only:
         check_writable(settings.output_dir)
     _check_elsewhere(grid, settings, folder)
     check_name(folder, GRID, content)
     fit = Fit.of(folder, settings)
-    typed, grid = grid, fit.grid(grid)
-    plan, store = compile_plan(grid.cells), Store(settings.output_dir / "store")
+    typed = grid
+    grid = fit.grid(grid)
+    plan = compile_plan(grid.cells)
+    store = Store(settings.output_dir / "store")
     store.check_format()
     left = [store.left(training) for training in plan.trainings]
     expected_cost = cost(left, store)
     gc.enable()
     models = " ".join(dict.fromkeys(t.spec.model.name for t in plan.trainings))
-    capacity, downloads = make_engine(settings).capacity(), left_of(plan)
+    capacity = make_engine(settings).capacity()
+    downloads = left_of(plan)
     seconds = forecast.seconds(left, store, capacity.devices)
     needed, with_best = (forecast.disk_of(left, store, keep, capacity) for keep in (settings.keep, "best"))
     print_plan(console, expected_cost, grid.axes, seconds, needed, models, plan, downloads)

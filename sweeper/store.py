@@ -200,7 +200,8 @@ class Store:
     def untrained(self, training: Training, points: Iterable[Point]) -> list[int]:
         """The steps, in order, of points that have no checkpoint, or none any more, or one that is kept in fewer bits
         than are needed."""
-        precision, steps = stored_precision(training), sorted({point.step for point in points})
+        precision = stored_precision(training)
+        steps = sorted({point.step for point in points})
         return [step for step in steps if not serves(self.checkpoint(training.spec, step), precision)]
 
     def forget(self, spec: TrainSpec, steps: Iterable[int]) -> None:

@@ -90,7 +90,8 @@ class Sweep:
 
     def add(self, training: Training, title: str, guided: bool = False) -> Job:
         """Starts a training as soon as a worker is free. guided: it waits for a decision after each checkpoint."""
-        settings, needed = self.context.settings, self.shared.needs(training)
+        settings = self.context.settings
+        needed = self.shared.needs(training)
         task = Task(
             Kind.TRAIN if self.context.store.unscored(training) else Kind.SCORE,
             training,

@@ -185,7 +185,8 @@ class TrainState:
         if self.ema:
             self.ema.load_state_dict(saved["ema"])
             self.ema.to(weight.device)
-        self.step, self.losses = saved["step"], saved["losses"]
+        self.step = saved["step"]
+        self.losses = saved["losses"]
 
 
 def _settings(spec: TrainSpec) -> str:

@@ -80,7 +80,9 @@ class Latents:
 
     def __init__(self, paths: list[Path], resolution: int, center_crop: bool, flips: bool, encode: Encode, keep: bool):
         self.photos = [np.asarray(resize(load_image(path), resolution)) for path in paths]
-        self.resolution, self.center_crop, self.flips = resolution, center_crop, flips
+        self.resolution = resolution
+        self.center_crop = center_crop
+        self.flips = flips
         self.encode: Encode | None = encode
         self.moments: dict[tuple[int, Crop], tuple[Tensor, Tensor]] = {}  # of all crops, once filled
         self.encoded = functools.lru_cache(CROPS_KEPT if keep else 0)(self._encoded)
@@ -163,7 +165,8 @@ class ImageStream:
         indices = [i % count for i in order(self.seed, self.purpose, count * self.repeats, position * size, size)]
         rows = range(size)[share]
         moments = [self.latents(indices[row], self.latents.crop(indices[row], uniform[row])) for row in rows]
-        mean, std = torch.stack([m for m, _ in moments]), torch.stack([s for _, s in moments])
+        mean = torch.stack([m for m, _ in moments])
+        std = torch.stack([s for _, s in moments])
         return Batch(
             latents=moved(mean, device) + moved(std, device) * moved(posterior[share], device),
             noise=moved(noise[share], device),
@@ -225,7 +228,8 @@ def _encoder(spec: TrainSpec, components: Components, device: torch.device) -> E
 
 
 def _latents(spec: TrainSpec, paths: list[Path], encode: Encode, cache: Path, device: torch.device) -> Latents:
-    trainer, resolution = spec.trainer, spec.model.resolution
+    trainer = spec.trainer
+    resolution = spec.model.resolution
     latents = Latents(paths, resolution, trainer.center_crop, trainer.random_flip, encode, trainer.cache_latents)
     if trainer.cache_latents and latents.fixed:
         settings = (resolution, trainer.center_crop, trainer.random_flip)

@@ -15,7 +15,8 @@ def phase(tf32: bool = False) -> Iterator[None]:
     measure its algorithms (`benchmark`), as it would choose others in another process. `deterministic` is left alone:
     some backward passes add up in no fixed order, so a training on a GPU repeats itself but for rounding.
     """
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    matmul = torch.backends.cuda.matmul
+    cudnn = torch.backends.cudnn
     before = matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark
     matmul.allow_tf32 = cudnn.allow_tf32 = tf32
     cudnn.benchmark = False

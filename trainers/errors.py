@@ -30,7 +30,10 @@ class TrainingDiverged(RuntimeError):
             f"loss is {loss} and gradient norm {norm} at step {step} with {settings}; "
             "a lower lr, warm-up or mixed_precision=no may help"
         )
-        self.step, self.loss, self.norm, self.settings = step, loss, norm, settings
+        self.step = step
+        self.loss = loss
+        self.norm = norm
+        self.settings = settings
 
     def __reduce__(self) -> tuple[type["TrainingDiverged"], tuple[int, float, float, str]]:
         return type(self), (self.step, self.loss, self.norm, self.settings)

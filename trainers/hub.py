@@ -76,7 +76,8 @@ def _weights(names: Collection[str], stem: str) -> list[str]:
         return [f"{stem}.safetensors"]
     parts = {name: re.fullmatch(rf"{re.escape(stem)}-\d+-of-(\d+)\.safetensors", name) for name in names}
     found = sorted(name for name, match in parts.items() if match)
-    index, counts = f"{stem}.safetensors.index.json", {int(match[1]) for match in parts.values() if match}
+    index = f"{stem}.safetensors.index.json"
+    counts = {int(match[1]) for match in parts.values() if match}
     return [index, *found] if index in names and counts == {len(found)} else []
 
 
@@ -189,7 +190,8 @@ def refused(repository: Repository, error: BaseException) -> SpecError:
 
     causes = list(_causes(error))
     error = next((cause for cause in causes if getattr(cause, "response", None) is not None), error)
-    name, status = repository.name, getattr(getattr(error, "response", None), "status_code", None)
+    name = repository.name
+    status = getattr(getattr(error, "response", None), "status_code", None)
     own = "or give a local folder (model.repo=, model.clip=, model.dino=)"
     if isinstance(error, errors.GatedRepoError) or (status == 403 and not isinstance(error, errors.DisabledRepoError)):
         return SpecError(

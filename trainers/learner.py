@@ -125,7 +125,8 @@ class ConditioningCache:
     untuned text encoders encode them. Each prompt is processed on first use."""
 
     def __init__(self, learner: Learner, device: torch.device):
-        self.learner, self.device = learner, device
+        self.learner = learner
+        self.device = device
         self.known: dict[str, Conditioning] = {}
 
     def __call__(self, prompts: list[str]) -> tuple[Conditioning, Tensor]:
@@ -139,7 +140,8 @@ class ConditioningCache:
 
     @torch.no_grad()
     def _of(self, prompt: str) -> Conditioning:
-        family, components = self.learner.family, self.learner.components
+        family = self.learner.family
+        components = self.learner.components
         if self.learner.held_encoders:
             return family.tokenize(components, [prompt])
         return family.condition(components, [prompt])

@@ -162,7 +162,8 @@ def _report(progress: Progress, state: TrainState, folder: Path) -> None:
 
 def _optimizer_step(context: TrainingContext, state: TrainState) -> None:
     """One step of the optimizer, over all accumulation steps and processes. Nothing in it waits for the device."""
-    spec, accelerator = context.spec, context.accelerator
+    spec = context.spec
+    accelerator = context.accelerator
     stop = spec.trainer.text_encoder_stop_step
     state.learner.text_stopped = stop is not None and state.step >= stop
     accumulation = spec.gradient_accumulation_steps
@@ -187,7 +188,8 @@ def _optimizer_step(context: TrainingContext, state: TrainState) -> None:
 
 def _loss(context: TrainingContext, batch: Batch, position: int) -> Tensor:
     """The loss of one accumulation step, a scalar."""
-    spec, process = context.spec, context.process
+    spec = context.spec
+    process = context.process
     text, rows = context.conditioning(batch.prompts)
     noisy = process.noised(batch.latents, batch.noise, batch.timesteps)
     with _dropout_from(context, position):
@@ -252,7 +254,8 @@ def inverted(specs: list[TrainSpec], components: Components, cache: Path, progre
     """`components` with the word that a textual inversion learned, which is trained once for all that start from it.
 
     The inversion is that of the first of `specs` for which one is complete, else that of the last."""
-    steps, inversions = specs[-1].trainer.inversion_steps, cache / "inversions"
+    steps = specs[-1].trainer.inversion_steps
+    inversions = cache / "inversions"
     stages = [inversion_stage(spec) for spec in specs]
     complete = (s for s in stages if Checkpoint(inversions / s.signature, steps, s.model).complete)
     stage = next(complete, stages[-1])

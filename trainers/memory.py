@@ -150,7 +150,8 @@ def _class_images(spec: TrainSpec) -> int:
 
 def _step(learner: Learner, spec: TrainSpec, device: str, processes: int) -> tuple[int, int]:
     """The most bytes alive in a step, and the operations of one forward and backward pass."""
-    family, components = learner.family, learner.components
+    family = learner.family
+    components = learner.components
     size = spec.per_process(processes) * (2 if spec.prior else 1)
     prompts = 2 if spec.prior else 1
     if spec.trainer.name == "textual_inversion":

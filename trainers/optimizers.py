@@ -15,7 +15,9 @@ def make_optimizer(spec: TrainSpec, groups: list[dict[str, Any]]) -> Optimizer:
     starts from, is that of the network."""
     trainer = spec.trainer
     name = "adamw8bit" if spec.use_8bit_adam else trainer.optimizer
-    lr, decay, eps = spec.effective_lr, trainer.weight_decay, trainer.adam_epsilon
+    lr = spec.effective_lr
+    decay = trainer.weight_decay
+    eps = trainer.adam_epsilon
     betas = (trainer.adam_beta1, trainer.adam_beta2)
     if name == "adamw":
         return torch.optim.AdamW(groups, lr=lr, betas=betas, weight_decay=decay, eps=eps, fused=True)

@@ -33,7 +33,8 @@ class SamplingMemory:
 @lru_cache(maxsize=64)
 def sampling_memory(model: ModelSpec, precision: str, guided: bool) -> SamplingMemory:
     """Of sampling one image. guided: with a guidance scale above 1 the network sees it with and without the prompt."""
-    family, dtype = family_of(model), DTYPES[precision]
+    family = family_of(model)
+    dtype = DTYPES[precision]
     with torch.device("meta"):
         components = family.blank(model)
     components = components.with_parts({name: part.to(dtype) for name, part in components.parts.items()})
@@ -43,7 +44,8 @@ def sampling_memory(model: ModelSpec, precision: str, guided: bool) -> SamplingM
     shape = family.latent_shape(components, model.resolution)
     process = family.forward_process(components)
     with without_data(network, autoencoder), torch.no_grad():
-        timesteps, rows = process.at(0.5, size), torch.zeros(size, dtype=torch.long)
+        timesteps = process.at(0.5, size)
+        rows = torch.zeros(size, dtype=torch.long)
         text = family.blank_text(components, 1, encoded=True).to("cpu", dtype)[rows]
         with LiveBytes() as denoising:
             family.predict(network, torch.empty(size, *shape, dtype=dtype), timesteps, text)

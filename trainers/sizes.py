@@ -43,7 +43,8 @@ def _parameters(folder: Path, targets: tuple[str, ...] | None = None) -> int:
 
 def learned(spec: TrainSpec) -> int:
     """The number of weights that learn; of a hub model that of the family's largest."""
-    trainer, folder = spec.trainer, Path(spec.model.repo)
+    trainer = spec.trainer
+    folder = Path(spec.model.repo)
     lora = trainer.name == "dreambooth_lora"
     if trainer.name == "textual_inversion":
         return trainer.vectors * WIDEST

@@ -121,7 +121,9 @@ class ExtendedEmbedding(nn.Module):
 
     def __init__(self, known: nn.Embedding, vectors: nn.Parameter, first: int):
         super().__init__()
-        self.known, self.vectors, self.first = known, vectors, first
+        self.known = known
+        self.vectors = vectors
+        self.first = first
 
     def forward(self, ids: Tensor) -> Tensor:
         """[..., D] of ids [...], those from `first` on being rows of `vectors`."""

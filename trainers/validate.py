@@ -111,7 +111,8 @@ def _ranges(spec: TrainSpec) -> Iterator[str]:
 
 
 def _combinations(spec: TrainSpec) -> Iterator[str]:
-    trainer, name = spec.trainer, spec.trainer.name
+    trainer = spec.trainer
+    name = spec.trainer.name
     if trainer.lr_schedule not in ENDLESS_SCHEDULES and spec.horizon is None:
         yield f"trainer.lr_schedule={trainer.lr_schedule} needs to know the number of steps; the plan sets the horizon"
     if trainer.lr_schedule == "constant" and trainer.lr_warmup_steps:
@@ -144,7 +145,8 @@ def _combinations(spec: TrainSpec) -> Iterator[str]:
 
 def _of_the_family(spec: TrainSpec) -> Iterator[str]:
     """What other families can have and this one cannot."""
-    family, name = DEFAULTS.get(spec.model.family), spec.trainer.name
+    family = DEFAULTS.get(spec.model.family)
+    name = spec.trainer.name
     if family is None:
         yield f"model.family={spec.model.family} is unknown; one of {', '.join(DEFAULTS)}"
         return

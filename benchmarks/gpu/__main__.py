@@ -66,7 +66,8 @@ def main() -> int:
 def measured(folder: Path, family: str, small: bool) -> tuple[Setup, list[Line]]:
     """Every line, printed as it comes."""
     build, resolution = FAMILIES[family]
-    repo, resolution = str(build(folder / "model", 8 if small else 1)), 64 if small else resolution
+    repo = str(build(folder / "model", 8 if small else 1))
+    resolution = 64 if small else resolution
     images = photographs(folder / "images", size=resolution)
     setup = Setup(repo, images, resolution, folder, SMALL_STEPS if small else STEPS)
     found: list[Line] = []

@@ -32,7 +32,8 @@ def run(setup: Setup) -> tuple[str, str]:
     encoders |= {"dino": "benchmark", "dino_repo": "miniature/weights/identity"}
     evaluation = EvalSpec(prompts=("a photo of {}",), images_per_prompt=1, class_images=2, **encoders)
     training = Training(spec, (Cell(spec, 4, SampleSpec("ddim", 2), evaluation),))
-    store, queue = Store(setup.folder / "store"), Queue(setup.folder / "jobs")
+    store = Store(setup.folder / "store")
+    queue = Queue(setup.folder / "jobs")
     queue.folder.mkdir(parents=True)
     job = queue.add(Task(Kind.TRAIN, training))
     whole = loop._loss

@@ -49,7 +49,8 @@ class StepClock:
     """Called after each step; waits for the device only at the first and the last step that count."""
 
     def __init__(self, steps: int) -> None:
-        self.steps, self.last = steps, WARM + steps
+        self.steps = steps
+        self.last = WARM + steps
         self._at: dict[int, float] = {}
 
     def __call__(self, step: int, _loss: float = 0.0) -> None:
@@ -89,7 +90,8 @@ def bare(spec: TrainSpec, steps: int) -> float:
     timesteps = torch.full((size,), 500, device=device)
     prompts = ["a photo of sks dog"]
     text = family.tokenize(components, prompts) if learner.held_encoders else family.condition(components, prompts)
-    text, rows = text.to(device), torch.zeros(size, dtype=torch.long, device=device)
+    text = text.to(device)
+    rows = torch.zeros(size, dtype=torch.long, device=device)
     clock = StepClock(steps)
     for step in range(1, clock.last + 1):
         with torch.autocast(device, DTYPES[spec.mixed_precision], enabled=spec.mixed_precision != "no"):

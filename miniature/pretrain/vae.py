@@ -76,7 +76,8 @@ def standardize(model: AutoencoderKL, images: Images) -> None:
     latents = torch.cat([model.encode(to_tensor(part)).latent_dist.mode() for part in batches(images, 100)])
     mean = latents.mean((0, 2, 3))
     deviation = latents.std((0, 2, 3))
-    before, after = model.quant_conv, model.post_quant_conv
+    before = model.quant_conv
+    after = model.post_quant_conv
     assert before is not None
     assert before.bias is not None
     assert after is not None

@@ -63,7 +63,8 @@ def show_plan(experiments: list[Experiment], store: Store, settings: Settings) -
     names = tuple(dict.fromkeys(experiment.name for experiment in experiments))
     capacity = make_engine(settings).capacity()
     seconds = forecast.seconds(left, store, capacity.devices)
-    disk, model = forecast.disk_of(left, store, settings.keep, capacity), experiments[0].model
+    disk = forecast.disk_of(left, store, settings.keep, capacity)
+    model = experiments[0].model
     print_plan(Console(), cost(left, store), {"experiment": names}, seconds, disk, model, plan, left_of(plan))
 
 

@@ -21,7 +21,8 @@ def label(subject: str, *names: str, condition: Condition) -> str:
 
 def lower_lr_is_better(evidence: Evidence) -> Finding:
     *_, lower, highest = evidence.values("lr")
-    parts, shown = [], []
+    parts = []
+    shown = []
     for subject in evidence.subjects():
         low = evidence.at_last_step(subject, lr=lower)
         high = evidence.at_last_step(subject, lr=highest)
@@ -33,7 +34,8 @@ def lower_lr_is_better(evidence: Evidence) -> Finding:
 
 def objects_at_400(evidence: Evidence) -> Finding:
     lrs = evidence.values("lr")
-    parts, shown = [], []
+    parts = []
+    shown = []
     for subject in evidence.subjects("object"):
         every = _by_lr_and_step(evidence, subject)
         last = evidence.last(subject)
@@ -50,7 +52,8 @@ def objects_at_400(evidence: Evidence) -> Finding:
 
 def faces_need_more(evidence: Evidence) -> Finding:
     *lower, _ = evidence.values("lr")
-    parts, shown = [], []
+    parts = []
+    shown = []
     for subject in evidence.subjects("face"):
         first, *later = evidence.values("steps", subject)
         every = _by_lr_and_step(evidence, subject)
@@ -80,14 +83,18 @@ def _best_score(conditions: Iterable[Condition]) -> Bootstrapped:
 
 def too_much_overfits(evidence: Evidence) -> Finding:
     lowest, *_, highest = evidence.values("lr")
-    gentle, early, harsh, shown = [], [], [], []
+    gentle = []
+    early = []
+    harsh = []
+    shown = []
     for subject in evidence.subjects():
         first = evidence.values("steps", subject)[0]
         gentle.append(evidence.at_last_step(subject, lr=lowest))
         early.append(evidence.at(subject=subject, lr=highest, steps=first))
         harsh.append(evidence.at_last_step(subject, lr=highest))
         shown += [(label(subject, "lr", "steps", condition=c), c) for c in (gentle[-1], early[-1], harsh[-1])]
-    low, high = show(lowest), show(highest)
+    low = show(lowest)
+    high = show(highest)
     parts = (
         better(f"t at {low} minus at {high}, last step, mean of subjects", _difference("t", gentle, harsh)),
         better(f"copying at {high} minus at {low}, last step", _difference("copying", harsh, gentle)),
@@ -105,8 +112,11 @@ def _difference(name: str, conditions: Sequence[Condition], others: Sequence[Con
 
 def too_little_underfits(evidence: Evidence) -> Finding:
     lrs = evidence.values("lr")
-    lowest, middle = lrs[0], lrs[-2]
-    early, late, shown = [], [], []
+    lowest = lrs[0]
+    middle = lrs[-2]
+    early = []
+    late = []
+    shown = []
     for subject in evidence.subjects():
         first = evidence.values("steps", subject)[0]
         early.append(evidence.at(subject=subject, lr=lowest, steps=first))
@@ -154,7 +164,8 @@ def ddim_is_cleaner(evidence: Evidence) -> Finding:
 def more_inference_steps(evidence: Evidence) -> Finding:
     counts = evidence.values("inference_steps")
     by_count = {count: _every_subject(evidence, "inference_steps", count) for count in counts}
-    fewer, most = counts[-2], counts[-1]
+    fewer = counts[-2]
+    most = counts[-1]
     less_noise = -1 * (mean(c["noise"] for c in by_count[most]) - mean(c["noise"] for c in by_count[fewer]))
     more_subject = mean(c["s"] for c in by_count[most]) - mean(c["s"] for c in by_count[fewer])
     parts = (
@@ -212,7 +223,8 @@ def _against_first(
 ) -> Finding:
     """Every other value of an axis against `first`, or against the lowest."""
     values = sorted(evidence.values(axis), key=lambda value: value != first)
-    parts, shown = [], []
+    parts = []
+    shown = []
     for subject in evidence.subjects():
         base, *others = (evidence.at_last_step(subject, **{axis: value}) for value in values)
         for other in others:
@@ -223,7 +235,8 @@ def _against_first(
 
 
 def inversion_in_between(inversions: Evidence, without: Evidence) -> Finding:
-    parts, shown = [], []
+    parts = []
+    shown = []
     for subject in inversions.subjects():
         plain = without.at_last_step(subject, train_text_encoder=False)
         inverted = inversions.at_last_step(subject)

@@ -52,7 +52,9 @@ class Card:
 
 class Gpu(Card):
     def __init__(self, name: str, device: torch.device, share: int = 1) -> None:
-        self.name, self.device, self.share = name, device, share
+        self.name = name
+        self.device = device
+        self.share = share
         self.total = int(torch.cuda.get_device_properties(device).total_memory)
 
     @property

@@ -21,7 +21,9 @@ class Crew:
 
     def __init__(self, engine: Engine, workplace: Workplace, say: Callable[[str], None] = lambda line: None) -> None:
         """say: gets a line for whoever watches the sweep."""
-        self.engine, self.workplace, self.say = engine, workplace, say
+        self.engine = engine
+        self.workplace = workplace
+        self.say = say
         self.queue = Queue(workplace.jobs)
         self._gone: set[str] = set()  # workers whose end was dealt with
         self._barren = 0  # workers in a row that ended without having done anything

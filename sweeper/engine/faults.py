@@ -27,7 +27,8 @@ class Notes:
 
     def __init__(self, path: Path) -> None:
         """path: of the log, or a sibling of it."""
-        self._fault, self._waits = path.with_suffix(".fault.json"), path.with_suffix(".waits")
+        self._fault = path.with_suffix(".fault.json")
+        self._waits = path.with_suffix(".waits")
         self._said = ""
 
     def at_fault(self, fault: Fault) -> None:

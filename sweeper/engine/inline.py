@@ -78,7 +78,8 @@ class InlineEngine(Engine):
 
     def _work(self, workplace: Workplace, meanwhile: Callable[[], None]) -> None:
         """Does the next job; waits a moment where none is ready."""
-        store, lease = Store(workplace.store), _lease()
+        store = Store(workplace.store)
+        lease = _lease()
         with ExitStack() as held:
             mine = all(held.enter_context(devices.claim_share(lock)) for lock in devices.locks(lease))
             job = held.enter_context(Queue(workplace.jobs).take(store)) if mine else None

@@ -264,7 +264,8 @@ class Reporter:
     stopping = False
 
     def __init__(self, job: Job, meanwhile: Callable[[], None] = lambda: None) -> None:
-        self.job, self.meanwhile = job, meanwhile
+        self.job = job
+        self.meanwhile = meanwhile
         self.seconds: dict[str, float] = {}
         self.fraction = 0.0
         self._last = 0.0

@@ -86,7 +86,10 @@ class Worker:
     """One `accelerate launch` in a session of its own, so that a signal reaches all of its processes."""
 
     def __init__(self, lease: Lease, workplace: Workplace, log: Path, largest: int, module: str) -> None:
-        self.lease, self.log, self.jobs, self.notes = lease, log, workplace.jobs, Notes(log)
+        self.lease = lease
+        self.log = log
+        self.jobs = workplace.jobs
+        self.notes = Notes(log)
         self.state = RUNNING
         with open(log, "ab") as out:
             self.process = subprocess.Popen(

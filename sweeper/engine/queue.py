@@ -112,7 +112,8 @@ class Queue:
 
 def _is_elsewhere(job: Job, store: Store) -> bool:
     """Whether another process writes what the job is to write."""
-    task, spec = job.task, job.task.training.spec
+    task = job.task
+    spec = job.task.training.spec
     if task.kind == Kind.CLASS_IMAGES:
         folders = [store.class_images(spec)]
     elif task.kind == Kind.BASELINE:

@@ -26,9 +26,13 @@ class Scorer:
     """What the points of a training are compared with is made, or read, once."""
 
     def __init__(self, training: Training, store: Store, report: Reporter, process: PartialState) -> None:
-        self.training, self.spec, self.process = training, training.spec, process
+        self.training = training
+        self.spec = training.spec
+        self.process = process
         self.untuned: Components  # set once loaded
-        self.store, self.report, self.device = store, report, str(process.device)
+        self.store = store
+        self.report = report
+        self.device = str(process.device)
         self.references: dict[Path, Reference] = {}  # by folder of the baselines
         self.denoised = 0  # images x inference steps
 
@@ -85,7 +89,8 @@ class Scorer:
 
     def _complete(self, point: Point) -> None:
         self.report(f"measuring step {point.step} again")
-        checkpoint, precision = self.checkpoint(point.step), kept_precision(self.spec, point.sample.precision)
+        checkpoint = self.checkpoint(point.step)
+        precision = kept_precision(self.spec, point.sample.precision)
         load = partial(self.components, checkpoint, point.use_ema, precision)
         reference = self.baseline(point)
         with self.report.timed("scoring"):

@@ -13,7 +13,8 @@ class SharedWork:
     """A lone worker makes what it needs as it goes; for several, each piece is a job that the trainings need."""
 
     def __init__(self, crew: Crew, store: Store) -> None:
-        self.crew, self.store = crew, store
+        self.crew = crew
+        self.store = store
         self._jobs: dict[str, Job] = {}  # by what they make
 
     @property

@@ -51,8 +51,14 @@ class Execution:
         discarded: Callable[[], list[int]] = list,
         rivals: Callable[[], list[Training]] = list,
     ) -> None:
-        self.training, self.spec, self.stop, self.discarded = training, training.spec, stop, discarded
-        self.store, self.report, self.process, self.rivals = store, report, process, rivals
+        self.training = training
+        self.spec = training.spec
+        self.stop = stop
+        self.discarded = discarded
+        self.store = store
+        self.report = report
+        self.process = process
+        self.rivals = rivals
         self.ended = False  # by `stop`
         self.scorer = Scorer(training, store, report, process)
         self.stored = stored_precision(training)  # of the checkpoints
@@ -96,7 +102,8 @@ class Execution:
     def _check_memory(self) -> None:
         """Refuses what cannot fit the device, before anything expensive."""
         if self.store.untrained(self.training, self.store.unscored(self.training)):
-            device, processes = self.process.device, self.process.num_processes
+            device = self.process.device
+            processes = self.process.num_processes
             warning = check_device(self.training, device, processes, cards.card.part or capacity(device))
             if warning:
                 logging.getLogger(__name__).warning(warning)

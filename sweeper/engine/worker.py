@@ -125,7 +125,8 @@ def _is_elsewhere_better(error: Exception, job: Job, post: Post) -> bool:
 
 def serve(post: Post) -> None:
     """Runs jobs until there are no more, each while it holds the locks of the devices."""
-    queue, process = post.queue, post.process
+    queue = post.queue
+    process = post.process
     while not Reporter.stopping:
         with ExitStack() as held:
             job = None
@@ -251,7 +252,8 @@ def main(
     with _checked(name, notes):
         cards.card = (find or cards.find_card)(name, process.device, given.share)
         cards.card.check()
-    queue, store = Queue(given.jobs), Store(given.store)
+    queue = Queue(given.jobs)
+    store = Store(given.store)
     if given.leave_with_sweep and not LINUX:
         threading.Thread(target=_leave_with, args=(queue,), daemon=True).start()
     serve(

@@ -116,7 +116,8 @@ def _trainer(section: Mapping[str, Any]) -> TrainerSpec:
 
 
 def _prompts(section: Mapping[str, Any], kind: str) -> tuple[str, ...]:
-    name, prompts = "evaluation.prompts", section["prompts"]
+    name = "evaluation.prompts"
+    prompts = section["prompts"]
     if prompts is None:
         kinds = Range(dict, f"a list of prompts by kind of subject, here {kind}", lambda v: kind in v)
         prompts = checked("evaluation.prompts_by_kind", section["prompts_by_kind"], kinds)[kind]
@@ -202,7 +203,8 @@ def decode(kind: Any, data: Any) -> Any:
     if isinstance(kind, type) and is_dataclass(kind):
         hints = typing.get_type_hints(kind)
         return kind(**{name: decode(hints[name], value) for name, value in data.items()})
-    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    origin = typing.get_origin(kind)
+    args = typing.get_args(kind)
     if origin in (typing.Union, UnionType):
         return None if data is None else decode(next(a for a in args if a is not type(None)), data)
     if origin is tuple and isinstance(data, list):

@@ -84,7 +84,8 @@ def check_arguments(arguments: Sequence[str], multirun: bool) -> None:
 
 def _check_form(override: Override, multirun: bool) -> None:
     """Raises SpecError where it sets nothing, or sets more values than it can."""
-    line, key = override.input_line, str(override.key_or_group)
+    line = override.input_line
+    key = str(override.key_or_group)
     if override.is_sweep_override() and not multirun:
         raise SpecError(f"{line} has several values: add -m to sweep over them.")
     if override.is_delete() and not key.startswith("hydra"):

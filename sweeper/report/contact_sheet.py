@@ -209,7 +209,8 @@ class _Sheet:
 
     def _columns(self) -> list[int]:
         """Left edges; a wider gap where the prompt or an outer axis changes."""
-        xs, x = [], self.left
+        xs = []
+        x = self.left
         for before, key in zip([None, *self.page.columns], self.page.columns, strict=False):
             x += GROUP_GAP if before and before[:-1] != key[:-1] else 0
             xs.append(x)
@@ -250,16 +251,19 @@ class _Sheet:
             self._sample((self.xs[column], y), next(folders, None), key[0])
 
     def _headers(self) -> None:
-        columns, y = self.page.columns, self.header
+        columns = self.page.columns
+        y = self.header
         for level in range(len(self.layout.columns) + 1):
             for span in _runs(columns, level + 1):
-                x, end = self.xs[span[0]], self.xs[span[-1]] + self.tile
+                x = self.xs[span[0]]
+                end = self.xs[span[-1]] + self.tile
                 if level == 0:
                     words = f"“{self.prompts[columns[span[0]][0]]}”"
                     for i, line in enumerate(_lines(words, _font(13, True), end - x, self.prompt_lines)):
                         self._text(x, y + 18 * i, line, _font(13, True), end - x)
                 else:
-                    name, value = self.layout.columns[level - 1], show(columns[span[0]][level])
+                    name = self.layout.columns[level - 1]
+                    value = show(columns[span[0]][level])
                     self._text((x + end) // 2, y, f"{name} {value}", _font(13), end - x, SOFT, "ma")
             y += 22 * (self.prompt_lines if level == 0 else 1)
         x = MARGIN
@@ -288,7 +292,8 @@ class _Sheet:
         self._text(x, y + self.tile + 2, cell.caption, _font(11), self.tile, SOFT)
         if chosen:
             self.pen.rectangle((x - 3, y - 3, x + self.tile + 2, y + self.tile + 2), outline=ACCENT, width=4)
-            label, font = "sweet spot", _font(11, True)
+            label = "sweet spot"
+            font = _font(11, True)
             self.pen.rectangle((x - 3, y - 3, x + 9 + int(font.getlength(label)), y + 15), fill=ACCENT)
             self._text(x + 3, y, label, font, self.tile, PAPER)
 

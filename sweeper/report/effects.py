@@ -94,7 +94,8 @@ def variance_shares(codes: dict[str, Codes], sizes: dict[str, int], y: Floats) -
 
 def pair_means(a: Codes, b: Codes, rows: int, columns: int, y: Floats) -> list[list[float]]:
     """Mean of `y` for each pair of values; NaN where no cell finished."""
-    count, total = np.zeros((rows, columns)), np.zeros((rows, columns))
+    count = np.zeros((rows, columns))
+    total = np.zeros((rows, columns))
     np.add.at(count, (a, b), 1)
     np.add.at(total, (a, b), y)
     means: list[list[float]] = np.divide(total, count, out=np.full((rows, columns), np.nan), where=count > 0).tolist()
@@ -104,7 +105,8 @@ def pair_means(a: Codes, b: Codes, rows: int, columns: int, y: Floats) -> list[l
 def _explained(terms: dict[tuple[str, ...], Floats], y: np.ndarray) -> Callable[[list[tuple[str, ...]]], float]:
     """A function from a choice of terms to the sum of squares that a linear model of them explains."""
     design = np.hstack(list(terms.values()))
-    gram, projected = design.T @ design, design.T @ y
+    gram = design.T @ design
+    projected = design.T @ y
     ends = np.cumsum([columns.shape[1] for columns in terms.values()])
     place = {term: np.arange(end - terms[term].shape[1], end) for term, end in zip(terms, ends, strict=True)}
 

@@ -75,7 +75,8 @@ def script_json(value: Any) -> Markup:
 
 def texts(results: Results) -> dict[str, Any]:
     """The texts and numbers of the page that need no script, for the template."""
-    spot, rows = results.sweet_spot, results.rows
+    spot = results.sweet_spot
+    rows = results.rows
     best = None if results.best is None else rows[results.best]
     return {
         "results": results,

@@ -52,7 +52,8 @@ class PageData(TypedDict):
 
 
 def page_data(results: Results) -> PageData:
-    rows, spot = results.rows, results.sweet_spot
+    rows = results.rows
+    spot = results.sweet_spot
     axes, places = raster(results)
     metrics = metric_names(rows)
     with_intervals = [name for name in metrics if any(name in row.intervals for row in rows)]

@@ -125,7 +125,8 @@ class ProgressDisplay:
     def __call__(self, jobs: Sequence[Job]) -> None:
         done = 0.0
         for job in (job for job in jobs if job.path in self.titles):
-            outcome, status = job.outcome, job.status
+            outcome = job.outcome
+            status = job.status
             share = 0 if job.task.kind.shared else 1
             if outcome:
                 done += share

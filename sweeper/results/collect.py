@@ -67,7 +67,8 @@ def collect(grid: Grid, compiled: Plan, store: Store, begun: Mapping[str, Job], 
     answers = find_answers(entries, tuple(grid.axes))
     best = max(answers, key=lambda answer: answer.score)
     first = compiled.trainings[0]
-    subject, evaluation = first.spec.subject, first.cells[0].evaluation
+    subject = first.spec.subject
+    evaluation = first.cells[0].evaluation
     words = subject_words(subject.identifier, subject.class_noun)
     card = next((entry.card for entry in best.entries if entry.card), None)
     baselines = next((entry.baselines for entry in best.entries if entry.baselines), None)
@@ -104,7 +105,8 @@ def _row(
     training: Training, store: Store, point: Point, card: Scorecard | None, outcome: Outcome | None, log: Path | None
 ) -> Row:
     spec = training.spec
-    state, reason = COMPLETE, note_of(store, spec)
+    state = COMPLETE
+    reason = note_of(store, spec)
     if card is None:
         state, reason = (outcome.state, outcome.reason) if outcome else (WAITING, "")
     checkpoint = store.checkpoint(spec, point.step)
@@ -171,7 +173,8 @@ def find_answers(entries: Sequence[Entry], axes: Sequence[str]) -> list[Answer]:
 
 
 def _candidate(key: str, entry: Entry, axes: Sequence[str]) -> Candidate:
-    row, spec = entry.row, entry.training.spec
+    row = entry.row
+    spec = entry.training.spec
     settings = describe(row.params, [axis for axis in axes if axis != "steps"]) or f"lr={show(row.params['lr'])}"
     return Candidate(
         key=key,

@@ -49,7 +49,8 @@ def delete_checkpoints(plan: Plan, store: Store, kept: Kept, ended: Collection[s
     Of the others that are `begun`, by signature, the worker deletes what is scored: it holds the training.
     """
     for training in plan.trainings:
-        signature, folder = training.spec.signature, store.training(training.spec)
+        signature = training.spec.signature
+        folder = store.training(training.spec)
         lost = {step for step in training.steps if (signature, step) not in kept}
         missing = {point.step for point in store.missing(training)}
         if missing and signature not in ended:

@@ -119,7 +119,8 @@ def print_plan(
 ) -> tuple[Disk, Disk]:
     """What the search takes before it is spent, as if every trial cost as much as the most expensive one. Returns the
     disk that this takes, as asked and with keep=best."""
-    trials, training = trials_at_most(chosen, space), space.dearest
+    trials = trials_at_most(chosen, space)
+    training = space.dearest
     inversions = 1 if space.one_inversion else trials
     steps = trials * training.last_step + inversions * inversion_steps(training.spec)
     images = trials * sum(point.images for point in training.points)

@@ -220,12 +220,14 @@ def _choice(override: Override) -> Choice:
 
 
 def _interval(override: Override, value: IntervalSweep) -> Interval:
-    key, axis = _key(override), axis_of(_key(override))
+    key = _key(override)
+    axis = axis_of(_key(override))
     kind = axis.kind
     if kind not in (int, float):
         raise SpecError(f"{override.input_line}: {key} takes no range; give a list of values.")
     try:
-        low, high = coerce(kind, value.start), coerce(kind, value.end)
+        low = coerce(kind, value.start)
+        high = coerce(kind, value.end)
     except (ValueError, OverflowError) as error:
         raise SpecError(f"{override.input_line}: the ends must be {'whole ' * (kind is int)}numbers.") from error
     if not low < high:

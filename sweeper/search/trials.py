@@ -119,7 +119,8 @@ class Search:
 
     def _look_at(self, running: RunningTrial) -> None:
         """Reports new checkpoints, decides whether the training goes on, and tells a trial that has ended."""
-        job, training = running.job, running.training
+        job = running.job
+        training = running.training
         outcome = job.outcome if job else None
         steps = scored_steps(training, self.sweep.context.store)
         if steps and (not running.rungs or running.rungs[-1].step != steps[-1]):

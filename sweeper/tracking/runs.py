@@ -159,7 +159,9 @@ def _cell(results: Results, row: Row, chosen: bool, axes: Iterable[str]) -> Item
 
 def _words(params: dict[str, Any], axes: Iterable[str]) -> str:
     """A run's name, short because MLflow cuts it: `lr=2e-6 steps=400 ddim prior_preservation`."""
-    numbers, texts, switches = [], [], []
+    numbers = []
+    texts = []
+    switches = []
     for name in axes:
         value = params.get(name)
         if isinstance(value, str):

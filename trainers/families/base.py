@@ -115,7 +115,8 @@ class Components:
 
     def to(self, device: Device, precision: str = "no") -> "Components":
         """Copies on `device` in fp32, fp16 or bf16; a part that is there already is not copied."""
-        device, dtype = torch.device(device), DTYPES[precision]
+        device = torch.device(device)
+        dtype = DTYPES[precision]
         return self.with_parts({name: _placed(part, device, dtype) for name, part in self.parts.items()})
 
 

@@ -53,7 +53,8 @@ def learned_tokens(components: Components, encoders: Mapping[str, nn.Module]) ->
 
 
 def _tokens(components: Components, name: str, encoder: Any) -> dict[str, Tensor]:
-    known, weight = components.tokenizers[name].get_added_vocab(), encoder.get_input_embeddings().weight
+    known = components.tokenizers[name].get_added_vocab()
+    weight = encoder.get_input_embeddings().weight
     return {
         token: weight[sorted(i for added, i in known.items() if added == token or added.startswith(f"{token}_"))]
         for _, token in components.aliases
