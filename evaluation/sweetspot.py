@@ -20,15 +20,10 @@ import numpy as np
 from evaluation import words
 from evaluation.bootstrap import interval, lower
 from evaluation.fidelity import AnyBaselines, AnyScorecard, Fidelity, Measurements, Points, Scale, read_measurements
+from evaluation.onset import Onsets, overfit_onset
 from evaluation.pareto import knee, pareto_set
-from evaluation.vetoes import VETOES, Fault, faults, vetoes_in_force
-
-EDGE = 2 / 3  # share of the draws whose best point lies at the end of an axis, from which on the grid ends too early
-LITTLE = 0.1  # of the score, that does not matter
-RISE = 0.05  # of s, that counts as learning more of the subject
-
-
-Onsets = dict[str, int | None]  # curve -> step at which overfitting begins
+from evaluation.verdicts import decide_verdict, why_none
+from evaluation.vetoes import Fault, faults, vetoes_in_force
 
 
 @dataclass(frozen=True)
@@ -89,7 +84,7 @@ def find(
     comparison = compare(measurements, Points.of(candidates))
     shown = shown_per_candidate(measurements, len(candidates)) | comparison.shown()
     shown |= {"knee": comparison.knee_of(shown["score"])}
-    if none := why_none(comparison):
+    if none := why_none(comparison.fidelity, comparison.allowed, comparison.points, comparison.vetoes):
         more = none[0] == words.NOTHING_LEARNED
         return SweetSpot(False, "none", none[0], suggestion=none[1], more_steps=more, **shown)
     return recommended(candidates, comparison, shown)
@@ -211,18 +206,6 @@ def split_prompts(units: int) -> list[tuple[np.ndarray, np.ndarray]]:
     return [(one, other), (other, one)] if units >= 4 else [(everything, everything)]
 
 
-def decide_verdict(
-    fidelity: Fidelity, allowed: np.ndarray, points: Points, onset: Onsets
-) -> tuple[str, str, list[str]]:
-    """The verdict, what to try next, and at which ends of the grid (see `grid_edges`)."""
-    if len(points.keys) == 1:
-        return "single", words.SINGLE, []
-    if is_flat(fidelity, allowed):
-        return "flat", words.FLAT, []
-    directions = grid_edges(fidelity, allowed, points, onset)
-    return "edge" if directions else "region", words.extend(directions, points.steps, points.lrs), directions
-
-
 def refusal(scale: Scale) -> str:
     """Why s or t cannot be measured here: a denominator that is not clearly above zero. Empty if they can."""
     subject, prompts = scale.denominators()
@@ -231,72 +214,6 @@ def refusal(scale: Scale) -> str:
     if not lower(prompts) > 0:
         return words.NO_PROMPT_SCALE.format(scale.t0.mean(), scale.tc.mean())
     return ""
-
-
-def why_none(comparison: Comparison) -> tuple[str, str] | None:
-    """Why no checkpoint can be recommended, and what to try; None if one can."""
-    fidelity = comparison.fidelity
-    allowed = comparison.allowed
-    points = comparison.points
-    there = np.isfinite(fidelity.score)
-    if not above_zero(fidelity.s[there], fidelity.s_draws[there]):
-        return words.NOTHING_LEARNED, words.more(points.steps, points.lrs)
-    if not above_zero(fidelity.s[allowed], fidelity.s_draws[allowed]):
-        names = [name for vetoes in comparison.vetoes for name in vetoes]
-        commonest = max(VETOES, key=names.count)
-        return words.RULED_OUT.format(words.VETOED[commonest]), f"Try {VETOES[commonest].advice}."
-    if not above_zero(fidelity.score[allowed], fidelity.score_draws[allowed]):
-        return words.PROMPTS_LOST, words.less(points.steps, points.lrs)
-    return None
-
-
-def above_zero(level: np.ndarray, draws: np.ndarray) -> bool:
-    """Whether the best of several points is above zero by more than chance gives the best of so many (95 %)."""
-    return len(level) > 0 and bool(level.max() > np.nanquantile((draws - level[:, None]).max(0), 0.95))
-
-
-def is_flat(fidelity: Fidelity, allowed: np.ndarray) -> bool:
-    """Whether the scores differ by little and by no more than chance: their range against the centred draws' (95 %)."""
-    if not allowed.all():
-        return False
-    chance = fidelity.score_draws - fidelity.score[:, None]
-    return bool(np.ptp(fidelity.score) <= min(LITTLE, np.nanquantile(chance.max(0) - chance.min(0), 0.95)))
-
-
-def grid_edges(fidelity: Fidelity, allowed: np.ndarray, points: Points, onset: Onsets) -> list[str]:
-    """The ends of the grid at which the best point lies in most draws: more steps, fewer steps, higher lr, lower lr."""
-    winners = np.where(allowed[:, None], np.nan_to_num(fidelity.score_draws, nan=-np.inf), -np.inf).argmax(0)
-    ends = {name: np.zeros(len(points.keys), bool) for name in ("more steps", "fewer steps", "higher lr", "lower lr")}
-    for curve, on in points.curves.items():
-        if len(on) > 1:
-            ends["more steps"][on[-1]] = onset[curve] is None
-            ends["fewer steps"][on[0]] = True
-    if points.lrs.min() < points.lrs.max():
-        ends["higher lr"] = points.lrs == points.lrs.max()
-        ends["lower lr"] = points.lrs == points.lrs.min()
-    return [name for name, at in ends.items() if at[winners].mean() > EDGE]
-
-
-def overfit_onset(steps: np.ndarray, curve: Fidelity) -> int | None:
-    """The first step at which t is significantly below its best so far while s, once learned, rises no more.
-
-    curve: the points of one curve in order of step. None if that does not happen.
-    """
-    there = np.isfinite(curve.score)
-    steps = steps[there]
-    curve = curve.take(there)
-    learned = lower(curve.s_draws) > 0
-    for i in range(1, len(steps)):
-        best_s = curve.s[:i].argmax()
-        best_t = curve.t[:i].argmax()
-        if (
-            learned[best_s]
-            and lower(curve.t_draws[best_t] - curve.t_draws[i]) > 0
-            and not lower(curve.s_draws[i] - curve.s_draws[best_s]) > RISE
-            and not (lower(curve.s_draws[i + 1 :] - curve.s_draws[i]) > RISE).any()
-        ):
-            return int(steps[i])
-    return None
 
 
 def shown_per_candidate(measurements: Measurements, count: int) -> dict[str, Any]:

@@ -1,0 +1,68 @@
+"""What can be said of the checkpoints as a whole: none, single, flat, edge or region. Pure functions over arrays."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from evaluation import words
+from evaluation.fidelity import Fidelity, Points
+from evaluation.onset import Onsets
+from evaluation.vetoes import VETOES
+
+EDGE = 2 / 3  # share of the draws whose best point lies at the end of an axis, from which on the grid ends too early
+LITTLE = 0.1  # of the score, that does not matter
+
+
+def decide_verdict(
+    fidelity: Fidelity, allowed: np.ndarray, points: Points, onset: Onsets
+) -> tuple[str, str, list[str]]:
+    """The verdict, what to try next, and at which ends of the grid (see `grid_edges`)."""
+    if len(points.keys) == 1:
+        return "single", words.SINGLE, []
+    if is_flat(fidelity, allowed):
+        return "flat", words.FLAT, []
+    directions = grid_edges(fidelity, allowed, points, onset)
+    return "edge" if directions else "region", words.extend(directions, points.steps, points.lrs), directions
+
+
+def why_none(
+    fidelity: Fidelity, allowed: np.ndarray, points: Points, vetoes: Sequence[Mapping[str, str]]
+) -> tuple[str, str] | None:
+    """Why no checkpoint can be recommended, and what to try; None if one can."""
+    there = np.isfinite(fidelity.score)
+    if not above_zero(fidelity.s[there], fidelity.s_draws[there]):
+        return words.NOTHING_LEARNED, words.more(points.steps, points.lrs)
+    if not above_zero(fidelity.s[allowed], fidelity.s_draws[allowed]):
+        names = [name for held in vetoes for name in held]
+        commonest = max(VETOES, key=names.count)
+        return words.RULED_OUT.format(words.VETOED[commonest]), f"Try {VETOES[commonest].advice}."
+    if not above_zero(fidelity.score[allowed], fidelity.score_draws[allowed]):
+        return words.PROMPTS_LOST, words.less(points.steps, points.lrs)
+    return None
+
+
+def above_zero(level: np.ndarray, draws: np.ndarray) -> bool:
+    """Whether the best of several points is above zero by more than chance gives the best of so many (95 %)."""
+    return len(level) > 0 and bool(level.max() > np.nanquantile((draws - level[:, None]).max(0), 0.95))
+
+
+def is_flat(fidelity: Fidelity, allowed: np.ndarray) -> bool:
+    """Whether the scores differ by little and by no more than chance: their range against the centred draws' (95 %)."""
+    if not allowed.all():
+        return False
+    chance = fidelity.score_draws - fidelity.score[:, None]
+    return bool(np.ptp(fidelity.score) <= min(LITTLE, np.nanquantile(chance.max(0) - chance.min(0), 0.95)))
+
+
+def grid_edges(fidelity: Fidelity, allowed: np.ndarray, points: Points, onset: Onsets) -> list[str]:
+    """The ends of the grid at which the best point lies in most draws: more steps, fewer steps, higher lr, lower lr."""
+    winners = np.where(allowed[:, None], np.nan_to_num(fidelity.score_draws, nan=-np.inf), -np.inf).argmax(0)
+    ends = {name: np.zeros(len(points.keys), bool) for name in ("more steps", "fewer steps", "higher lr", "lower lr")}
+    for curve, on in points.curves.items():
+        if len(on) > 1:
+            ends["more steps"][on[-1]] = onset[curve] is None
+            ends["fewer steps"][on[0]] = True
+    if points.lrs.min() < points.lrs.max():
+        ends["higher lr"] = points.lrs == points.lrs.max()
+        ends["lower lr"] = points.lrs == points.lrs.min()
+    return [name for name, at in ends.items() if at[winners].mean() > EDGE]
