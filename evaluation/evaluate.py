@@ -13,9 +13,9 @@ from evaluation.files import BASELINES, SCORES, class_folder, has_samples, sampl
 from evaluation.metrics import METRICS, Images, Reference, Samples, score
 from evaluation.sample import Progress, no_progress, read_images, sample_images
 from evaluation.scorecard import Baselines, Scorecard, Values, unmeasurable
-from evaluation.sharing import Share, sample_share
 from evaluation.spec import EvalSpec, fill
 from evaluation.weights import Weights
+from trainers.batches import ALONE, Share
 from trainers.device import phase
 from trainers.families.base import Components
 from trainers.prompts import class_prompt, class_words, instance_prompt, subject_words
@@ -97,7 +97,7 @@ def draw_share(
         weights.components.model, lambda: weights, subject, sample, evaluation, folder, device, batch_size
     )
     words = subject_words(subject.identifier, subject.class_noun)
-    scoring.draw_share(weights.on(device, sample.precision), words, share)
+    scoring.draw(weights.on(device, sample.precision), words, share)
 
 
 @phase()
@@ -173,8 +173,10 @@ class Scoring:
             full.write(self.folder / SCORES)
         return full.without(reasons)
 
-    def draw(self, placed: Components, words: str) -> None:
-        """Samples the images of the prompts and of the class prompt, where they are not there yet."""
+    def draw(self, placed: Components, words: str, share: Share = ALONE) -> None:
+        """Samples the images of the prompts and of the class prompt, where they are not there yet. Of several
+        processes, those that have no prompts to sample begin with the class prompt."""
+        number, processes = share
         before = 0
         seed = self.evaluation.seed
         sets = list(self._sets())
@@ -183,22 +185,12 @@ class Scoring:
         def report(done: int, _: int) -> None:
             self.progress(before + done, total)
 
-        for place, texts, images, first in sets:
+        for i, (place, texts, images, first) in enumerate(sets):
             sample_images(
                 placed, self.sample, words, texts, images, seed, place, device=self.device,
-                batch_size=self.batch_size, progress=report, first=first,
+                batch_size=self.batch_size, progress=report, first=first, share=((number + i) % processes, processes),
             )  # fmt: skip
             before += len(texts) * images
-
-    def draw_share(self, placed: Components, words: str, share: Share) -> None:
-        """The share of one of several processes. Those that have no prompts to sample begin with the class prompt."""
-        number, processes = share
-        size = self.batch_size
-        for i, (place, texts, images, first) in enumerate(self._sets()):
-            sample_share(
-                placed, self.sample, words, texts, images, self.evaluation.seed, place,
-                share=((number + i) % processes, processes), device=self.device, batch_size=size, first=first,
-            )  # fmt: skip
 
     def _sets(self) -> Iterator[tuple[Path, Sequence[str], int, tuple[int, int]]]:
         """(folder, prompts, images of each, place of the first among all slices) of each set of samples."""

@@ -13,7 +13,7 @@ from PIL import Image
 
 from evaluation.files import image_path
 from evaluation.spec import fill
-from trainers.batches import in_batches
+from trainers.batches import ALONE, Share, in_batches, share_of
 from trainers.families import family_of
 from trainers.families.base import Components
 from trainers.files import MANIFEST, read_json, write_bytes, write_json
@@ -46,9 +46,11 @@ def sample_images(
     batch_size: int = 16,
     progress: Progress = no_progress,
     first: tuple[int, int] = (0, 0),
+    share: Share = ALONE,
 ) -> Path:
     """PNGs of `prompts` with `words` in them, as `image_path` names them. Returns `folder`, complete.
 
+    share: of several processes each draws some (`share_of`); a call without then finds all, and completes the folder.
     first: the prompt and the image whose noise the first image has; those of a slice follow those of the one before.
     A killed call goes on with its first unfinished batch; a batch that does not fit the device's memory is halved, for
     good in this process.
@@ -68,10 +70,12 @@ def sample_images(
     done = 0
     if not (folder / MANIFEST).exists():
         most = images_at_once(components, spec, device, batch_size)
-        for drawn in in_batches(wanted, most, sampling_kind(components, spec, device), draw):
+        mine = share_of(wanted, batch_size, share, device)
+        for drawn in in_batches(mine, most, sampling_kind(components, spec, device), draw):
             done += drawn
-            progress(done, len(wanted))
-    write_json(folder / MANIFEST, request)
+            progress(done, len(mine))
+    if share == ALONE:
+        write_json(folder / MANIFEST, request)
     return folder
 
 

@@ -1,4 +1,5 @@
-"""Work on many images at once, on as many as the device's memory holds: sampling, class images, encoders, losses."""
+"""Work on many images at once, on as many as the device's memory holds: sampling, class images, encoders, losses.
+Several processes share it."""
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import TypeVar
@@ -9,8 +10,24 @@ from accelerate.utils.memory import clear_device_cache
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+Share = tuple[int, int]  # which of how many processes
+ALONE: Share = (0, 1)
+
 # How many fitted of a kind of work where more did not, in this process.
 FITS: dict[Hashable, int] = {}
+
+
+def share_of(items: Sequence[Item], size: int, share: Share, device: torch.device | str) -> list[Item]:
+    """The items that are this process's: of every so many batches one.
+
+    On a CPU the batches are those of one process, `size` each, so that what is made of them is the same bits.
+    Elsewhere they are as small as needed for each process to have one; all processes agree on that.
+    """
+    number, processes = share
+    if torch.device(device).type != "cpu":
+        size = max(1, min(size, -(-len(items) // processes)))
+    starts = range(number * size, len(items), processes * size)
+    return [item for start in starts for item in items[start : start + size]]
 
 
 def in_batches(

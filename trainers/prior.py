@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from trainers.batches import in_batches
+from trainers.batches import ALONE, Share, in_batches, share_of
 from trainers.data import generator
 from trainers.device import phase
 from trainers.families import family_of
@@ -29,7 +29,7 @@ def make_class_images(
     *,
     device: torch.device | str = "cpu",
     batch_size: int = 4,
-    share: tuple[int, int] = (0, 1),
+    share: Share = ALONE,
     progress: Callable[[int, int], None] = lambda done, count: None,
 ) -> Path:
     """`prior.num_class_images` PNGs of `prompt` in `folder`, made where missing; with `prior.folder`, that folder.
@@ -39,8 +39,7 @@ def make_class_images(
     batch that does not fit the device's memory is halved, for good in this process.
     `progress` gets (images done, images in all). A sheet of all of them is put beside the folder.
 
-    share: which of how many processes this is. Of several each makes every so many batches, those of one process on a
-    CPU; a call without then finds all of them, and completes the folder.
+    share: of several processes each makes some (`share_of`); a call without then finds all, and completes the folder.
     """
     if prior.folder:
         return own_class_images(prior.folder, prior.num_class_images)
@@ -51,7 +50,7 @@ def make_class_images(
     placed = components.to(device, prior.sample.precision)
 
     def draw(batch: Sequence[int]) -> None:
-        if (batch[0] // most) % processes != number or all((folder / f"{k:05d}.png").exists() for k in batch):
+        if all((folder / f"{k:05d}.png").exists() for k in batch):
             return
         generators = [generator(prior.seed, "class image", k) for k in batch]
         latents = torch.stack([torch.randn(shape, generator=g) for g in generators])
@@ -60,14 +59,11 @@ def make_class_images(
             write_bytes(folder / f"{k:05d}.png", png(Image.fromarray(image)))
         progress(batch[-1] + 1, prior.num_class_images)
 
-    number, processes = share
+    mine = share_of(range(prior.num_class_images), batch_size, share, device)
     most = images_at_once(components, prior.sample, device, batch_size)
-    if torch.device(device).type != "cpu":
-        most = min(most, -(-prior.num_class_images // processes))
-    kind = sampling_kind(components, prior.sample, device)
-    for _ in in_batches(range(prior.num_class_images), most, kind, draw):
+    for _ in in_batches(mine, most, sampling_kind(components, prior.sample, device), draw):
         pass
-    if processes > 1:
+    if share != ALONE:
         return folder
     review_sheet(folder)
     made_with = {name: value for name, value in canonical(prior).items() if name != "weight"}

@@ -94,6 +94,33 @@ def test_a_killed_sampling_goes_on_and_gives_the_same(components, sampling, tmp_
     assert read_json(resumed / "manifest.json")["prompts"] == ["a sks owl", "a sks owl at night", "sks owl"]
 
 
+def test_the_shares_of_several_processes_are_what_one_draws(components, sampling, tmp_path):
+    arguments = (components, sampling, "sks owl", ("a {}", "{}"), 3, 0)
+    whole = sample_images(*arguments, tmp_path / "whole", batch_size=2)
+    parts = tmp_path / "parts"
+    names = []
+    for number in (1, 0):
+        sample_images(*arguments, parts, batch_size=2, share=(number, 2))
+        names.append({path.name for path in parts.glob("*.png")})
+    assert names[0] == {"00-02.png", "01-00.png"}
+    assert len(names[1]) == 6
+    assert not (parts / "manifest.json").exists()
+    sample_images(*arguments, parts, batch_size=2)
+    assert {path.name: path.read_bytes() for path in parts.iterdir()} == {
+        path.name: path.read_bytes() for path in whole.iterdir()
+    }
+    with pytest.raises(ValueError, match="other settings"):
+        sample_images(components, sampling, "sks owl", ("{}",), 1, 1, parts, share=(1, 2))
+
+
+def test_a_share_takes_as_many_at_once_as_the_memory_holds(components, sampling, tmp_path, monkeypatch):
+    sizes = []
+    monkeypatch.setattr("evaluation.sample.images_at_once", lambda *arguments: 2)
+    monkeypatch.setattr("evaluation.sample.sample_batch", lambda *arguments: sizes.append(len(arguments[3])))
+    sample_images(components, sampling, "owl", ("{}",), 8, 0, tmp_path, batch_size=4, share=(0, 2))
+    assert sizes == [2, 2]
+
+
 def test_a_folder_of_other_samples_is_refused(components, sampling, tmp_path):
     sample_images(components, sampling, "sks owl", ("{}",), 1, 0, tmp_path)
     with pytest.raises(ValueError, match="other settings"):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from trainers import batches
-from trainers.batches import in_batches, sliced
+from trainers.batches import ALONE, in_batches, share_of, sliced
 
 
 @pytest.fixture(autouse=True)
@@ -30,6 +30,21 @@ def test_every_item_is_worked_on_once_and_in_order():
     seen = []
     assert list(in_batches(range(7), 3, "kind", device_with_room_for(3, seen))) == [[0, 1, 2], [3, 4, 5], [6]]
     assert seen == [3, 3, 1]
+
+
+def test_several_processes_share_the_batches_of_one():
+    assert share_of(range(7), 3, ALONE, "cpu") == [0, 1, 2, 3, 4, 5, 6]
+    assert [share_of(range(7), 2, (number, 2), "cpu") for number in (0, 1)] == [[0, 1, 4, 5], [2, 3, 6]]
+    assert [share_of(range(3), 2, (number, 3), "cpu") for number in (0, 1, 2)] == [[0, 1], [2], []]
+    assert share_of([], 2, ALONE, "cuda") == []
+
+
+def test_on_a_gpu_each_process_has_a_batch():
+    """On a CPU the first would have all sixteen."""
+    shares = [share_of(range(16), 16, (number, 3), "cuda:0") for number in (0, 1, 2)]
+    assert [len(share) for share in shares] == [6, 6, 4]
+    assert sorted(sum(shares, [])) == list(range(16))
+    assert share_of(range(16), 16, (0, 3), "cpu") == list(range(16))
 
 
 def test_a_batch_that_does_not_fit_is_halved_for_good():

@@ -42,7 +42,7 @@ def run(root: Path, typed: list[str], rank: str = "") -> Execution:
 
 
 def note_drawn(root: Path, rank: str) -> None:
-    from evaluation import sample, sharing
+    from evaluation import sample
 
     draw = sample.sample_batch
 
@@ -51,7 +51,7 @@ def note_drawn(root: Path, rank: str) -> None:
         with open(root / f"drawn-{rank}", "a") as file:
             file.writelines(f"{folder.relative_to(root)} {place}\n" for place in batch)
 
-    sample.sample_batch = sharing.sample_batch = noted
+    sample.sample_batch = noted
 
 
 def files(root: Path) -> dict[str, bytes]:
