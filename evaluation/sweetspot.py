@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from evaluation import words
-from evaluation.bootstrap import interval, lower
+from evaluation.bootstrap import interval, lower, standard_error
 from evaluation.fidelity import AnyBaselines, AnyScorecard, Fidelity, Measurements, Points, Scale, read_measurements
 from evaluation.onset import Onsets, overfit_onset
 from evaluation.pareto import knee, pareto_set
@@ -184,7 +184,7 @@ def choose(fidelity: Fidelity, allowed: np.ndarray) -> tuple[int, np.ndarray]:
     """
     score = np.where(allowed & np.isfinite(fidelity.score), fidelity.score, -np.inf)
     top = int(np.argmax(score))
-    error = np.nan_to_num((fidelity.score_draws[top] - fidelity.score_draws).std(1))
+    error = np.nan_to_num(standard_error(fidelity.score_draws[top] - fidelity.score_draws))
     region = np.flatnonzero(score[top] - score <= error)
     return int(region[0]), region
 
