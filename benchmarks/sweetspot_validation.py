@@ -157,7 +157,9 @@ def dvar(measured: dict) -> int:
 def by_sweet_spot(curve: Curve, measured: dict) -> int:
     """Where none is found, the checkpoint of the best score, which is what a user would turn to."""
     lr = RECIPES[curve.recipe]["lr"]
-    candidates = [Candidate(str(step), curve.name, step, lr, words=f"step {step}") for step in measured["steps"]]
+    candidates = [
+        Candidate(str(step), curve.name, curve.name, step, lr, words=f"step {step}") for step in measured["steps"]
+    ]
     spot = find(candidates, measured["cards"], [measured["baselines"]] * len(candidates))
     print(f"{curve.name}: {spot.verdict}. {spot.reason} {spot.suggestion}")
     return spot.best if spot.found else int(np.nanargmax(spot.score))

@@ -11,7 +11,7 @@ Among the checkpoints within one paired standard error of the best score, the ea
 What is reported of it was measured on prompts that had no part in choosing it: one half chooses, the other measures.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,15 +28,20 @@ from evaluation.vetoes import Fault, faults, vetoes_in_force
 
 @dataclass(frozen=True)
 class Candidate:
-    """One evaluated checkpoint under one way of sampling it. Candidates that differ in `seed` only are replicates."""
+    """One evaluated checkpoint under one way of sampling it. Candidates that differ in `seed` only are replicates.
+
+    Of names (`key`, `curve`, `training`) and of the values of `axes` only equality is to count.
+    """
 
     key: str  # the caller's name for it
-    curve: str  # everything but step and seed, as one string: the candidates of a curve differ in these two only
+    curve: str  # the candidates of a curve differ in step and seed only
+    training: str  # the checkpoints of a training share it
     step: int
     lr: float
     seed: int = 0
     words: str = ""  # for sentences: "lr=2e-6 at step 400"
     there: bool = True  # its weights are; of equals one that is there is taken
+    axes: Mapping[str, Any] = field(default_factory=dict)  # their values, those of lr, steps and seed left out
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,9 @@ class SweetSpot:
     onset: Onsets = field(default_factory=dict)  # curve -> step at which overfitting begins
     s: tuple[float, ...] = ()  # normalised subject fidelity
     t: tuple[float, ...] = ()  # normalised prompt fidelity
-    score: tuple[float, ...] = ()  # harmonic mean of s and t, each within 0..1
+    score: tuple[float, ...] = ()  # measured: the harmonic mean of s and t, each within 0..1
+    fresh_score: tuple[float, float, float] | None = None  # of the answer, on images on which nothing was chosen: mean,
+    # low and high; nothing measures it yet
     intervals: dict[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)  # 95 %, of s, t and score
     vetoes: tuple[tuple[str, ...], ...] = ()  # per candidate, in words
     reported: dict[str, tuple[float, float, float]] = field(default_factory=dict)  # s, t, score of what is chosen:

@@ -36,7 +36,10 @@ def sweet_spot_so_far(training: Training, store: Store, evaluation: EvalSpec) ->
     steps = scored_steps(training, store)
     points = [point for point in training.points if point.step in steps and point.evaluation == evaluation]
     spec = training.spec
-    candidates = [Candidate(str(i), p.signature, p.step, spec.lr) for i, p in enumerate(points)]
+    candidates = [
+        Candidate(str(i), p.signature, spec.signature, p.step, spec.lr, axes={"sample": (p.sample, p.use_ema)})
+        for i, p in enumerate(points)
+    ]
     cards = [store.scorecard(spec, point) for point in points]
     return points, find(candidates, cards, [store.baseline_values(spec, point) for point in points])
 

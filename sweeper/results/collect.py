@@ -179,12 +179,19 @@ def _candidate(key: str, entry: Entry, axes: Sequence[str]) -> Candidate:
     return Candidate(
         key=key,
         curve=row.curve,
+        training=spec.signature,
         step=entry.point.step,
         lr=spec.lr,
         seed=spec.seed,
         words=f"{settings} at step {row.step}",
         there=row.checkpoint is not None,
+        axes={name: row.params[name] for name in axes if name in row.params and matters(name)},
     )
+
+
+def matters(axis: str) -> bool:
+    """Whether candidates of one lr and step can differ by this axis."""
+    return axis_of(axis).stage in ("train", "sample") and axis not in ("lr", "seed")
 
 
 def _means(baselines: Baselines) -> dict[str, float]:

@@ -162,7 +162,9 @@ def test_one_standard_error_is_the_rule_of_the_sweet_spot(seed):
         "untuned": {name: value.tolist() for name, value in values("untuned_").items()},
         "photographs": {**photographs, "noise": a["photographs_noise"], "clip_t": a["photographs_text"]},
     }
-    spot = find([Candidate(str(i), "curve", int(step), 2e-6) for i, step in enumerate(STEPS)], cards, [base] * 5)
+    spot = find(
+        [Candidate(str(i), "curve", "training", int(step), 2e-6) for i, step in enumerate(STEPS)], cards, [base] * 5
+    )
     measures = today(cells).take(everything(cells))
     free = allowed(cells, everything(cells), measures.score)
     assert free.tolist() == [not vetoes for vetoes in spot.vetoes]

@@ -11,7 +11,7 @@ STEPS = (100, 200, 300, 400, 500, 600)
 
 def grid(lrs=(2e-6,), steps=STEPS, seeds=(0,)):
     return [
-        Candidate(f"{lr}-{step}-{seed}", f"lr={lr}", step, lr, seed, f"lr={lr:g} at step {step}")
+        Candidate(f"{lr}-{step}-{seed}", f"lr={lr}", f"{lr}-{seed}", step, lr, seed, f"lr={lr:g} at step {step}")
         for lr in lrs for step in steps for seed in seeds
     ]  # fmt: skip
 

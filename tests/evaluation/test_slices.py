@@ -74,7 +74,7 @@ def test_the_sweet_spot_is_found_of_joined_slices(sampled):
     parts = [sampled["first"], sampled["second"]]
     card = join_scorecards([(spec, card) for spec, _, card, _ in parts])
     base = join_baselines([(spec, baselines) for spec, _, _, baselines in parts])
-    spot = find([Candidate("a", "curve", 4, 1e-6)], [card], [base])
+    spot = find([Candidate("a", "curve", "training", 4, 1e-6)], [card], [base])
     assert spot.verdict in ("refused", "none", "single")
 
 
@@ -119,4 +119,8 @@ def test_an_evaluation_may_have_no_class_images(components, subject, sampling, e
     assert card.values["pres"] == [[]]
     assert card.metrics["pres"] is None
     assert Scorecard.read(tmp_path / "scores.json").stale() == ()
-    assert find([Candidate("a", "curve", 4, 1e-6)], [card], [baselines]).verdict in ("refused", "none", "single")
+    assert find([Candidate("a", "curve", "training", 4, 1e-6)], [card], [baselines]).verdict in (
+        "refused",
+        "none",
+        "single",
+    )

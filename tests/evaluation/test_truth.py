@@ -87,7 +87,7 @@ def played(request, encoders):
 
 
 def spot_of(scores, baselines, names):
-    candidates = [Candidate(name, "curve", 100 * (i + 1), 2e-6, words=name) for i, name in enumerate(names)]
+    candidates = [Candidate(name, "curve", "training", 100 * (i + 1), 2e-6, words=name) for i, name in enumerate(names)]
     return find(candidates, [{"values": plain(scores[name])} for name in names], [baselines] * len(names))
 
 
