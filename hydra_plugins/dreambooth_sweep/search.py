@@ -13,7 +13,7 @@ from hydra_plugins.dreambooth_sweep.grid import GridConf, GridSweeper
 class SearchConf(GridConf):
     _target_: str = "hydra_plugins.dreambooth_sweep.search.SearchSweeper"
     sampler: str = "tpe"  # tpe | nsga2 | gp | random | grid
-    pruner: str = "none"  # none | halving | hyperband | wilcoxon | median
+    pruner: str = "none"  # none | halving | hyperband | median
     objective: str = "score"  # score | both: subject and prompt fidelity, with their Pareto front
     trials: int = 20  # trainings
     seed: int = 0  # of the sampler

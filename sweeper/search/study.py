@@ -34,10 +34,10 @@ from sweeper.search.space import Space
 from trainers.errors import SpecError
 
 SAMPLERS = ("tpe", "nsga2", "gp", "random", "grid")
-PRUNERS = ("none", "halving", "hyperband", "wilcoxon", "median")
+PRUNERS = ("none", "halving", "hyperband", "median")
 OBJECTIVES = {"score": 1, "both": 2}  # number of values
 JOURNAL = "study.journal"
-warnings.filterwarnings("ignore", category=ExperimentalWarning)  # WilcoxonPruner, PartialFixedSampler, metric names
+warnings.filterwarnings("ignore", category=ExperimentalWarning)  # PartialFixedSampler, metric names
 
 
 @dataclass(frozen=True)
@@ -263,8 +263,6 @@ def make_pruner(name: str, steps: Sequence[int]) -> pruners.BasePruner:
         return pruners.SuccessiveHalvingPruner(min_resource=steps[0])
     if name == "hyperband":
         return pruners.HyperbandPruner(min_resource=steps[0], max_resource=steps[-1])
-    if name == "wilcoxon":
-        return pruners.WilcoxonPruner()
     if name == "median":
         return pruners.MedianPruner()
     return pruners.NopPruner()
