@@ -131,6 +131,6 @@ def lower(draws: np.ndarray) -> np.ndarray:
 
 
 def standard_error(draws: np.ndarray) -> np.ndarray:
-    """Half of what holds the middle 68 % of the draws, [..., B] -> [...]. Over few units Student's t has no variance."""
+    """Half of what holds the middle 68 % of the draws [..., B]: Student's t has no variance over few units."""
     low, high = np.moveaxis(quantiles(draws, MIDDLE), -1, 0)
     return np.asarray((high - low) / 2)
