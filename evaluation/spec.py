@@ -6,6 +6,8 @@ from typing import Any
 
 from trainers.spec import added, not_identity
 
+ONSET_UNITS = 16  # from which on an onset of overfitting is claimed
+
 
 @dataclass(frozen=True)
 class EvalSpec:
@@ -32,6 +34,11 @@ class EvalSpec:
     first_prompt: int = added(default=0)  # place of the first prompt among those of all slices
     first_image: int = added(default=0)  # of each prompt
     first_class_image: int = added(default=0)
+
+    @property
+    def units(self) -> int:
+        """How many there are to resample: prompts, or the images where there is one prompt."""
+        return len(self.prompts) if len(self.prompts) > 1 else self.images_per_prompt
 
     def next_slice(self, images_per_prompt: int, class_images: int = 0) -> "EvalSpec":
         """More images of the same prompts, with the noise that follows."""

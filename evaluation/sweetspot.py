@@ -20,8 +20,9 @@ import numpy as np
 from evaluation import words
 from evaluation.bootstrap import interval, lower, standard_error
 from evaluation.fidelity import AnyBaselines, AnyScorecard, Fidelity, Measurements, Points, Scale, read_measurements
-from evaluation.onset import Onsets, overfit_onset
+from evaluation.onset import Onsets, onsets
 from evaluation.pareto import knee, pareto_set
+from evaluation.spec import ONSET_UNITS
 from evaluation.verdicts import decide_verdict, why_none
 from evaluation.vetoes import Fault, faults, vetoes_in_force
 
@@ -56,6 +57,7 @@ class SweetSpot:
     pareto: tuple[int, ...] = ()  # not dominated in (s, t)
     knee: int | None = None  # of the Pareto set
     onset: Onsets = field(default_factory=dict)  # curve -> step at which overfitting begins
+    onset_told: bool = True  # whether there are prompts enough to claim one
     s: tuple[float, ...] = ()  # normalised subject fidelity
     t: tuple[float, ...] = ()  # normalised prompt fidelity
     score: tuple[float, ...] = ()  # measured: the harmonic mean of s and t, each within 0..1
@@ -122,9 +124,10 @@ class Comparison:
         measured = int(np.isfinite(measurements.dino).any(-1).sum())
         return {
             "onset": self.onset,
+            "onset_told": measurements.units >= ONSET_UNITS,
             "vetoes": points.spread([tuple(v.values()) for v in self.vetoes], ()),
             "pareto": points.members(self.pareto),
-            "notes": words.unchecked(measurements.unchecked, measured),
+            "notes": (*words.unchecked(measurements.unchecked, measured), *words.no_onset(measurements.units)),
             "conditional_on": words.conditional_on(
                 measurements.prompts, measurements.images, len(points.seeds), measurements.photographs
             ),
@@ -144,7 +147,7 @@ def compare(measurements: Measurements, points: Points) -> Comparison:
         faults=found,
         vetoes=vetoes,
         allowed=allowed,
-        onset={curve: overfit_onset(points.steps[on], fidelity.take(on)) for curve, on in points.curves.items()},
+        onset=onsets(points, fidelity, measurements.units),
         pareto=pareto_set(fidelity, allowed),
     )
 
@@ -152,10 +155,12 @@ def compare(measurements: Measurements, points: Points) -> Comparison:
 def recommended(candidates: Sequence[Candidate], comparison: Comparison, shown: dict[str, Any]) -> SweetSpot:
     """The answer where there is one; `shown` are its other fields."""
     points = comparison.points
-    onset = comparison.onset
+    units = comparison.measurements.units
     there = np.array([any(candidates[i].there for i in row if i >= 0) for row in points.index])
     first, region = choose(comparison.fidelity, comparison.allowed)
     best = next((g for g in region.tolist() if there[g]), first)
+    onset = onsets(points, comparison.fidelity, units, region)
+    shown["onset"] = onset
     verdict, suggestion, directions = decide_verdict(comparison.fidelity, comparison.allowed, points, onset)
     reported = honest(comparison.measurements, points, comparison.allowed)
     preferred = [s - 10 * (not c.there) if s == s else -20.0 for s, c in zip(shown["score"], candidates, strict=True)]
@@ -168,7 +173,7 @@ def recommended(candidates: Sequence[Candidate], comparison: Comparison, shown: 
         float(reported.s[0]),
         float(reported.t[0]),
         [candidates[one_of[g]].words for g in region.tolist() if g != best],
-        onset[points.keys[best][0]],
+        words.overfitting(onset[points.keys[best][0]], units),
         drifted="pres" in comparison.faults[best],
     )
     return SweetSpot(

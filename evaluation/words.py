@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from evaluation.metrics import METRICS
+from evaluation.spec import ONSET_UNITS
 
 NOT_EVALUATED = "No checkpoint has been evaluated."
 NO_SCORES = "No checkpoint has both scores of subject and prompt fidelity and baselines to compare them with."
@@ -21,6 +22,7 @@ NOTHING_LEARNED = "No checkpoint resembles the subject more than the untuned mod
 RULED_OUT = "Every checkpoint that has learned the subject is ruled out; the commonest reason is that it {}."
 PROMPTS_LOST = "Every checkpoint that shows the subject ignores the prompts."
 DELETED = "{} is as good and comes first, but its weights were deleted."
+NO_ONSET = "Where overfitting begins is not said: that takes {} prompts, and these are {}."
 SINGLE = "Sweep steps or lr to have something to compare it with."
 FLAT = "A wider grid or evaluation=paper may tell them apart."
 VETOED = {
@@ -40,22 +42,34 @@ def unchecked(counts: Mapping[str, int], measured: int) -> tuple[str, ...]:
 
 
 def reason(
-    verdict: str, chosen: str, s: float, t: float, others: Sequence[str], onset: int | None, drifted: bool
+    verdict: str, chosen: str, s: float, t: float, others: Sequence[str], after: Sequence[str], drifted: bool
 ) -> str:
-    """Why `chosen` is recommended; `others` are as good within one standard error, earliest first."""
+    """Why `chosen` is recommended; `others` are as good within one standard error, earliest first; `after` is what
+    `overfitting` says."""
     fidelity = (
         f"its images go {percent(s)} of the way from the untuned model to the photographs "
         f"and keep {percent(t)} of the prompt fidelity"
     )
-    after = f"overfitting begins at step {onset}" if onset else "no overfitting seen on its curve"
     clauses = {
         "single": [fidelity, "there is nothing to compare it with"],
         "flat": [fidelity, "the checkpoints differ by no more than chance"],
-        "edge": [fidelity, after, "the best score lies at the edge of the grid"],
-        "region": [fidelity, *as_good_as(others), after],
+        "edge": [fidelity, *after, "the best score lies at the edge of the grid"],
+        "region": [fidelity, *as_good_as(others), *after],
     }
     drift = "plain images of its class show the subject too: prior_preservation=true is against that"
     return f"{chosen}: {'; '.join(clauses[verdict] + [drift] * drifted)}."
+
+
+def overfitting(onset: int | None, units: int) -> list[str]:
+    """The clause on what comes after the chosen checkpoint; none where too few prompts tell."""
+    if units < ONSET_UNITS:
+        return []
+    return [f"overfitting begins at step {onset}" if onset else "no overfitting seen on its curve"]
+
+
+def no_onset(units: int) -> tuple[str, ...]:
+    """Why no onset is claimed, where it cannot be."""
+    return () if units >= ONSET_UNITS else (NO_ONSET.format(ONSET_UNITS, units),)
 
 
 def as_good_as(others: Sequence[str]) -> list[str]:

@@ -22,7 +22,7 @@ from sweeper.plan.downloads import fetch_models, left_of
 from sweeper.plan.grid import Grid, expand, parse, typed_cell
 from sweeper.plan.precision import check_precisions, elsewhere
 from sweeper.report.progress import print_plan
-from sweeper.settings import Settings, check_writable, one_line, settings_of
+from sweeper.settings import Settings, check_early_stop, check_writable, one_line, settings_of
 from sweeper.store import Store
 
 
@@ -56,6 +56,7 @@ def run(grid: Grid, settings: Settings, fetched: bool = False) -> int:
     console = Console(highlight=False)
     folder = settings.output_dir / (settings.name or sweep_name(grid))
     content = [cell.signature for cell in grid.cells]
+    check_early_stop(settings, (cell.evaluation for cell in grid.cells))
     if not settings.plan_only:
         check_writable(settings.output_dir)
     _check_elsewhere(grid, settings, folder)

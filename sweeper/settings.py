@@ -5,7 +5,7 @@ import errno
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from evaluation.spec import ONSET_UNITS, EvalSpec
 from sweeper.plan.axes import check
 from sweeper.store import NO_SPACE
 from trainers.errors import SpecError
@@ -61,6 +62,16 @@ def settings_of(config: DictConfig, folder: str, choices: Mapping[str, Any]) -> 
         experiment=config.tracking.experiment,
         engine=str(choices["hydra/launcher"]),
     )
+
+
+def check_early_stop(settings: Settings, evaluations: Iterable[EvalSpec]) -> None:
+    """Raises SpecError where trainings are to end once they overfit, on fewer prompts than that is claimed from."""
+    fewest = min(evaluations, key=lambda evaluation: evaluation.units)
+    if settings.early_stop and fewest.units < ONSET_UNITS:
+        raise SpecError(
+            f"early_stop={settings.early_stop}: that overfitting has begun is said from {ONSET_UNITS} prompts on, and "
+            f"evaluation={fewest.name} has {fewest.units}; take evaluation=paper, or evaluation.prompts of your own."
+        )
 
 
 @contextlib.contextmanager

@@ -28,7 +28,7 @@ from sweeper.results.types import Results
 from sweeper.search.space import Space, free_axes, search_space
 from sweeper.search.study import SearchSettings, Study, read_search_settings, trials_at_most
 from sweeper.search.trials import Search, Trainings
-from sweeper.settings import Settings, check_writable, one_line, settings_of
+from sweeper.settings import Settings, check_early_stop, check_writable, one_line, settings_of
 from sweeper.store import Store, claim
 from sweeper.sweep import Context, exit_code, run_sweep
 from trainers.errors import SpecError
@@ -74,9 +74,10 @@ def search(space: Space, search_settings: SearchSettings, settings: Settings) ->
     store.check_format()
     content = identity(space, search_settings, settings)
     folder = settings.output_dir / (settings.name or search_name(space, search_settings.sampler, content))
+    dearest = space.dearest
+    check_early_stop(settings, (point.evaluation for point in dearest.points))
     if not settings.plan_only:
         check_writable(settings.output_dir)
-    dearest = space.dearest
     other = identity(
         replace(space, dearest=replace(dearest, cells=tuple(map(elsewhere, dearest.cells)))), search_settings, settings
     )

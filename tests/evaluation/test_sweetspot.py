@@ -31,7 +31,7 @@ def answer(candidates, *args, **kwargs):
 
 
 def test_a_clear_optimum_is_found_with_the_onset_after_it():
-    spot, best = answer(grid(), learned, forgotten)
+    spot, best = answer(grid(), learned, forgotten, prompts=16)
     assert (spot.verdict, spot.found) == ("region", True)
     assert best.step in (300, 400)
     assert spot.onset == {"lr=2e-06": 500}
@@ -100,7 +100,7 @@ def test_the_highest_learning_rate_being_best_is_the_edge():
 
 def test_a_collapse_after_the_optimum_is_passed_over():
     spot, best = answer(
-        grid(), lambda step, lr: 0.8 if step <= 300 else 0.1, lambda step, lr: 0.9 if step <= 300 else 0.05
+        grid(), lambda step, lr: 0.8 if step <= 300 else 0.1, lambda step, lr: 0.9 if step <= 300 else 0.05, prompts=16
     )
     assert best.step <= 300
     assert spot.onset["lr=2e-06"] == 400
@@ -270,7 +270,7 @@ def test_what_is_reported_was_measured_on_prompts_that_did_not_choose():
 
 
 def test_a_rise_in_s_that_does_not_matter_does_not_hide_overfitting():
-    spot, _ = answer(grid(), lambda step, lr: 0.9 + step / 1e5, forgotten, noise=0.001)
+    spot, _ = answer(grid(), lambda step, lr: 0.9 + step / 1e5, forgotten, noise=0.001, prompts=16)
     assert spot.onset == {"lr=2e-06": 500}
 
 

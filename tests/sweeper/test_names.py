@@ -39,6 +39,7 @@ def sweep(make_cell, monkeypatch, tmp_path):
             cpu_trials=1,
             trials_per_gpu=1,
             keep="all",
+            early_stop=None,
             engine="local",
         )
         return main.run(Grid(cells, {"lr": rates}), settings)

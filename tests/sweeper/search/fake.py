@@ -117,9 +117,10 @@ class Cluster:
         for point in (p for p in training.points if p.step == step):
             rng = np.random.default_rng([step, int(spec.lr * 1e9)])
             copied = {"copying": synthetic.per_image(0.99, rng)} if self.copies(spec, step) else {}
-            card = synthetic.scorecard(self.subject(spec, step), self.prompts(spec, step), rng, 0.02, **copied)
+            shape = {"prompts": len(point.evaluation.prompts), "images": point.evaluation.images_per_prompt}
+            card = synthetic.scorecard(self.subject(spec, step), self.prompts(spec, step), rng, 0.02, **copied, **shape)
             card["metrics"] = {name: float(np.mean(values)) for name, values in card["values"].items()}
-            write_json(self.store.baselines(spec, point) / "values.json", synthetic.baselines())
+            write_json(self.store.baselines(spec, point) / "values.json", synthetic.baselines(**shape))
             write_json(self.store.checkpoint(spec, step) / MANIFEST, {})
             write_json(self.store.evaluation(spec, point) / "scores.json", card | {"backbones": {}})
 

@@ -157,7 +157,9 @@ def test_two_objectives_keep_their_front(search, tmp_path):
 
 def test_overfitting_ends_a_training_but_not_its_worth(search, trials):
     cluster = Cluster()
-    _, results = search(LR, "lr=2e-6,1e-7", sampler="grid", early_stop="overfit", trials=2, cluster=cluster)
+    _, results = search(
+        LR, "lr=2e-6,1e-7", "evaluation=paper", sampler="grid", early_stop="overfit", trials=2, cluster=cluster
+    )
     by_lr = {t.params["lr"]: t for t in trials()}
     assert by_lr[2e-6].state == by_lr[1e-7].state == TrialState.COMPLETE
     assert "overfitting began at step" in by_lr[2e-6].user_attrs["reason"]
