@@ -23,7 +23,7 @@ from evaluation.fidelity import AnyBaselines, AnyScorecard, Fidelity, Measuremen
 from evaluation.onset import Onsets, onsets
 from evaluation.pareto import knee, pareto_set
 from evaluation.spec import ONSET_UNITS
-from evaluation.verdicts import decide_verdict, why_none
+from evaluation.verdicts import decide_verdict, too_weak, why_none
 from evaluation.vetoes import Fault, faults, vetoes_in_force
 
 
@@ -163,6 +163,9 @@ def recommended(candidates: Sequence[Candidate], comparison: Comparison, shown: 
     shown["onset"] = onset
     verdict, suggestion, directions = decide_verdict(comparison.fidelity, comparison.allowed, points, onset)
     reported = honest(comparison.measurements, points, comparison.allowed)
+    if weak := too_weak(candidates[points.first[best]].words, reported.summary(0), points.steps, points.lrs):
+        more = reported.s[0] < reported.t[0]
+        return SweetSpot(False, "none", weak[0], suggestion=weak[1], more_steps=bool(more), **shown)
     preferred = [s - 10 * (not c.there) if s == s else -20.0 for s, c in zip(shown["score"], candidates, strict=True)]
     one_of = {g: points.candidate(g, preferred) for g in region.tolist()}
     if best != first:

@@ -10,7 +10,9 @@ from evaluation.onset import Onsets
 from evaluation.vetoes import VETOES
 
 EDGE = 2 / 3  # share of the draws whose best point lies at the end of an axis, from which on the grid ends too early
-LITTLE = 0.1  # of the score, that does not matter
+LITTLE = 0.05  # of the score, that does not matter
+FOUND = 0.5  # of the score, that a checkpoint surely has to be recommended
+OUTERMOST = 20  # points at either end whose differences are looked at: they hold the largest
 
 
 def decide_verdict(
@@ -46,12 +48,33 @@ def above_zero(level: np.ndarray, draws: np.ndarray) -> bool:
     return len(level) > 0 and bool(level.max() > np.nanquantile((draws - level[:, None]).max(0), 0.95))
 
 
+def too_weak(
+    words_of_it: str, fidelity: Mapping[str, tuple[float, float, float]], steps: np.ndarray, lrs: np.ndarray
+) -> tuple[str, str] | None:
+    """Why the chosen checkpoint is no sweet spot, and what to try; None if its score is surely above FOUND.
+
+    fidelity: mean, low and high of s, t and score; of the fresh images where there are any.
+    """
+    score, low, high = fidelity["score"]
+    if low > FOUND:
+        return None
+    advice = words.more if fidelity["s"][0] < fidelity["t"][0] else words.less
+    return words.WEAK.format(words_of_it, score, low, high, FOUND), advice(steps, lrs)
+
+
 def is_flat(fidelity: Fidelity, allowed: np.ndarray) -> bool:
-    """Whether the scores differ by little and by no more than chance: their range against the centred draws' (95 %)."""
+    """Whether all scores surely lie within LITTLE of each other: an equivalence test of each difference at 5 %, and so
+    of all at once."""
     if not allowed.all():
         return False
-    chance = fidelity.score_draws - fidelity.score[:, None]
-    return bool(np.ptp(fidelity.score) <= min(LITTLE, np.nanquantile(chance.max(0) - chance.min(0), 0.95)))
+    score = fidelity.score
+    draws = fidelity.score_draws
+    low, high = np.quantile(draws - draws.mean(0), (0.05, 0.95), axis=1)
+    top = np.argsort(high)[-OUTERMOST:]
+    bottom = np.argsort(low)[:OUTERMOST]
+    apart = draws[top, None] - draws[bottom]
+    largest = np.where(top[:, None] == bottom, -np.inf, np.quantile(apart, 0.95, axis=2))
+    return bool(np.ptp(score) < LITTLE and largest.max() < LITTLE)
 
 
 def grid_edges(fidelity: Fidelity, allowed: np.ndarray, points: Points, onset: Onsets) -> list[str]:

@@ -21,7 +21,7 @@ class Veto:
     excess: Callable[[np.ndarray, Arrays], np.ndarray]
     needs: tuple[tuple[str, str], ...]  # what it reads of the baselines
     margin: float
-    words: str  # takes the excess and its interval
+    words: str  # takes the excess and the ends of its interval
     advice: str
 
     def applies(self, base: Arrays) -> bool:
@@ -29,7 +29,12 @@ class Veto:
         return all(name in base[kind] for kind, name in self.needs)
 
 
-def copying(values: np.ndarray, base: Arrays) -> np.ndarray:
+def copied(values: np.ndarray, base: Arrays) -> np.ndarray:
+    """1 for an image that is a copy, else 0: in the mean of `nearness` images that are none excuse the others."""
+    return np.where(np.isfinite(values), nearness(values, base) > COPY, np.nan)
+
+
+def nearness(values: np.ndarray, base: Arrays) -> np.ndarray:
     """How near images are to a photograph: as near as photographs are to each other (0), or identical to one (1)."""
     usual = np.mean(base["photographs"]["copying"])
     return (values - usual) / max(1 - usual, FLOOR)
@@ -53,11 +58,12 @@ def div(values: np.ndarray, base: Arrays) -> np.ndarray:
 
 
 FLOOR = 1e-3
+COPY = 0.5  # nearness, above which an image is a copy: half of the way from the photographs' usual likeness to identity
 NEARLY = 0.9  # of the best score: what a point that keeps the class must reach for drift to be a veto
 VETOES = {
     "copying": Veto(
-        copying, (("photographs", "copying"),), 0.25,
-        "copies the photographs: {:.2f} [{:.2f}, {:.2f}] of the way from their usual likeness to one of them itself",
+        copied, (("photographs", "copying"),), 0.25,
+        "copies the photographs: {0:.0%} of its images are copies, surely more than {1:.0%}; 25 % may be",
         "fewer steps or a lower lr",
     ),
     "noise": Veto(

@@ -22,9 +22,10 @@ NOTHING_LEARNED = "No checkpoint resembles the subject more than the untuned mod
 RULED_OUT = "Every checkpoint that has learned the subject is ruled out; the commonest reason is that it {}."
 PROMPTS_LOST = "Every checkpoint that shows the subject ignores the prompts."
 DELETED = "{} is as good and comes first, but its weights were deleted."
+WEAK = "The best checkpoint, {}, scores {:.2f} [{:.2f}, {:.2f}]: not surely above {}."
 NO_ONSET = "Where overfitting begins is not said: that takes {} prompts, and these are {}."
 SINGLE = "Sweep steps or lr to have something to compare it with."
-FLAT = "A wider grid or evaluation=paper may tell them apart."
+FLAT = "All are equally good: take the cheapest, or sweep more widely."
 VETOED = {
     "copying": "copies the photographs",
     "noise": "makes noisier images than the untuned model",
@@ -52,7 +53,7 @@ def reason(
     )
     clauses = {
         "single": [fidelity, "there is nothing to compare it with"],
-        "flat": [fidelity, "the checkpoints differ by no more than chance"],
+        "flat": [fidelity, "all checkpoints are within 0.05 of each other"],
         "edge": [fidelity, *after, "the best score lies at the edge of the grid"],
         "region": [fidelity, *as_good_as(others), *after],
     }

@@ -19,7 +19,7 @@ from evaluation.metrics import METRICS
 from evaluation.scorecard import Baselines, Scorecard
 from evaluation.spec import show
 from evaluation.sweetspot import refusal
-from evaluation.vetoes import VETOES
+from evaluation.vetoes import VETOES, nearness
 from sweeper.plan.types import Plan
 from sweeper.report.titles import title
 from sweeper.store import Store
@@ -125,7 +125,7 @@ def measures(values: Sequence[Mapping[str, Any]], baselines: Baselines) -> dict[
         "score": Bootstrapped(float(fidelity.score[0]), fidelity.score_draws[0]),
         "s": Bootstrapped(float(fidelity.s[0]), fidelity.s_draws[0]),
         "t": Bootstrapped(float(fidelity.t[0]), fidelity.t_draws[0]),
-        "copying": _bootstrapped(VETOES["copying"].excess(by_name["copying"], base)),
+        "copying": _bootstrapped(nearness(by_name["copying"], base)),
         "drift": _bootstrapped(VETOES["pres"].excess(by_name["pres"], base)),
         "noise": _bootstrapped(np.log(np.maximum(by_name["noise"], 1e-3)) - usual),
     }

@@ -169,7 +169,7 @@ def test_a_scale_without_length_is_refused(scale, words):
 
 
 VETO_VALUES = {
-    "copying": [[0.95, 0.96]] * 8,
+    "copying": [[0.97, 0.98]] * 8,
     "noise": [[6.0, 6.1]] * 8,
     "pres": [[0.7, 0.72, 0.68, 0.7]],
     "div": [[0.02, 0.03]] * 8,
