@@ -8,6 +8,7 @@ import numpy as np
 
 from evaluation.bootstrap import Weights, average, draw_weights, drawn_means, interval, means
 from evaluation.scorecard import Baselines, Scorecard, Values
+from evaluation.seeds import filled
 from evaluation.vetoes import VETOES, Arrays
 
 AnyScorecard = Scorecard | Mapping[str, Any]  # or the dictionary that its JSON holds
@@ -55,6 +56,8 @@ class Fidelity:
 
 def normalised(dino: np.ndarray, clip_t: np.ndarray, scale: Scale) -> Fidelity:
     """Fidelity of points from their values [G, R, U]: the same draws of units for points and baselines."""
+    dino = filled(dino)
+    clip_t = filled(clip_t)
     weights = draw_weights(*dino.shape[1:])
     s, s_draws = on_scale(dino, scale.s0, np.full_like(scale.s0, scale.sr), weights)
     t, t_draws = on_scale(clip_t, scale.tc, scale.t0, weights)

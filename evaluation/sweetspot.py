@@ -91,9 +91,11 @@ def find(
     if reason := refusal(measurements.scale):
         return SweetSpot(False, "refused", reason, suggestion=words.REFUSED)
     comparison = compare(measurements, Points.of(candidates))
-    shown = shown_per_candidate(measurements, len(candidates)) | comparison.shown()
+    alone = measurements.fidelity(Points.separate(len(candidates)))
+    shown = shown_per_candidate(alone) | comparison.shown()
     shown |= {"knee": comparison.knee_of(shown["score"])}
-    if none := why_none(comparison.fidelity, comparison.allowed, comparison.points, comparison.vetoes):
+    allowed = np.array(comparison.points.spread(comparison.allowed, False))
+    if none := why_none(alone, allowed, comparison.points, comparison.vetoes):
         more = none[0] == words.NOTHING_LEARNED
         return SweetSpot(False, "none", none[0], suggestion=none[1], more_steps=more, **shown)
     return recommended(candidates, comparison, shown)
@@ -163,11 +165,13 @@ def recommended(candidates: Sequence[Candidate], comparison: Comparison, shown: 
     shown["onset"] = onset
     verdict, suggestion, directions = decide_verdict(comparison.fidelity, comparison.allowed, points, onset)
     reported = honest(comparison.measurements, points, comparison.allowed)
-    if weak := too_weak(candidates[points.first[best]].words, reported.summary(0), points.steps, points.lrs):
-        more = reported.s[0] < reported.t[0]
-        return SweetSpot(False, "none", weak[0], suggestion=weak[1], more_steps=bool(more), **shown)
     preferred = [s - 10 * (not c.there) if s == s else -20.0 for s, c in zip(shown["score"], candidates, strict=True)]
     one_of = {g: points.candidate(g, preferred) for g in region.tolist()}
+    chosen = one_of[best]
+    of_it = {name: (shown[name][chosen], *shown["intervals"][name][chosen]) for name in ("s", "t", "score")}
+    if weak := too_weak(candidates[chosen].words, of_it, points.steps, points.lrs):
+        more = of_it["s"][0] < of_it["t"][0]
+        return SweetSpot(False, "none", weak[0], suggestion=weak[1], more_steps=bool(more), **shown)
     if best != first:
         shown["notes"] = (*shown["notes"], words.DELETED.format(candidates[one_of[first]].words))
     reason = words.reason(
@@ -231,9 +235,8 @@ def refusal(scale: Scale) -> str:
     return ""
 
 
-def shown_per_candidate(measurements: Measurements, count: int) -> dict[str, Any]:
+def shown_per_candidate(alone: Fidelity) -> dict[str, Any]:
     """s, t and score of every candidate by itself, over all prompts, with intervals."""
-    alone = measurements.fidelity(Points.separate(count))
     names = ("s", "t", "score")
     bounds = {n: tuple(map(tuple, interval(getattr(alone, f"{n}_draws")).tolist())) for n in names}
     return {n: tuple(getattr(alone, n).tolist()) for n in names} | {"intervals": bounds}

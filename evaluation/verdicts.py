@@ -30,7 +30,10 @@ def decide_verdict(
 def why_none(
     fidelity: Fidelity, allowed: np.ndarray, points: Points, vetoes: Sequence[Mapping[str, str]]
 ) -> tuple[str, str] | None:
-    """Why no checkpoint can be recommended, and what to try; None if one can."""
+    """Why no checkpoint can be recommended, and what to try; None if one can.
+
+    fidelity, allowed: of every checkpoint by itself, as another training seed would change none of them.
+    """
     there = np.isfinite(fidelity.score)
     if not above_zero(fidelity.s[there], fidelity.s_draws[there]):
         return words.NOTHING_LEARNED, words.more(points.steps, points.lrs)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypedDict
 from urllib.parse import quote
@@ -13,7 +14,7 @@ from sweeper.blog.catalogue import CLAIMS, EXPERIMENTS, Claim
 from sweeper.blog.claims import assess
 from sweeper.blog.evidence import MEASURES, Bootstrapped, Evidence, Observation, read
 from sweeper.blog.experiments import Experiment, source
-from sweeper.blog.verdicts import Finding
+from sweeper.blog.verdicts import INCONCLUSIVE, MARGIN, NOT_JUDGED, NOT_SUPPORTED, SEEDS, SUGGESTS, SUPPORTED, Finding
 from sweeper.report.files import plain
 from sweeper.report.page import TEMPLATES, script_json, template
 from sweeper.report.thumbnails import picture
@@ -60,7 +61,14 @@ def write_blog(folder: Path, experiments: Sequence[Experiment], store: Store) ->
 
 def as_json(model: str, findings: Sequence[Finding]) -> dict[str, Any]:
     claims = [
-        {"number": c.number, "claim": c.words, "verdict": f.verdict, "missing": f.missing, "parts": plain(f.parts)}
+        {
+            "number": c.number,
+            "claim": c.words,
+            "verdict": f.verdict,
+            "seeds": f.seeds,
+            "missing": f.missing,
+            "parts": plain([replace(part, verdict=f.said(part.verdict)) for part in f.parts]),
+        }
         for c, f in zip(CLAIMS, findings, strict=True)
     ]
     return {"model": model, "claims": claims}
@@ -76,8 +84,10 @@ def html(
     return template("blog.html.j2").render(
         model=model,
         claims=[{"claim": claim, "finding": finding, "strips": strips(finding)} for claim, finding in pairs],
-        verdicts=[finding.verdict for finding in findings],
+        counts=counts([finding.verdict for finding in findings]),
         seeds=max((len(c.observations) for f in findings for _, c in f.conditions), default=0),
+        least_seeds=SEEDS,
+        margin=MARGIN,
         subjects=sorted({each.params["subject"] for found in evidence.values() for each in found.observations}),
         experiments={name: source(name).read_text() for name in evidence},
         links=links,
@@ -86,6 +96,20 @@ def html(
         script=Markup((TEMPLATES / "blog.js").read_text()),
         plotly=Markup(get_plotlyjs()),
     )
+
+
+def counts(verdicts: Sequence[str]) -> str:
+    """How many claims came out how, in words."""
+    words = {
+        SUPPORTED: "are supported",
+        NOT_SUPPORTED: "are not",
+        SUGGESTS[SUPPORTED]: "are suggested to hold",
+        SUGGESTS[NOT_SUPPORTED]: "are suggested not to hold",
+        INCONCLUSIVE: "are inconclusive",
+        NOT_JUDGED: "could not be judged",
+    }
+    said = [f"{verdicts.count(verdict)} {text}" for verdict, text in words.items() if verdict in verdicts]
+    return " and ".join([", ".join(said[:-1]), said[-1]] if len(said) > 1 else said)
 
 
 def figure(claim: Claim, finding: Finding) -> BlogFigure:

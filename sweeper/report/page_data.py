@@ -13,6 +13,7 @@ from sweeper.report.titles import description, title
 from sweeper.results.ordering import SCORES, metric_names, ranked, raster, varying
 from sweeper.results.types import Results
 
+STANDARD_ERRORS = 1.96  # from a mean to the end of its interval, or more: so noise is not taken for too little
 WITH_PATHS = 1000  # rows at most for which the page carries the paths of their checkpoints
 
 
@@ -94,8 +95,16 @@ def _effects(
     for name in SCORES:
         if any(name in row.metrics for row in results.rows):
             values = np.array([float(results.rows[i].metrics.get(name, np.nan)) for i in asked])
-            found[name] = effects([places[i] for i in asked], axes, values)
+            ends = [results.rows[i].intervals[name] for i in asked if name in results.rows[i].intervals]
+            found[name] = effects([places[i] for i in asked], axes, values, _noise(ends))
     return found
+
+
+def _noise(intervals: Sequence[tuple[float, float]]) -> float | None:
+    """The variance of one value, on average; None where it is not known."""
+    errors = np.array([(high - low) / 2 / STANDARD_ERRORS for low, high in intervals])
+    errors = errors[np.isfinite(errors)]
+    return float(np.mean(errors**2)) if len(errors) else None
 
 
 def _positions(values: Sequence[Any], found: Sequence[Any]) -> list[int]:

@@ -263,10 +263,10 @@ def test_what_is_reported_was_measured_on_prompts_that_did_not_choose():
     candidates, cards, base = sweep(grid(steps=(100, 200)), lambda *_: 0.9, lambda *_: 0.9, noise=0)
     for card, bad in zip(cards, (0, 1), strict=True):
         for prompt in range(bad, 8, 2):
-            card["values"]["clip_t"][prompt] = [base[0]["photographs"]["clip_t"][prompt][0] + 0.02] * 2
+            card["values"]["clip_t"][prompt] = [base[0]["photographs"]["clip_t"][prompt][0] + 0.05] * 2
     spot = find(candidates, cards, base)
-    assert spot.t == pytest.approx([0.55, 0.55])
-    assert spot.reported["t"][0] == pytest.approx(0.2)
+    assert spot.t == pytest.approx([0.7, 0.7])
+    assert spot.reported["t"][0] == pytest.approx(0.5)
 
 
 def test_a_rise_in_s_that_does_not_matter_does_not_hide_overfitting():

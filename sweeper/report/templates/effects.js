@@ -48,8 +48,11 @@
 
   function show() {
     levelPlots();
-    draw(byId("share-plot"), sharePlot);
-    if (!pair) return byId("pair-plot").parentElement.remove();
+    const named = data.effects[name].shares.length > 0;
+    byId("share-plot").parentElement.hidden = !named;
+    byId("pair-plot").parentElement.hidden = !pair;
+    if (named) draw(byId("share-plot"), sharePlot);
+    if (!pair) return;
     draw(byId("pair-plot"), pairPlot);
     byId("pair-title").textContent = `${pair.split("|").join(" and ")} together`;
   }
@@ -57,7 +60,7 @@
   function controls() {
     const metrics = Object.keys(data.effects).map((n) => [n, titleOf(n)]);
     const pairs = Object.keys(data.effects[name].pairs).map((key) => [key, key.split("|").join(" and ")]);
-    const fields = [select("of", metrics, name, (n) => { name = n; show(); })];
+    const fields = [select("of", metrics, name, (n) => { name = n; pair = strongest(); controls(); show(); })];
     if (pairs.length > 1) fields.push(select("together", pairs, pair, (key) => { pair = key; show(); }));
     byId("effect-controls").replaceChildren(...fields);
   }

@@ -134,8 +134,8 @@ CASES = {
 }  # fmt: skip
 
 
-def found(claim, levels, sway=0.02, **more):
-    return claims.assess(claim.assess, *(evidence(levels, sway, **GRIDS[name], **more) for name in claim.experiments))
+def found(claim, levels, sway=0.02, seeds=(0, 1, 2)):
+    return claims.assess(claim.assess, *(evidence(levels, sway, seeds, **GRIDS[name]) for name in claim.experiments))
 
 
 @pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: str(claim.number))
@@ -198,15 +198,19 @@ def test_two_settings_are_not_taken_for_one():
 @pytest.mark.parametrize(
     ("part", "low", "high", "verdict"),
     [
-        (verdicts.better, 0.01, 0.05, SUPPORTED),
-        (verdicts.better, -0.05, 0.09, NOT_SUPPORTED),
-        (verdicts.better, -0.05, 0.11, INCONCLUSIVE),
-        (verdicts.similar, -0.09, 0.09, SUPPORTED),
-        (verdicts.similar, 0.02, 0.4, NOT_SUPPORTED),
-        (verdicts.similar, -0.2, 0.2, INCONCLUSIVE),
-        (verdicts.no_worse, -0.09, 0.5, SUPPORTED),
-        (verdicts.no_worse, -0.3, -0.01, NOT_SUPPORTED),
-        (verdicts.no_worse, -0.3, 0.01, INCONCLUSIVE),
+        (verdicts.better, 0.051, 0.2, SUPPORTED),
+        (verdicts.better, -0.05, 0.049, NOT_SUPPORTED),
+        (verdicts.better, 0.049, 0.2, INCONCLUSIVE),
+        (verdicts.better, -0.05, 0.051, INCONCLUSIVE),
+        (verdicts.similar, -0.049, 0.049, SUPPORTED),
+        (verdicts.similar, -0.051, 0.04, INCONCLUSIVE),
+        (verdicts.similar, 0.049, 0.4, INCONCLUSIVE),
+        (verdicts.similar, 0.051, 0.4, NOT_SUPPORTED),
+        (verdicts.similar, -0.4, -0.051, NOT_SUPPORTED),
+        (verdicts.no_worse, -0.049, 0.5, SUPPORTED),
+        (verdicts.no_worse, -0.3, -0.051, NOT_SUPPORTED),
+        (verdicts.no_worse, -0.3, -0.049, INCONCLUSIVE),
+        (verdicts.no_worse, -0.051, 0.3, INCONCLUSIVE),
         (verdicts.above, 0.01, 0.5, SUPPORTED),
         (verdicts.above, -0.3, -0.01, NOT_SUPPORTED),
         (verdicts.above, -0.05, 0.05, INCONCLUSIVE),
@@ -215,6 +219,26 @@ def test_two_settings_are_not_taken_for_one():
 def test_verdict_of_an_interval(part, low, high, verdict):
     draws = low + (high - low) * np.linspace(-1 / 38, 39 / 38, 10_001)  # their middle 95 % are from low to high
     assert part("", Bootstrapped((low + high) / 2, draws)).verdict == verdict
+
+
+@pytest.mark.parametrize("effect", [0.03, 0.07])
+@pytest.mark.parametrize("claimed", [verdicts.better, verdicts.no_worse, verdicts.similar, verdicts.above])
+def test_more_prompts_never_turn_a_verdict_round(claimed, effect):
+    """An effect of .03 was inconclusive, not supported and supported as the prompts grew more."""
+    draws = [effect + width * np.linspace(-1, 1, 1001) for width in np.geomspace(0.5, 1e-3, 60)]
+    verdict = [claimed("", Bootstrapped(effect, drawn)).verdict for drawn in draws]
+    changes = [is_ for was, is_ in zip(verdict, verdict[1:], strict=False) if was != is_]
+    assert verdict[0] == INCONCLUSIVE
+    assert len(changes) == 1
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 3])
+def test_few_training_seeds_suggest(seeds):
+    yes, no = (found(CLAIMS[0], levels, seeds=range(seeds)) for levels in CASES[1][:2])
+    few = ("suggests yes", "suggests no")
+    assert (yes.verdict, no.verdict) == ((SUPPORTED, NOT_SUPPORTED) if seeds == verdicts.SEEDS else few)
+    assert yes.said(INCONCLUSIVE) == INCONCLUSIVE
+    assert claims.assess(CLAIMS[0].assess, Evidence(())).verdict == NOT_JUDGED
 
 
 @pytest.mark.parametrize(
