@@ -42,8 +42,8 @@ def overfit_onset(steps: np.ndarray, curve: Fidelity, after: int = 0) -> int | N
         return None
     fall = falls(curve.t) - np.quantile(falls(curve.t_draws - curve.t[:, None]).max(0), SIMULTANEOUS)
     learned = lower(curve.s_draws) > 0
-    for i in np.flatnonzero(fall > FALL):
-        best = curve.s[:i].argmax()
+    for i in np.flatnonzero(fall > FALL).tolist():
+        best = int(curve.s[:i].argmax())
         if place[i] > after and learned[best] and not still_rising(curve, best, i):
             return int(steps[place[i]])
     return None

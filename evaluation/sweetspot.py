@@ -94,7 +94,7 @@ def find(
     alone = measurements.fidelity(Points.separate(len(candidates)))
     shown = shown_per_candidate(alone) | comparison.shown()
     shown |= {"knee": comparison.knee_of(shown["score"])}
-    allowed = np.array(comparison.points.spread(comparison.allowed, False))
+    allowed = np.array(comparison.points.spread(comparison.allowed.tolist(), False))
     if none := why_none(alone, allowed, comparison.points, comparison.vetoes):
         more = none[0] == words.NOTHING_LEARNED
         return SweetSpot(False, "none", none[0], suggestion=none[1], more_steps=more, **shown)

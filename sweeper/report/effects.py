@@ -15,7 +15,7 @@ from scipy.special import fdtrc, stdtrit
 
 LEVELS = 12  # an axis with more values is no factor
 CHANCE = 0.05  # that noise alone names one of the terms
-KNOWN = 1e6  # degrees of freedom of a noise that was measured otherwise
+KNOWN = 1_000_000  # degrees of freedom of a noise that was measured otherwise
 Term = tuple[str, ...]
 Floats = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.int_]
