@@ -16,6 +16,7 @@ from sweeper.engine.jobs import Job, Outcome
 from sweeper.plan.axes import axis_of, describe
 from sweeper.plan.grid import Grid
 from sweeper.plan.types import Plan, Point, Training
+from sweeper.results.groups import Group, answers_of
 from sweeper.results.types import COMPLETE, WAITING, Results, Row, TrainingResult
 from sweeper.store import Store
 from trainers.files import is_complete, read_json
@@ -49,10 +50,6 @@ class Answer:
     members: tuple[int, ...]  # positions of its candidates among all rows
     entries: tuple[Entry, ...]
 
-    @property
-    def score(self) -> float:
-        return self.spot.score[self.spot.best] if self.spot.best is not None else -1.0
-
 
 def collect(grid: Grid, compiled: Plan, store: Store, begun: Mapping[str, Job], **about: Any) -> Results:
     """Everything the store has of the plan, with scores. `begun` holds the jobs of this run by training signature;
@@ -65,7 +62,9 @@ def collect(grid: Grid, compiled: Plan, store: Store, begun: Mapping[str, Job], 
         trainings.append(result_of(training, store, outcome, log))
         entries += _entries(training, store, outcome, log)
     answers = find_answers(entries, tuple(grid.axes))
-    best = max(answers, key=lambda answer: answer.score)
+    best = next((answer for answer in answers if answer.spot.found), answers[0])
+    rows = with_scores([entry.row for entry in entries], answers)
+    groups = [Group(tuple(rows[i] for i in answer.members), answer.spot.reason) for answer in answers]
     first = compiled.trainings[0]
     subject = first.spec.subject
     evaluation = first.cells[0].evaluation
@@ -74,7 +73,7 @@ def collect(grid: Grid, compiled: Plan, store: Store, begun: Mapping[str, Job], 
     baselines = next((entry.baselines for entry in best.entries if entry.baselines), None)
     return Results(
         axes=grid.axes,
-        rows=with_scores([entry.row for entry in entries], answers),
+        rows=rows,
         trainings=tuple(trainings),
         sweet_spot=best.spot,
         best=None if best.spot.best is None else best.members[best.spot.best],
@@ -87,7 +86,7 @@ def collect(grid: Grid, compiled: Plan, store: Store, begun: Mapping[str, Job], 
         model=first.spec.model.name,
         subject=subject.name,
         timings={},
-        notes=notes(entries, answers, store),
+        notes=(*answers_of(groups, tuple(grid.axes)), *notes(entries, answers, store)),
         **about,
     )
 
