@@ -25,6 +25,12 @@ class Cells:
     def __getitem__(self, name: str) -> Floats:
         return np.asarray(self.arrays[name], float)
 
+    def until(self, step: int) -> "Cells":
+        """The same sweep, had it ended at `step`."""
+        early = self.arrays["steps"] <= step
+        of_all = ("untuned_", "photographs_")
+        return Cells(self.name, {n: v if n.startswith(of_all) else v[early] for n, v in self.arrays.items()})
+
     @property
     def subject(self) -> str:
         return self.name.split("-")[0]

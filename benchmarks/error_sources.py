@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.bank import DATA
+from benchmarks.bank import DATA, STEPS
 from benchmarks.bank_cells import (
     Bools,
     Cells,
@@ -230,8 +230,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bank", type=Path, default=DATA, help="the folder of the bank's files")
     parser.add_argument("--repeats", type=int, default=REPEATS, help="draws of images")
+    parser.add_argument("--until", type=int, default=max(STEPS), help="as if the sweeps had ended at this step")
     options = parser.parse_args(arguments)
-    bank = read_bank(options.bank)
+    bank = [cells.until(options.until) for cells in read_bank(options.bank)]
     if len(bank) < 2:
         parser.error(f"{options.bank} holds {len(bank)} sweeps; two at least: python -m benchmarks.bank makes them")
     print(f"{len(bank)} sweeps: {', '.join(cells.name for cells in bank)}\n")

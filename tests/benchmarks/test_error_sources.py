@@ -66,6 +66,14 @@ def test_without_noise_and_bias_nothing_is_lost():
     assert all(regret(sweep(), count, rule) == 0 for count in (2, 64) for rule in RULES)
 
 
+def test_a_sweep_may_be_taken_to_have_ended_earlier():
+    cells = sweep(noise=0.1)
+    early = cells.until(100)
+    assert early["steps"].tolist() == [25, 50, 100]
+    np.testing.assert_array_equal(truth(early, everything(early)), truth(cells, everything(cells))[:3])
+    assert cells.until(400)["steps"].tolist() == STEPS.tolist()
+
+
 def test_noise_goes_away_with_more_images():
     cells = sweep(noise=0.1)
     lost = [regret(cells, count, repeats=40) for count in (2, 16, 64)]
