@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 MODEL ?= miniature
 
-.PHONY: setup sweep blog gpu test test-faults test-options test-gpus test-browser test-all lint miniature
+.PHONY: setup sweep blog gpu test test-faults test-options test-gpus test-pages test-all lint miniature
 
 setup: .venv/.installed
 
@@ -25,13 +25,13 @@ gpu: setup
 	$(BIN)/python -m benchmarks.gpu $(if $(FAMILY),--family $(FAMILY)) $(ARGS)
 
 # The tests' models are tiny: a second thread only waits.
-TESTS := test test-faults test-options test-gpus test-browser test-all
+TESTS := test test-faults test-options test-gpus test-pages test-all
 $(TESTS): export OMP_NUM_THREADS = 1
 $(TESTS): export HF_HUB_OFFLINE = 1
 PYTEST = $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
 test: setup
-	$(PYTEST) -m 'not slow and not faults and not options and not gpus and not browser'
+	$(PYTEST) -m 'not slow and not faults and not options and not gpus and not pages'
 
 test-faults: setup
 	$(PYTEST) -m faults
@@ -42,8 +42,8 @@ test-options: setup
 test-gpus: setup
 	$(PYTEST) -m 'gpus and not faults and not slow'
 
-test-browser: setup
-	$(PYTEST) -m browser
+test-pages: setup
+	$(PYTEST) -m pages
 
 test-all: setup
 	$(PYTEST)

@@ -21,6 +21,7 @@ NO_PROMPT_SCALE = (
 NOTHING_LEARNED = "No checkpoint resembles the subject more than the untuned model does."
 RULED_OUT = "Every checkpoint that has learned the subject is ruled out; the commonest reason is that it {}."
 PROMPTS_LOST = "Every checkpoint that shows the subject ignores the prompts."
+DRIFTED = "plain images of its class show the subject too: prior_preservation=true is against that"
 DELETED = "{} is as good and comes first, but its weights were deleted."
 WEAK = "The best checkpoint, {}, scores {:.2f} [{:.2f}, {:.2f}]: not surely above {}."
 NO_ONSET = "Where overfitting begins is not said: that takes {} prompts, and these are {}."
@@ -57,8 +58,7 @@ def reason(
         "edge": [fidelity, *after, "the best score lies at the edge of the grid"],
         "region": [fidelity, *as_good_as(others), *after],
     }
-    drift = "plain images of its class show the subject too: prior_preservation=true is against that"
-    return f"{chosen}: {'; '.join(clauses[verdict] + [drift] * drifted)}."
+    return f"{chosen}: {'; '.join(clauses[verdict] + [DRIFTED] * drifted)}."
 
 
 def overfitting(onset: int | None, units: int) -> list[str]:

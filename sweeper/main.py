@@ -86,7 +86,7 @@ def run(grid: Grid, settings: Settings, fetched: bool = False) -> int:
         return run(typed, settings, fetched=True)
     reserve_name(folder, GRID, content)
     fit.keep()
-    console.print(f"  {'folder':<17} {folder}\n", soft_wrap=True, markup=False)
+    console.print(f"  {'folder':<17} {folder}", soft_wrap=True, markup=False)
     from sweeper.sweep import Context, Planned, exit_code, run_sweep, train_all
 
     planned = Planned(grid, plan, expected_cost)

@@ -81,6 +81,7 @@ class Sweep:
     begun: dict[str, Job] = field(default_factory=dict)  # jobs of this run, by signature of their training
     titles: dict[Path, str] = field(default_factory=dict)  # what the progress display calls each job, by its path
     seen: Seen = Seen()
+    live: write.LivePage = field(default_factory=write.LivePage)
     export_seconds: float = 0.0
 
     @property
@@ -153,6 +154,7 @@ class Sweep:
         results = self._collect(planned)
         if finished > self.seen.finished:
             self.tracker.publish(results)
+            self.live.refresh(results)
         self.seen = Seen(finished, scored)
         self._delete_checkpoints(results, planned.plan, final=False)
 
@@ -251,6 +253,8 @@ def run_sweep(context: Context, planned: Callable[[], Planned], train: Callable[
     """Everything from the plan to the answer on the terminal. `train` adds the trainings and waits for them."""
     settings = context.settings
     context.store.mark_format()
+    page = context.folder / "report.html"
+    context.console.print(f"  {'page':<17} {page}, from the first training on\n", soft_wrap=True, markup=False)
     engine = make_engine(settings)
     engine.prepare()
     workplace = Workplace(new_folder(context.folder), context.store.root)

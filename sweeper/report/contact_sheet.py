@@ -1,13 +1,12 @@
-"""The contact sheet: one image per cell, the varying axes as labelled rows and columns, further axes as further pages.
+"""The contact sheet: one image per cell and prompt, the varying axes and the prompts as labelled rows and columns; what
+has no room there is on further pages.
 
-Every image of a page column shares its prompt and its initial noise. The photographs and the untuned model come
-first, the chosen cell is framed, and a cell that failed says so.
+Images of one prompt share their initial noise. The photographs and the untuned model come first, the chosen cell is
+framed, and a cell that failed says so.
 """
 
 import io
-import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import groupby, product
 from pathlib import Path
@@ -18,99 +17,16 @@ from PIL import Image, ImageDraw, ImageFont
 
 from evaluation.spec import show
 from sweeper.plan.axes import axis_of
+from sweeper.report.sheet_layout import PROMPT, Key, Layout, Page, Tile, arrange, paginate
 from sweeper.report.thumbnails import thumbnail
 from trainers.files import write_bytes
 
-COLUMNS, ROWS, PAGES = 12, 12, 12  # at most, of cells on a page and of pages
+PAGES = 12  # drawn at most
 GAP, GROUP_GAP, MARGIN = 4, 12, 24
+LABEL, LINES = 200, 8  # pixels of a row's label and lines of a text at most
+LINE = 17  # pixels
 PAPER, INK, SOFT, HOLE, FAULT, ACCENT = "#ffffff", "#1c1c1e", "#6e6e73", "#f2f2f4", "#fbeceb", "#c2410c"
 Font = ImageFont.FreeTypeFont
-Key = tuple[Any, ...]  # values along the axes of one side
-
-
-@dataclass(frozen=True)
-class Tile:
-    """One evaluated checkpoint; both folders hold `{prompt:02d}-{image:02d}.png`."""
-
-    params: dict[str, Any]
-    samples: Path | None = None
-    untuned: Path | None = None  # the same prompts and noise, from the untuned model
-    caption: str = ""  # a few characters under the image
-    fault: str = ""  # shown where there is no image: the state and its reason
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Which axes run along the columns (the last one fastest), the rows and the pages."""
-
-    columns: tuple[str, ...] = ()
-    rows: tuple[str, ...] = ()
-    pages: tuple[str, ...] = ()
-    prompts: int = 1  # how many stand side by side
-
-
-@dataclass(frozen=True)
-class Page:
-    """A raster of cells: keys are values along the layout's axes; a column key starts with the prompt's index."""
-
-    heading: dict[str, Any]
-    columns: list[Key]
-    rows: list[Key]
-    cells: dict[tuple[Key, Key], int] = field(default_factory=dict)  # (row key, column key without prompt) -> index
-
-
-def arrange(axes: Mapping[str, Sequence[Any]], prompts: int) -> Layout:
-    """Steps run to the right and learning rates (axes on a logarithmic scale) downwards. An axis joins a side while the
-    page stays readable."""
-    columns = ["steps"] if "steps" in axes else []
-    rows: list[str] = []
-    pages: list[str] = []
-    wide = len(axes.get("steps", ())) or 1
-    high = 1
-    others = sorted((a for a in axes if a != "steps"), key=lambda a: not axis_of(a).log)
-    for axis in others:
-        size = len(axes[axis])
-        fits_rows = not rows or high * size <= ROWS
-        fits_columns = wide * size <= COLUMNS
-        if fits_columns and (axis_of(axis).stage == "sample" and rows or not fits_rows):
-            columns.insert(0, axis)
-            wide *= size
-        elif fits_rows:
-            rows.append(axis)
-            high *= size
-        else:
-            pages.append(axis)
-    return Layout(tuple(columns), tuple(rows), tuple(pages), max(1, min(prompts, COLUMNS // wide)))
-
-
-def paginate(
-    cells: Sequence[Tile], axes: Mapping[str, Sequence[Any]], layout: Layout, chosen: int | None
-) -> list[Page]:
-    """The pages that have cells, the one with the chosen cell first."""
-
-    def keys(names: tuple[str, ...]) -> list[Key]:
-        return list(product(*(axes[name] for name in names)))
-
-    def chunks(values: list[Key], size: int) -> list[list[Key]]:
-        count = -(-len(values) // size)
-        return [values[i * len(values) // count : (i + 1) * len(values) // count] for i in range(count)]
-
-    def place(cell: Tile, names: tuple[str, ...]) -> Key:
-        return tuple(cell.params.get(name) for name in names)
-
-    index = {
-        (place(cell, layout.pages), place(cell, layout.rows), place(cell, layout.columns)): i
-        for i, cell in enumerate(cells)
-    }
-    row_chunks = chunks(keys(layout.rows), 2 * ROWS)
-    column_chunks = chunks(keys(layout.columns), 2 * COLUMNS)
-    pages = []
-    for page_key, rows, columns in product(keys(layout.pages), row_chunks, column_chunks):
-        found = {(r, c): index[page_key, r, c] for r in rows for c in columns if (page_key, r, c) in index}
-        if found:
-            across = [(p, *c) for p in range(layout.prompts) for c in columns]
-            pages.append(Page(dict(zip(layout.pages, page_key, strict=True)), across, rows, found))
-    return sorted(pages, key=lambda page: chosen not in page.cells.values())
 
 
 def draw(
@@ -125,7 +41,7 @@ def draw(
 ) -> list[Path]:
     """Writes `path`, and `path` with -2, -3, ... for further pages; returns what was written."""
     layout = arrange(axes, len(prompts))
-    pages = paginate(cells, axes, layout, chosen)
+    pages = paginate(cells, axes, layout, chosen, len(prompts))
     written = []
     for number, page in enumerate(pages[:PAGES], start=1):
         heading = [title] + [f"{axis} = {show(value)}" for axis, value in page.heading.items()]
@@ -181,11 +97,13 @@ class _Sheet:
         self.tile = self._tile()
         self.label_widths = [self._label_width(level) for level in range(len(layout.rows))]
         self.left = MARGIN + max(110, sum(self.label_widths))
+        # Where the prompts run downwards, the untuned model's images are a column, else a row.
+        self.first = self.left + (self.tile + GAP + GROUP_GAP if PROMPT in layout.rows else 0)
         self.xs = self._columns()
         self.reference = MARGIN + 40  # top of the photographs
-        self.header = self.reference + 2 * (self.tile + GAP) + GROUP_GAP
-        self.prompt_lines = 1 if len(layout.columns) else 2
-        self.top = self.header + 4 + 22 * (self.prompt_lines + len(layout.columns))
+        self.header = self.reference + (self.tile + GAP) * (1 if PROMPT in layout.rows else 2) + GROUP_GAP
+        self.levels = [self._level(level) for level in range(len(layout.columns))]
+        self.top = self.header + 10 + sum(LINE * max(map(len, texts.values())) + 5 for texts in self.levels) + 12
         self.pitch = self.tile + 20
         title_room = MARGIN * 2 + int(_font(17, True).getlength(title))
         width = max(self.xs[-1] + self.tile + MARGIN, 640, title_room)
@@ -202,15 +120,39 @@ class _Sheet:
             side = min(image.size)
         return side * max(1, 128 // side) if side <= 192 else 192
 
+    def _words(self, name: str, value: Any) -> str:
+        if name != PROMPT:
+            return show(value)
+        return f"“{self.prompts[value]}”" if value < len(self.prompts) else ""
+
     def _label_width(self, level: int) -> int:
         name = self.layout.rows[level]
-        texts = [f"{name}", *(show(row[level]) for row in self.page.rows)]
-        return 14 + max(int(_font(13).getlength(textwrap.shorten(text, 28))) for text in texts)
+        texts = [name, *(self._words(name, row[level]) for row in self.page.rows)]
+        return 14 + max(int(_font(13, True).getlength(line)) for text in texts for line in self._label(text))
+
+    def _label(self, text: str) -> list[str]:
+        """The lines of a row's label."""
+        return _lines(text, _font(13, True), LABEL, LINES)
+
+    def _level(self, level: int) -> dict[tuple[int, int], list[str]]:
+        """The lines of each heading of one axis of the columns, by its first and last column."""
+        name = self.layout.columns[level]
+        found = {}
+        for span in _runs(self.page.columns, level + 1):
+            room = self.xs[span[-1]] + self.tile - self.xs[span[0]]
+            words = self._words(name, self.page.columns[span[0]][level])
+            text = words if name == PROMPT else f"{name} {words}"
+            found[span[0], span[-1]] = _lines(text, self._heading_font(name), room, LINES)
+        return found
+
+    def _heading_font(self, name: str) -> Font:
+        """Smaller where the name of an axis is wider than a tile."""
+        return _font(13 if _font(13).getlength(name) <= self.tile else 11, name == PROMPT)
 
     def _columns(self) -> list[int]:
         """Left edges; a wider gap where the prompt or an outer axis changes."""
         xs = []
-        x = self.left
+        x = self.first
         for before, key in zip([None, *self.page.columns], self.page.columns, strict=False):
             x += GROUP_GAP if before and before[:-1] != key[:-1] else 0
             xs.append(x)
@@ -223,9 +165,10 @@ class _Sheet:
         self._headers()
         for r, row in enumerate(self.page.rows):
             for c, column in enumerate(self.page.columns):
-                index = self.page.cells.get((row, column[1:]))
+                index = self.page.cells.get((row, column))
                 place = self.xs[c], self.top + r * self.pitch
-                self._cell(place, None if index is None else self.cells[index], column[0], index == chosen)
+                prompt = self._prompt(row, column)
+                self._cell(place, None if index is None else self.cells[index], prompt, index == chosen)
         return self.image
 
     def _text(self, x: int, y: int, text: str, font: Font, room: float, fill: str = INK, anchor: str = "la") -> None:
@@ -241,39 +184,60 @@ class _Sheet:
         room = max(4, (self.xs[-1] - self.left) // (self.tile + GAP) + 1)
         for i, path in enumerate(photographs[:room]):
             self.image.paste(thumbnail(path, self.tile), (self.left + i * (self.tile + GAP), y))
+        if PROMPT in self.layout.rows:
+            self._text(self.left, self.top - LINE - 5, "untuned model", _font(13), self.tile, SOFT)
+            for rows in _runs(self.page.rows, 1):
+                place = self.left, self.top + rows[0] * self.pitch
+                self._untuned(place, [self.page.rows[r] for r in rows], self.page.columns)
+            return
         y += self.tile + GAP
         self._text(MARGIN, y + self.tile // 2, "untuned model", _font(13), self.left - MARGIN, SOFT, "lm")
-        steps_last = bool(self.layout.columns) and self.layout.columns[-1] == "steps"
-        for group in _runs(self.page.columns, -1 if steps_last else None):
-            column = group[0]
-            key = self.page.columns[column]
-            folders = (self.cells[i].untuned for (_, c), i in self.page.cells.items() if c == key[1:])
-            self._sample((self.xs[column], y), next(folders, None), key[0])
+        for columns in self._sampled_alike():
+            keys = [self.page.columns[c] for c in columns]
+            self._untuned((self.xs[columns[0]], y), self.page.rows, keys)
+
+    def _sampled_alike(self) -> Iterator[list[int]]:
+        """Neighbouring columns for which the untuned model makes the same image."""
+        names = self.layout.columns
+        counts = [k for k, name in enumerate(names) if name == PROMPT or axis_of(name).stage in ("sample", "judge")]
+        keys = [tuple(column[k] for k in counts) for column in self.page.columns]
+        return _runs(keys, None)
+
+    def _untuned(self, place: tuple[int, int], rows: Sequence[Key], columns: Sequence[Key]) -> None:
+        """The untuned model's image for the first of these cells that has one."""
+        for row, column in product(rows, columns):
+            index = self.page.cells.get((row, column))
+            if index is not None and self.cells[index].untuned:
+                return self._sample(place, self.cells[index].untuned, self._prompt(row, column))
+        return self._sample(place, None, 0)
+
+    def _prompt(self, row: Key, column: Key) -> int:
+        """The position of a place's prompt: the first of its row's or of its column's values."""
+        return int(row[0] if PROMPT in self.layout.rows else column[0])
 
     def _headers(self) -> None:
-        columns = self.page.columns
         y = self.header
-        for level in range(len(self.layout.columns) + 1):
-            for span in _runs(columns, level + 1):
-                x = self.xs[span[0]]
-                end = self.xs[span[-1]] + self.tile
-                if level == 0:
-                    words = f"“{self.prompts[columns[span[0]][0]]}”"
-                    for i, line in enumerate(_lines(words, _font(13, True), end - x, self.prompt_lines)):
-                        self._text(x, y + 18 * i, line, _font(13, True), end - x)
-                else:
-                    name = self.layout.columns[level - 1]
-                    value = show(columns[span[0]][level])
-                    self._text((x + end) // 2, y, f"{name} {value}", _font(13), end - x, SOFT, "ma")
-            y += 22 * (self.prompt_lines if level == 0 else 1)
+        for name, texts in zip(self.layout.columns, self.levels, strict=True):
+            font = self._heading_font(name)
+            for (first, last), lines in texts.items():
+                x = self.xs[first]
+                end = self.xs[last] + self.tile
+                for i, line in enumerate(lines):
+                    if name == PROMPT:
+                        self._text(x, y + LINE * i, line, font, end - x)
+                    else:
+                        self._text((x + end) // 2, y + LINE * i, line, font, end - x, SOFT, "ma")
+            y += LINE * max(map(len, texts.values())) + 5
         x = MARGIN
         for level, name in enumerate(self.layout.rows):
-            self._text(x, self.top - 20, name, _font(13), self.label_widths[level], SOFT)
+            self._text(x, self.top - LINE - 5, name, _font(13), self.label_widths[level], SOFT)
             for group in _runs(self.page.rows, level + 1):
                 first = group[0]
                 y = self.top + first * self.pitch
-                text = show(self.page.rows[first][level])
-                self._text(x, y + self.tile // 2, text, _font(13, True), self.label_widths[level] - 8, anchor="lm")
+                lines = self._label(self._words(name, self.page.rows[first][level]))
+                middle = y + self.tile // 2 - LINE * (len(lines) - 1) // 2
+                for i, line in enumerate(lines):
+                    self._text(x, middle + LINE * i, line, _font(13, True), self.label_widths[level] - 8, anchor="lm")
                 if first and level == 0:
                     self.pen.line((MARGIN, y - 2, self.image.width - MARGIN, y - 2), fill="#d8d8dc")
             x += self.label_widths[level]

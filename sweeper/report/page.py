@@ -3,6 +3,7 @@
 import json
 import re
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
@@ -12,13 +13,14 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from evaluation.spec import show
+from sweeper.report.answer import answer_of, settings_of
 from sweeper.report.files import plain
-from sweeper.report.page_data import page_data
+from sweeper.report.page_data import PageData, page_data
 from sweeper.report.page_images import Strip, page_images, pictures
 from sweeper.report.progress import hours
 from sweeper.report.terminal import shares
 from sweeper.report.titles import title
-from sweeper.results.ordering import ranked, varying
+from sweeper.results.ordering import ranked
 from sweeper.results.types import COMPLETE, Results, Row
 from trainers.files import write_bytes
 
@@ -45,19 +47,25 @@ class Gathered:
     """What takes time on a page: its images and numbers."""
 
     pictures: list[Strip]
-    data: Markup  # PageData
+    data: PageData
     images: Markup  # PageImages
 
 
 def gather(results: Results) -> Gathered:
-    return Gathered(pictures(results), script_json(page_data(results)), script_json(page_images(results)))
+    return Gathered(pictures(results), page_data(results), script_json(page_images(results)))
 
 
-def render(path: Path, results: Results, gathered: Gathered) -> Path:
+def render(path: Path, results: Results, gathered: Gathered, sheets: Sequence[str] = (), running: bool = False) -> Path:
+    """Writes the page. sheets: names of the contact sheets beside it; running: the sweep has not ended."""
     html = template("page.html.j2").render(
         **texts(results),
+        progress=progress(results) if running else "",
+        sheets=sheets,
+        off_front=off_front(results, gathered.data),
+        order=gathered.data["order"],
+        meanings=gathered.data["about"],
         pictures=gathered.pictures,
-        data=gathered.data,
+        data=script_json(gathered.data),
         images=gathered.images,
         style=Markup((TEMPLATES / "page.css").read_text()),
         scripts=Markup("\n".join((TEMPLATES / name).read_text() for name in SCRIPTS)),
@@ -80,18 +88,38 @@ def texts(results: Results) -> dict[str, Any]:
     best = None if results.best is None else rows[results.best]
     return {
         "results": results,
+        "answer": answer_of(results),
         "spot": spot,
         "best": best,
-        "reported": spot.reported,
-        "onset": spot.onset.get(best.curve) if best else None,
-        "region": _region(results),
         "veto_kinds": veto_kinds(results),
         "faults": [(i, row) for i, row in enumerate(rows) if row.state != COMPLETE],
         "done": sum(row.state == COMPLETE for row in rows),
-        "chosen_params": {name: best.params.get(name) for name in varying(results)} if best else {},
         "snippet": snippet(results.export, best, results.prompts) if best and results.export else "",
         "shares": shares(results.timings),
     }
+
+
+def progress(results: Results) -> str:
+    """How far a sweep is, in words."""
+    counts = [
+        f"{sum(one.state == COMPLETE for one in all_of_them)} of {len(all_of_them)}"
+        for all_of_them in (results.trainings, results.rows)
+    ]
+    return f"{counts[0]} trainings and {counts[1]} checkpoints are done."
+
+
+def off_front(results: Results, data: PageData) -> str:
+    """Why the star does not lie on the line of those that nothing beats; empty where it does."""
+    best = data["best"]
+    if best is None or best in data["pareto"]:
+        return ""
+    star = results.rows[best].metrics
+    above = [i for i in data["pareto"] if all(results.rows[i].metrics[name] >= star[name] for name in ("s", "t"))]
+    if not above:
+        return "The star lies off it: trainings with its other seeds count too."
+    other = settings_of(results.rows[above[0]], results)
+    why = "not by more than chance" if above[0] in data["region"] else "but what its neighbours measured counts too"
+    return f"The star lies off it: {other} measured higher in both, {why}."
 
 
 def snippet(export: Path, best: Row, prompts: tuple[str, ...]) -> str:
@@ -127,18 +155,3 @@ def veto_kinds(results: Results) -> list[VetoKind]:
         {"words": words, "count": len(rows), "rows": rows[:VETO_EXAMPLES]} for words, rows in found.items()
     ]
     return sorted(kinds, key=lambda kind: -kind["count"])
-
-
-def _region(results: Results) -> dict[str, str]:
-    """For each axis, the values that the checkpoints within one standard error of the best take."""
-    rows = [results.rows[i] for i in results.positions(results.sweet_spot.region)]
-    spans = {}
-    for axis, values in varying(results).items():
-        taken = {row.params.get(axis) for row in rows}
-        present = [value for value in values if value in taken]
-        numbers = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in present)
-        if len(present) > 2 and numbers:
-            spans[axis] = f"{show(present[0])} to {show(present[-1])}"
-        elif present:
-            spans[axis] = " or ".join(map(show, present))
-    return spans

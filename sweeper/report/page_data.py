@@ -8,11 +8,13 @@ import numpy as np
 
 from evaluation.spec import show
 from sweeper.plan.axes import axis_of
+from sweeper.report.answer import onset_of
 from sweeper.report.effects import Effects, effects
 from sweeper.report.titles import description, title
 from sweeper.results.ordering import SCORES, metric_names, ranked, raster, varying
-from sweeper.results.types import Results
+from sweeper.results.types import COMPLETE, Results
 
+ORDERS = ("expected_score", "score")  # what rows may be in order of
 STANDARD_ERRORS = 1.96  # from a mean to the end of its interval, or more: so noise is not taken for too little
 WITH_PATHS = 1000  # rows at most for which the page carries the paths of their checkpoints
 
@@ -25,7 +27,7 @@ class PageAxis(TypedDict):
 
 class PageMetric(TypedDict):
     title: str
-    description: str
+    description: str  # with the unit, the better direction and what measured it
 
 
 class PageData(TypedDict):
@@ -44,6 +46,7 @@ class PageData(TypedDict):
     checkpoint: list[Path | None]  # empty where there are too many
     onset: list[int | None]  # the step at which overfitting began on the row's curve
     ranked: list[int]  # positions, best first
+    order: str | None  # the metric that they are in order of, the ruled out and the unfinished aside
     best: int | None
     region: list[int]
     pareto: list[int]
@@ -66,7 +69,10 @@ def page_data(results: Results) -> PageData:
         "place": {name: _positions(values, [place.get(name) for place in places]) for name, values in axes.items()},
         "varying": {name: [show(row.params.get(name)) for row in rows] for name in varying(results)},
         "metrics": {name: [_short(row.metrics.get(name)) for row in rows] for name in metrics},
-        "about": {name: {"title": title(name), "description": description(name)} for name in metrics},
+        "about": {
+            name: {"title": title(name), "description": description(name, results.backbones.get(name, ""))}
+            for name in metrics
+        },
         "intervals": {
             name: [[_short(end) for end in row.intervals.get(name, (None, None))] for row in rows]
             for name in with_intervals
@@ -76,15 +82,40 @@ def page_data(results: Results) -> PageData:
         "reason": [row.reason for row in rows],
         "vetoes": [row.vetoes for row in rows],
         "checkpoint": [row.checkpoint for row in rows] if len(rows) <= WITH_PATHS else [],
-        "onset": [spot.onset.get(row.curve) for row in rows],
+        "onset": [onset_of(results, i) for i in range(len(rows))],
         "ranked": ranked(results),
+        "order": order_of(results),
         "best": results.best,
         "region": results.positions(spot.region),
-        "pareto": results.positions(spot.pareto),
+        "pareto": undominated(results),
         "knee": results.positions([spot.knee])[0] if spot.knee is not None else None,
-        "effects": _effects(results, axes, places),
+        "effects": {} if spot.verdict == "none" else _effects(results, axes, places),
         "prompts": results.prompts,
     }
+
+
+def order_of(results: Results) -> str | None:
+    """The score by which the rows are in order, apart from those that are ruled out or have none."""
+    rows = [results.rows[i] for i in ranked(results)]
+    for name in ORDERS:
+        values = [row.metrics.get(name) for row in rows if row.state == COMPLETE and not row.vetoes]
+        known = [value for value in values if value is not None]
+        if known and len(known) == len(values) and known == sorted(known, reverse=True):
+            return name
+    return None
+
+
+def undominated(results: Results) -> list[int]:
+    """The Pareto set as it is drawn, a dot for each row: without those that another of them beats. (Trainings that
+    differ in the seed only are one point of the set, but several dots.)"""
+    front = results.positions(results.sweet_spot.pareto)
+    metrics = {i: results.rows[i].metrics for i in front}
+    place = {i: (found["s"], found["t"]) for i, found in metrics.items() if "s" in found and "t" in found}
+
+    def beaten(i: int) -> bool:
+        return any(s >= place[i][0] and t >= place[i][1] and (s, t) != place[i] for s, t in place.values())
+
+    return [i for i in place if not beaten(i)]
 
 
 def _effects(

@@ -32,7 +32,7 @@ def data_uri(image: Image.Image, quality: int = 82) -> str:
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def picture(path: Path, largest: int = 256) -> str:
+def picture(path: Path, largest: int) -> str:
     """One image, cut square, at most `largest` pixels."""
     with Image.open(path) as image:
         side = min(image.size)

@@ -5,9 +5,19 @@ from evaluation.metrics import METRICS
 # The three that are computed from the metrics of all checkpoints (evaluation/fidelity.py): title and description.
 _SCORES = {
     "score": ("score", "The harmonic mean of s and t: high where both are."),
-    "s": ("subject kept, s", "0 for the untuned model, 1 for the photographs among themselves."),
-    "t": ("prompt obeyed, t", "1 for the untuned model, 0 for copies of the photographs."),
+    "s": (
+        "subject kept, s",
+        "Subject fidelity, from the likeness in DINO features: 0 for the untuned model, 1 for the photographs.",
+    ),
+    "t": (
+        "prompt obeyed, t",
+        "Prompt fidelity, from the likeness in CLIP features: 1 for the untuned model, 0 for the photographs.",
+    ),
 }
+
+
+# What a metric is measured by where the sweep names no encoder.
+_SOURCES = {"clip": "CLIP", "dino": "DINO", "pixels": "the pixels", "unet": "the trained U-Net itself"}
 
 
 def title(name: str) -> str:
@@ -17,12 +27,15 @@ def title(name: str) -> str:
     return METRICS[name].title if name in METRICS else name
 
 
-def description(name: str) -> str:
-    """A sentence with the unit and the better direction; empty for an unknown name."""
+def description(name: str, backbone: str = "") -> str:
+    """What it is, its unit, which direction is better and, where `backbone` is known, what measured it. Empty for an
+    unknown name."""
     if name in _SCORES:
-        return _SCORES[name][1]
+        return f"{_SCORES[name][1]} Higher is better."
     if name not in METRICS:
         return ""
     metric = METRICS[name]
     better = "higher" if metric.higher_is_better else "lower"
-    return f"{metric.description} Unit: {metric.unit}; {better} is better."
+    encoder = backbone if metric.backbone in ("clip", "dino") else ""
+    measured = f" Measured by {encoder or _SOURCES[metric.backbone]}."
+    return f"{metric.description} Unit: {metric.unit}; {better} is better.{measured}"

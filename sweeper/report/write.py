@@ -1,17 +1,20 @@
-"""Everything a finished sweep leaves for people and programs to read."""
+"""Everything a sweep leaves for people and programs to read: all of it at the end, page and sheet while it runs."""
 
+import math
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from sweeper.report import contact_sheet
-from sweeper.report.contact_sheet import Tile
 from sweeper.report.files import write_csv, write_results_json
 from sweeper.report.page import gather, render
+from sweeper.report.sheet_layout import Tile
 from sweeper.results.ordering import raster
 from sweeper.results.types import COMPLETE, Results
 
+PAUSE = 20  # times as long as writing the page took, until it is written again
 SHEET_STEPS = 8  # columns of steps on the contact sheet, unless more were asked for
 
 
@@ -22,7 +25,7 @@ def write(results: Results) -> tuple[Results, dict[str, Path]]:
     """
     start = time.monotonic()
     folder = results.folder
-    sheet = write_contact_sheet(folder / "contact_sheet.png", results)
+    sheets = write_contact_sheet(folder / "contact_sheet.png", results)
     gathered = gather(results)
     seconds = time.monotonic() - start
     timings = {**results.timings, "pages": seconds, "wall": results.timings.get("wall", 0.0) + seconds}
@@ -30,16 +33,39 @@ def write(results: Results) -> tuple[Results, dict[str, Path]]:
     return results, {
         "results.csv": write_csv(folder / "results.csv", results),
         "results.json": write_results_json(folder / "results.json", results),
-        "contact_sheet.png": sheet,
-        "report.html": render(folder / "report.html", results, gathered),
+        "contact_sheet.png": folder / "contact_sheet.png",
+        "report.html": render(folder / "report.html", results, gathered, [sheet.name for sheet in sheets]),
     }
 
 
-def write_contact_sheet(path: Path, results: Results) -> Path:
+class LivePage:
+    """The page and the contact sheet of a sweep that runs."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
+        self.next = -math.inf
+
+    def refresh(self, results: Results) -> None:
+        """Writes both, unless that would take more than a twentieth of the time."""
+        start = self.clock()
+        if start < self.next:
+            return
+        try:
+            sheets = write_contact_sheet(results.folder / "contact_sheet.png", results)
+            names = [sheet.name for sheet in sheets]
+            render(results.folder / "report.html", results, gather(results), names, running=True)
+        except OSError:  # such as a full disk: the sweep goes on, and says so where it matters
+            pass
+        end = self.clock()
+        self.next = end + PAUSE * (end - start)
+
+
+def write_contact_sheet(path: Path, results: Results) -> list[Path]:
+    """Writes `path`, and more with -2, -3, ... in their names; returns them."""
     axes, places = raster(results)
     if "steps" in axes:
         axes |= {"steps": _some_steps(results)}
-    contact_sheet.draw(
+    return contact_sheet.draw(
         path,
         [_tile(results, i, place) for i, place in enumerate(places)],
         axes,
@@ -48,7 +74,6 @@ def write_contact_sheet(path: Path, results: Results) -> Path:
         photographs=results.instance_images,
         chosen=results.best,
     )
-    return path
 
 
 def _some_steps(results: Results) -> tuple[int, ...]:

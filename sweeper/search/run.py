@@ -104,7 +104,7 @@ def search(space: Space, search_settings: SearchSettings, settings: Settings) ->
         needed, with_best = print_plan(console, space, search_settings, len(study.finished), store, settings)
         fit.say(console, space.dearest.spec, make_engine(settings).capacity().workers * settings.gpus_per_trial)
         check_room(needed, with_best, settings.keep, settings.output_dir, download=0)
-        console.print(f"  {'folder':<17} {folder}\n", soft_wrap=True, markup=False)
+        console.print(f"  {'folder':<17} {folder}", soft_wrap=True, markup=False)
         trainings = Trainings(space, study, store)
         results = run_sweep(
             Context(store, folder, settings, console, start),

@@ -5,6 +5,7 @@ from filelock import FileLock
 
 from evaluation.spec import EvalSpec
 from sweeper.plan.types import Cell
+from tests.sweeper.browser import browser as browser
 from tests.sweeper.tiny_sweep import GRID, make_models, sweep
 from trainers.files import read_json, write_json
 from trainers.spec import ModelSpec, PriorSpec, SampleSpec, SubjectSpec, TrainSpec

@@ -18,8 +18,8 @@ from evaluation.spec import EvalSpec
 from sweeper.plan import axes, config, grid
 from sweeper.plan.axes import Axis, Range
 from sweeper.plan.compile import compile_plan
-from sweeper.report.contact_sheet import arrange
 from sweeper.report.page_data import page_data
+from sweeper.report.sheet_layout import arrange
 from sweeper.report.terminal import print_table
 from sweeper.results.collect import result_of
 from sweeper.search.run import identity
@@ -139,7 +139,7 @@ def test_the_table_has_its_column(stage, tmp_path):
 
 def test_the_sheet_and_the_page_lay_it_out(stage, tmp_path):
     layout = arrange(VARYING, 1)
-    assert "seasons" in (layout.columns if stage == "sample" else layout.rows)
+    assert "seasons" in (layout.rows if stage == "train" else layout.columns)  # two values stand side by side
     data = page_data(make_results(tmp_path, VARYING, images=False))
     assert data["axes"]["seasons"] == {"values": (1, 2), "shown": ["1", "2"], "log": stage == "train"}
     assert set(data["varying"]["seasons"]) == {"1", "2"}

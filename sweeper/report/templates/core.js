@@ -19,6 +19,7 @@
  * @property {(string|null)[]} checkpoint paths; empty where there are too many
  * @property {(number|null)[]} onset the step at which overfitting began on the row's curve
  * @property {number[]} ranked positions, best first
+ * @property {string|null} order the metric that they are in order of, the ruled out and the unfinished aside
  * @property {number|null} best
  * @property {number[]} region
  * @property {number[]} pareto
@@ -35,7 +36,7 @@
 /**
  * @typedef {object} PageMetric
  * @property {string} title
- * @property {string} description
+ * @property {string} description with the unit, the better direction and what measured it
  */
 /**
  * @typedef {object} Effects
@@ -60,9 +61,12 @@
  * @typedef {object} PageImages
  * @property {ImageTile[]} tiles of every strip, from left to right
  * @property {number} size pixels of a tile
+ * @property {number} full pixels of the sample itself
  * @property {(string|null)[]} rows the strip of each row, where there is one
  * @property {(string|null)[]} untuned the strips of the untuned model
  * @property {number[]} untuned_of for each row, the position of its strip in `untuned`
+ * @property {(string|null)[]} folders of the samples of each row, seen from the page; empty where there are too many
+ * @property {(string|null)[]} untuned_folders the same of `untuned`
  */
 /**
  * Which sample a place in a strip shows, counted from 0.
@@ -105,14 +109,8 @@ function scoreWords(i) {
   return ["s", "t", "score"].filter((name) => metric(name, i) !== null).map((name) => `${name} ${number(metric(name, i))}`).join("  ");
 }
 
-/** The square `tile` of a strip as an element; without an image, the reason why. */
-function tileOf(strip, tile, label, fallback = "not in this page") {
-  const box = make("button", { className: "tile", type: "button", title: label, ariaLabel: label });
-  if (!strip) {
-    box.textContent = fallback;
-    box.classList.add("fault");
-    return box;
-  }
+/** Shows the square `tile` of a strip as the background of a box. */
+function paintTile(box, strip, tile) {
   const last = images.tiles.length - 1;
   box.style.backgroundImage = `url("${strip}")`;
   box.style.backgroundSize = `${100 * (last + 1)}% 100%`;
@@ -120,12 +118,23 @@ function tileOf(strip, tile, label, fallback = "not in this page") {
   return box;
 }
 
+/** The square `tile` of a strip as a button; without an image, the reason why. */
+function tileOf(strip, tile, label, fallback = "not in this page") {
+  const box = make("button", { className: "tile", type: "button", title: label, ariaLabel: label });
+  if (strip) return paintTile(box, strip, tile);
+  box.append(make("span", { textContent: fallback }));
+  box.ariaLabel = `${label}: ${fallback}`;
+  box.classList.add("fault");
+  return box;
+}
+
 function cellTile(i, tile) {
   const failed = data.state[i] !== "COMPLETE";
-  const box = tileOf(images.rows[i], tile, rowWords(i), failed ? `${data.state[i]} ${data.reason[i]}` : undefined);
+  const words = images.tiles[tile] ? `${rowWords(i)}: ${tileWords(images.tiles[tile])}` : rowWords(i);
+  const box = tileOf(images.rows[i], tile, words, failed ? `${data.state[i]} ${data.reason[i]}` : undefined);
   box.classList.toggle("chosen", i === data.best);
   box.classList.toggle("region", region.has(i) && i !== data.best);
-  box.addEventListener("click", (event) => { event.stopPropagation(); openCell(i); });
+  box.addEventListener("click", (event) => { event.stopPropagation(); openCell(i, tile); });
   return box;
 }
 
@@ -187,29 +196,82 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
   for (const [div, paint] of drawings) div.isConnected ? paint() : drawings.delete(div);
 });
 
-function openCell(i) {
+/** One image as large as it is: the file itself where it is larger than what the page carries. */
+function largeImage(carried, original, words) {
+  if (!original) return carried;
+  const image = make("img", { src: original, alt: words, className: "large" });
+  image.addEventListener("error", () => image.replaceWith(carried)); // the page was taken elsewhere
+  return image;
+}
+
+/** The `tile` of a strip, large, under its prompt. */
+function largeTile(strip, tile, folder) {
+  const { prompt, image } = images.tiles[tile];
+  const words = tileWords(images.tiles[tile]);
+  const file = folder && `${folder}/${String(prompt).padStart(2, "0")}-${String(image).padStart(2, "0")}.png`;
+  const carried = paintTile(make("div", { className: "tile large", role: "img", ariaLabel: words }), strip, tile);
+  const link = file ? make("a", { href: file, textContent: `the file, ${images.full} × ${images.full} pixels` }) : null;
+  return make("figure", {}, largeImage(carried, images.full > images.size ? file : "", words), make("figcaption", {}, words, link && " · ", link));
+}
+
+/** Opens the dialog with a title, a large image that the tiles below it change, and more elements. */
+function openDialog(title, large, ...more) {
+  const close = make("button", { type: "button", textContent: "Close" });
+  close.addEventListener("click", () => byId("cell").close());
+  byId("cell").replaceChildren(make("h3", { id: "cell-title", textContent: title }), large, ...more, close);
+  if (!byId("cell").open) byId("cell").showModal();
+}
+
+/** All images of a strip, the chosen one large. */
+function showStrip(title, strip, folder, chosen, ...more) {
+  const large = make("div", {}, strip ? largeTile(strip, chosen, folder) : "");
   const tiles = images.tiles.map((tile, k) => {
-    const box = tileOf(images.rows[i], k, tileWords(tile));
+    const box = tileOf(strip, k, tileWords(tile));
+    box.addEventListener("click", () => large.replaceChildren(largeTile(strip, k, folder)));
     return make("div", {}, box, make("div", { className: "caption note", textContent: tileWords(tile) }));
   });
+  openDialog(title, large, make("div", { className: "mosaic" }, ...(strip ? tiles : [])), ...more);
+}
+
+function openUntuned(i, tile) {
+  const k = images.untuned_of[i];
+  showStrip("Untuned model", images.untuned[k], images.untuned_folders[k], tile);
+}
+
+/** A checkpoint: its images, what was measured, and where it lies. */
+function openCell(i, tile = 0) {
   const facts = Object.keys(data.metrics).filter((name) => metric(name, i) !== null).map((name) => {
     const interval = data.intervals[name]?.[i];
     const ends = interval && interval[0] !== null ? make("small", { textContent: ` ${number(interval[0])} to ${number(interval[1])}` }) : null;
     return make("div", {}, make("dt", { textContent: titleOf(name), title: aboutOf(name) }), make("dd", {}, number(metric(name, i), 3), ends));
   });
-  const lines = [data.reason[i], ...data.vetoes[i].map((veto) => `Veto: ${veto}`), data.checkpoint[i]].filter(Boolean);
-  const close = make("button", { type: "button", textContent: "Close" });
-  close.addEventListener("click", () => byId("cell").close());
-  byId("cell").replaceChildren(make("h3", { textContent: rowWords(i) }), ...lines.map((line) => make("p", { className: "note", textContent: line })),
-    make("div", { className: "mosaic" }, ...(images.rows[i] ? tiles : [])), make("dl", { className: "facts" }, ...facts), close);
-  byId("cell").showModal();
+  const state = data.state[i] === "COMPLETE" ? "" : data.state[i];
+  const lines = [[state, data.reason[i]].filter(Boolean).join(": "), ...data.vetoes[i].map((veto) => `Ruled out: ${veto}`), data.checkpoint[i]].filter(Boolean);
+  showStrip(rowWords(i), images.rows[i], images.folders[i], tile, ...lines.map((line) => make("p", { className: "note", textContent: line })),
+    make("dl", { className: "facts" }, ...facts));
 }
 
 byId("cell").addEventListener("click", (event) => { if (event.target === byId("cell")) byId("cell").close(); });
-byId("copy")?.addEventListener("click", async () => {
-  await navigator.clipboard.writeText(byId("snippet").textContent);
-  byId("copy").textContent = "Copied";
-});
+for (const button of document.querySelectorAll("button.picture")) {
+  button.addEventListener("click", () => {
+    const { title, prompt: words, original } = button.dataset;
+    const carried = make("img", { src: button.querySelector("img").src, alt: words, className: "large" });
+    openDialog(title, make("figure", {}, largeImage(carried, original, words), make("figcaption", { textContent: words })));
+  });
+}
+for (const button of document.querySelectorAll("button.copy")) {
+  button.addEventListener("click", async () => {
+    const text = button.parentElement.querySelector("pre");
+    try {
+      await navigator.clipboard.writeText(text.textContent);
+      button.textContent = "Copied";
+    } catch { // no permission: selected, so that a key copies it
+      getSelection().selectAllChildren(text);
+      button.textContent = "Selected";
+    }
+  });
+}
+if (document.querySelector(".running")) setInterval(() => { if (!byId("cell").open) location.reload(); }, 60_000);
 for (const span of document.querySelectorAll("[data-words]")) span.textContent = rowWords(Number(span.dataset.words));
 for (const box of document.querySelectorAll("[data-rows]")) {
   for (const i of box.dataset.rows.split(",").map(Number)) {

@@ -3,16 +3,26 @@
   // The axis that runs to the right; one plot for each value of `facet`.
   const across = axisNames.includes("steps") ? "steps" : axisNames[0];
   const facet = axisNames.find((name) => (data.axes[name].log || name === "settings") && name !== across);
+  // Two values of an axis stand side by side.
+  const two = axisNames.find((name) => data.axes[name].values.length === 2 && name !== across && name !== facet);
   const place = startPlace();
   const most = 12;
 
-  function rowsAlong(value) {
-    const at = { ...place, ...(facet ? { [facet]: value } : {}) };
+  /** The places of the plots, one a row of `facet` and a column of `two`. */
+  function facets() {
+    const values = (name) => (name ? data.axes[name].values.map((_, v) => ({ [name]: v })) : [{}]);
+    return values(facet).slice(0, most).flatMap((at) => values(two).map((beside) => ({ ...at, ...beside })));
+  }
+
+  function rowsAlong(fixed) {
+    const at = { ...place, ...fixed };
     return data.axes[across].values.map((_, v) => rowAt({ ...at, [across]: v }));
   }
 
   function curve(name, rows, hue) {
     const there = rows.map((i, v) => [i, v]).filter(([i]) => i !== undefined && metric(name, i) !== null);
+    const untuned = name === "s" ? 0 : 1; // which is what s and t are measured from
+    const fromUntuned = across === "steps" && there.length > 0;
     const x = there.map(([, v]) => data.axes[across].values[v]);
     const ends = there.map(([i]) => data.intervals[name]?.[i] ?? [null, null]);
     const band = there.length > 1 && ends.every(([low]) => low !== null);
@@ -21,6 +31,10 @@
       customdata: there.map(([i]) => i), text: there.map(([i], k) => `${name} ${number(metric(name, i))} [${number(ends[k][0])}, ${number(ends[k][1])}]`),
       hovertemplate: `${plain(across)} %{x}<br>%{text}<extra></extra>`,
     };
+    if (fromUntuned) {
+      for (const [list, first] of [[line.x, 0], [line.y, untuned], [line.customdata, null], [line.text, "untuned model"], [ends, [untuned, untuned]]]) list.unshift(first);
+      line.marker.symbol = ["circle-open", ...there.map(() => "circle")];
+    }
     const shade = {
       x: [...x, ...x.toReversed()], y: [...ends.map(([low]) => low), ...ends.map(([, high]) => high).toReversed()], fill: "toself", fillcolor: hue,
       opacity: 0.14, line: { width: 0 }, mode: "lines", hoverinfo: "skip",
@@ -50,25 +64,27 @@
   }
 
   function show() {
-    const shown = facet ? data.axes[facet].values.map((_, v) => v).slice(0, most) : [null];
-    const divs = plots(byId("curve-plots"), shown.map((value) => (facet ? `${facet} ${data.axes[facet].shown[value]}` : "")));
-    for (const [k, value] of shown.entries()) {
+    const shown = facets();
+    byId("curve-plots").classList.toggle("pairs", Boolean(facet && two));
+    const divs = plots(byId("curve-plots"), shown.map((at) => Object.entries(at).map(([name, v]) => `${name} ${data.axes[name].shown[v]}`).join(" · ")));
+    for (const [k, at] of shown.entries()) {
       draw(divs[k], () => {
-        const rows = rowsAlong(value);
+        const rows = rowsAlong(at);
         const values = data.axes[across].values;
         const numeric = values.every((v) => typeof v === "number");
-        const few = values.length <= 6 ? { tickmode: "array", tickvals: values, ticktext: data.axes[across].shown.map(plain) } : { nticks: 6 };
+        const first = across === "steps" ? ["0"] : [];
+        const few = values.length <= 6 ? { tickmode: "array", tickvals: [...first.map(Number), ...values], ticktext: [...first, ...data.axes[across].shown.map(plain)] } : { nticks: 6 };
         const log = numeric && data.axes[across].log;
         return [[...curve("s", rows, color("s")), ...curve("t", rows, color("t"))], {
           xaxis: { title: { text: plain(across) }, type: log ? "log" : numeric ? "linear" : "category", ...few },
           yaxis: { range: [-0.12, 1.16], tickvals: [0, 0.25, 0.5, 0.75, 1] }, shapes: marks(rows),
         }];
-      }).then(() => divs[k].on("plotly_click", (event) => openCell(event.points[0].customdata)));
+      }).then(() => divs[k].on("plotly_click", (event) => { const i = event.points[0].customdata; if (i !== null) openCell(i); }));
     }
   }
 
   if (across && data.metrics.s) {
-    byId("curve-controls").append(...axisSelects(place, [across, facet], show));
+    byId("curve-controls").append(...axisSelects(place, [across, facet, two], show));
     show();
   } else {
     byId("curves").remove();

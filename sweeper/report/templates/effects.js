@@ -4,13 +4,14 @@
   let pair = null;
   const threshold = 0.005; // of the variance: below it a term is not listed
 
+  const axesOf = (n) => Object.keys(data.effects[n].levels).filter((axis) => data.effects[n].levels[axis]);
   const shownTerm = (term) => term.join(" × ");
 
   function levelPlots() {
     const { levels } = data.effects[name];
     const ends = Object.values(levels).filter(Boolean).flat().flatMap((l) => [l.low ?? l.mean, l.high ?? l.mean]);
     const room = 0.06 * (Math.max(...ends) - Math.min(...ends)) || 0.05;
-    const axes = Object.keys(levels).filter((axis) => levels[axis]);
+    const axes = axesOf(name);
     const divs = plots(byId("level-plots"), axes);
     for (const [k, axis] of axes.entries()) {
       const found = levels[axis];
@@ -48,13 +49,14 @@
 
   function show() {
     levelPlots();
-    const named = data.effects[name].shares.length > 0;
-    byId("share-plot").parentElement.hidden = !named;
+    const several = axesOf(name).length > 1 && data.effects[name].shares.length > 0;
+    byId("together").hidden = !several;
     byId("pair-plot").parentElement.hidden = !pair;
-    if (named) draw(byId("share-plot"), sharePlot);
-    if (!pair) return;
-    draw(byId("pair-plot"), pairPlot);
-    byId("pair-title").textContent = `${pair.split("|").join(" and ")} together`;
+    if (several) draw(byId("share-plot"), sharePlot);
+    if (several && pair) {
+      draw(byId("pair-plot"), pairPlot);
+      byId("pair-title").textContent = `${pair.split("|").join(" and ")} together`;
+    }
   }
 
   function controls() {

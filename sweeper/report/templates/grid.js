@@ -9,10 +9,10 @@
 
   const others = axisNames.filter((name) => name !== "steps");
   let down = others.find((name) => data.axes[name].log || name === "settings") ?? others[0] ?? "steps";
-  let across = others.find((name) => name !== down && length(name) <= 12) ?? prompts[0] ?? axisNames.find((name) => name !== down);
+  let across = others.find((name) => name !== down && length(name) === 2) ?? others.find((name) => name !== down && length(name) <= 12) ?? prompts[0] ?? axisNames.find((name) => name !== down);
 
   const along = (name) => (name ? [...Array(Math.min(most, length(name))).keys()].map((v) => ({ [name]: v })) : [{}]);
-  const header = (at) => make("th", { textContent: Object.entries(at).map(([name, v]) => words(name, v)).join() });
+  const header = (at, scope) => make("th", { scope, textContent: Object.entries(at).map(([name, v]) => words(name, v)).join() });
 
   function cell(at) {
     const i = rowAt(at);
@@ -24,20 +24,23 @@
 
   function untuned(at) {
     const i = rowAt(at) ?? data.ranked[0];
-    return make("td", {}, tileOf(images.untuned[images.untuned_of[i]], at.prompt, "untuned model"));
+    const box = tileOf(images.untuned[images.untuned_of[i]], at.prompt, `untuned model: ${tileWords(images.tiles[at.prompt])}`);
+    box.addEventListener("click", () => openUntuned(i, at.prompt));
+    return make("td", {}, box);
   }
 
   function show() {
+    byId("grid-prompt").textContent = down === "prompt" || across === "prompt" ? "" : `“${words("prompt", place.prompt)}”`;
     const columns = along(across).map((at) => ({ ...place, ...at }));
     byId("raster").replaceChildren(
-      make("tr", {}, make("th"), ...along(across).map(header)),
-      make("tr", {}, make("th", { textContent: "untuned model" }), ...columns.map(untuned)),
-      ...along(down).map((row) => make("tr", {}, header(row), ...columns.map((column) => cell({ ...column, ...row })))));
+      make("tr", {}, make("td"), ...along(across).map((at) => header(at, "col"))),
+      make("tr", {}, make("th", { scope: "row", textContent: "untuned model" }), ...columns.map(untuned)),
+      ...along(down).map((row) => make("tr", {}, header(row, "row"), ...columns.map((column) => cell({ ...column, ...row })))));
   }
 
   function stepSlider() {
     const output = make("output");
-    const input = make("input", { type: "range", min: 0, max: length("steps") - 1, value: place.steps });
+    const input = make("input", { type: "range", min: 0, max: length("steps") - 1, value: place.steps, ariaLabel: "steps" });
     const update = () => { place.steps = Number(input.value); output.textContent = words("steps", place.steps); };
     input.addEventListener("input", () => { update(); show(); });
     update();
@@ -67,7 +70,7 @@
     const carried = images.rows.filter(Boolean).length;
     const complete = data.state.filter((state) => state === "COMPLETE").length;
     const lacking = carried < complete ? ` This page carries the images of ${carried.toLocaleString("en")} of ${complete.toLocaleString("en")} checkpoints.` : "";
-    byId("grid-note").textContent = `Framed: the sweet spot; dashed: as good as it. Click an image for all of its prompts.${lacking}`;
+    byId("grid-note").textContent = `Framed: the sweet spot; dashed: as good. An image opens at full size, with all prompts of its checkpoint.${lacking}`;
   } else {
     byId("grid").remove();
   }

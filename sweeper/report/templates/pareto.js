@@ -24,7 +24,7 @@
         symbol: members.map((i) => (data.vetoes[i].length ? "x-thin-open" : "circle")) },
     }));
     const front = data.pareto.filter((i) => metric("s", i) !== null).sort((a, b) => metric("t", a) - metric("t", b));
-    const line = { x: front.map((i) => metric("t", i)), y: front.map((i) => metric("s", i)), mode: "lines", line: { color: color("soft"), width: 1.5, shape: "spline", smoothing: 0.4 }, hoverinfo: "skip", showlegend: false };
+    const line = { x: front.map((i) => metric("t", i)), y: front.map((i) => metric("s", i)), mode: "lines", line: { color: color("soft"), width: 1.5 }, hoverinfo: "skip", showlegend: false };
     const star = (i, symbol, name) => ({ x: [metric("t", i)], y: [metric("s", i)], customdata: [i], mode: "markers", name,
       marker: { symbol, size: 17, color: color("accent"), line: { color: color("paper"), width: 1.5 } }, hovertemplate: `${plain(rowWords(i))}<extra></extra>` });
     const special = [];

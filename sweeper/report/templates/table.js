@@ -3,7 +3,7 @@
   const pageful = 50;
   let order = data.ranked;
   let shown = pageful;
-  let sorted = { name: null, down: true };
+  let sorted = { name: data.order, down: true };
 
   const words = data.ranked.reduce((found, i) => {
     found[i] = `${rowWords(i)} ${data.state[i]} ${data.vetoes[i].join(" ")} ${data.reason[i]}`.toLowerCase();
@@ -25,7 +25,7 @@
   function arrange() {
     const wanted = byId("filter").value.toLowerCase().split(/\s+/).filter(Boolean);
     const kept = data.ranked.filter((i) => wanted.every((word) => words[i].includes(word)));
-    order = sorted.name ? kept.sort(compare) : kept;
+    order = sorted.name === data.order && sorted.down ? kept : kept.sort(compare);
     shown = pageful;
     show();
   }
@@ -61,7 +61,7 @@
   function show() {
     const names = [...Object.keys(data.varying), ...Object.keys(data.metrics)];
     byId("table").replaceChildren(
-      make("thead", {}, make("tr", {}, make("th"), ...names.map(heading), make("th"))),
+      make("thead", {}, make("tr", {}, make("th", { scope: "col", textContent: "image" }), ...names.map(heading), make("th", { className: "words", textContent: "notes" }))),
       make("tbody", {}, ...order.slice(0, shown).map(line)));
     byId("count").textContent = `${Math.min(shown, order.length).toLocaleString("en")} of ${order.length.toLocaleString("en")}`;
     byId("more").hidden = shown >= order.length;

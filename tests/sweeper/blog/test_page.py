@@ -15,7 +15,7 @@ from sweeper.blog.verdicts import Finding
 from sweeper.report.page import TEMPLATES
 from tests.sweeper.blog.synthetic import BASELINES, evidence, scorecard, values
 from tests.sweeper.blog.test_claims import CASES, GRIDS, found
-from tests.sweeper.browser import needs_chromium, opened
+from tests.sweeper.browser import SCHEMES, WIDTHS
 from tests.sweeper.script_types import in_python, in_script
 
 
@@ -51,14 +51,17 @@ def test_it_needs_nothing_from_elsewhere(findings):
     assert not re.findall(r"(?:src|href)=\"https?:", outside)
 
 
-@needs_chromium
-def test_it_draws_every_figure_without_an_error(findings, tmp_path):
+@pytest.mark.pages
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("width", WIDTHS)
+def test_it_draws_every_figure_for_everybody(findings, tmp_path, browser, width, scheme):
     path = tmp_path / "blog.html"
     path.write_text(page.html("miniature", findings, {}))
-    dom, console = opened(path, tmp_path)
-    assert console == ""
     figures = [page.figure(claim, finding) for claim, finding in zip(CLAIMS[:3], findings, strict=False)]
-    assert len(re.findall(r'<div class="js-plotly-plot', dom)) == sum(len(figure["plots"]) for figure in figures)
+    with browser.open(path, width, scheme) as opened:
+        assert opened.page.locator(".js-plotly-plot").count() == sum(len(figure["plots"]) for figure in figures)
+        assert opened.violations() == []
+        assert (opened.console, opened.requests, opened.overflow()) == ([], [], 0)
 
 
 def test_text_of_users_is_escaped():

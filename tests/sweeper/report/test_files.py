@@ -10,9 +10,9 @@ from rich.console import Console
 
 from evaluation.spec import show
 from evaluation.sweetspot import SweetSpot
-from sweeper.report import write
-from sweeper.report.contact_sheet import arrange
+from sweeper.report import contact_sheet, write
 from sweeper.report.files import write_csv, write_results_json
+from sweeper.report.sheet_layout import arrange
 from sweeper.report.terminal import print_table, shares, took
 from sweeper.results.ordering import ranked, raster
 from sweeper.results.types import COMPLETE, FAIL
@@ -31,6 +31,29 @@ def test_write_leaves_four_files(tmp_path):
     _, written = write.write(make_results(tmp_path, SMALL))
     assert set(written) == {"results.csv", "results.json", "contact_sheet.png", "report.html"}
     assert all(path.exists() and path.parent == tmp_path for path in written.values())
+
+
+def test_the_page_of_a_running_sweep_says_how_far_it_is_and_costs_a_twentieth_of_the_time(tmp_path):
+    results = make_results(tmp_path, SMALL, fail=(3,))
+    time = iter([0, 3, 62.9, 63, 64])
+    live = write.LivePage(clock=lambda: next(time))
+    page = tmp_path / "report.html"
+    live.refresh(results)  # it takes 3 s
+    assert "The sweep still runs:</b> 2 of 2 trainings and 3 of 4 checkpoints are done." in page.read_text()
+    assert (tmp_path / "contact_sheet.png").exists()
+    page.unlink()
+    live.refresh(results)  # 59.9 s later
+    assert not page.exists()
+    live.refresh(results)
+    assert page.exists()
+    write.write(results)
+    assert "still runs" not in page.read_text()
+
+
+def test_a_page_that_cannot_be_written_stops_no_sweep(tmp_path):
+    results = make_results(tmp_path / "there", SMALL)
+    (tmp_path / "file").touch()
+    write.LivePage().refresh(replace(results, folder=tmp_path / "file"))
 
 
 def test_the_time_is_told_by_kind_of_work():
@@ -168,12 +191,42 @@ def test_a_random_search_is_laid_out_by_run(tmp_path):
 
 def test_the_axes_of_a_sheet():
     layout = arrange(AXES, prompts=4)
-    assert layout.columns == ("scheduler", "steps")
+    assert layout.columns == ("prompt", "scheduler", "steps")
     assert layout.rows == ("lr", "prior_preservation", "train_text_encoder")
     assert (layout.pages, layout.prompts) == ((), 1)
     many = arrange({"steps": tuple(range(8)), "lr": tuple(range(8)), "seed": tuple(range(5))}, prompts=4)
     assert many.pages == ("seed",)
     assert arrange({"lr": (1, 2, 3)}, prompts=4).prompts == 4
+    pair = {"lr": (1, 2, 3), "prior_preservation": (True, False)}
+    assert arrange(pair | {"steps": range(6)}, prompts=9).columns == ("prompt", "steps", "prior_preservation")
+    assert arrange(pair | {"steps": range(7)}, prompts=9).rows == ("lr", "prior_preservation")
+
+
+def test_prompts_run_to_the_right_or_downwards_or_over_pages():
+    wide = {"lr": (1, 2, 3), "steps": (100, 200, 300, 400)}
+    assert arrange(wide, prompts=3).columns == ("prompt", "steps")
+    assert arrange(wide, prompts=4).rows == ("prompt", "lr")
+    assert (arrange(wide, prompts=5).columns, arrange(wide, prompts=5).prompts) == (("prompt", "steps"), 3)
+
+
+@pytest.mark.parametrize(("steps", "count", "pages"), [((400,), 4, 1), ((400, 800, 1200, 1600), 6, 2)])
+def test_every_prompt_is_on_a_sheet(tmp_path, steps, count, pages):
+    prompts = tuple(f"a sks cat toy number {i}" for i in range(count))
+    results = make_results(tmp_path, {"lr": (1e-6, 2e-6, 5e-6), "steps": steps}, prompts=prompts)
+    for row in results.rows:  # each prompt and checkpoint has a colour of its own
+        for p in range(count):
+            Image.new("RGB", (16, 16), (10 * p + 9, row.step % 251, 255)).save(row.samples / f"{p:02d}-00.png")
+    sheets = write.write_contact_sheet(tmp_path / "contact_sheet.png", results)
+    assert len(sheets) == pages
+    colors = {color for sheet in sheets for _, color in _colors(sheet)}
+    assert {(10 * p + 9, step % 251, 255) for p in range(count) for step in steps} <= colors
+
+
+def test_a_long_prompt_is_not_cut():
+    long = "a photo of a sks cat toy on top of a purple rug in a forest with a mountain in the background at night"
+    lines = contact_sheet._lines(long, contact_sheet._font(13, True), contact_sheet.LABEL, contact_sheet.LINES)
+    assert " ".join(lines) == long
+    assert all(contact_sheet._font(13, True).getlength(line) <= contact_sheet.LABEL for line in lines)
 
 
 def test_the_sheet_marks_the_choice_and_has_further_pages(tmp_path):

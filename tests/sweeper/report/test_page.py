@@ -1,15 +1,14 @@
 import json
-import re
 from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 
-from sweeper.report.page import gather, render, snippet, veto_kinds
+from sweeper.report.page import gather, off_front, render, snippet, veto_kinds
+from sweeper.report.page_data import order_of, page_data, undominated
 from sweeper.report.thumbnails import tile_names
 from sweeper.results.types import Results
-from tests.sweeper.browser import needs_chromium, opened
-from tests.sweeper.report.synthetic import AXES, make_results
+from tests.sweeper.report.synthetic import make_results
 
 NASTY = "</script><script>document.title='owned'</script><img src=x onerror=alert(1)>"
 
@@ -33,111 +32,6 @@ def test_the_page_is_one_file_that_asks_for_nothing(tmp_path):
     sources = [v for _, attrs in _Elements(html).found for k, v in attrs.items() if k in ("src", "href") and v]
     assert sources
     assert all(source.startswith("data:image/") for source in sources)
-
-
-@needs_chromium
-def test_the_page_draws_everything_without_an_error(tmp_path):
-    results = make_results(tmp_path, AXES, fail=(5,))
-    dom, console = opened(write(tmp_path / "r.html", results), tmp_path)
-    assert console == ""
-    assert results.sweet_spot.reason in dom
-    assert (
-        len(re.findall(r'<div class="plot[^"]*js-plotly-plot', dom)) == 3 + 1 + 5 + 2
-    )  # curves per lr, Pareto, axes, shares and a pair
-    assert len(re.findall(r'class="tile[^"]*chosen', dom)) >= 1
-    assert 'type="range"' in dom
-    assert dom.count("<tr") > 50
-    assert "not enough memory: tried 2.1 GiB" in dom
-    assert "noise" in dom[dom.index('id="vetoes"') : dom.index('id="cells"')]
-    assert "DiffusionPipeline.from_pretrained" in dom
-    assert re.search(r"<dt>sampling</dt><dd>35.3 % <small>7 min 0 s</small>", dom)
-
-
-ACT = """<script>
-const wait = (time) => new Promise((resume) => setTimeout(resume, time));
-addEventListener("load", async () => {
-  await wait(1500);
-  const seen = {}, words = (selector) => document.querySelector(selector).textContent;
-  const tile = (selector) => document.querySelector(selector + " .tile").style.backgroundImage;
-  const image = tile("#preview");
-  const plot = document.getElementById("pareto-plot");
-  plot.scrollIntoView();
-  const dot = plot.querySelectorAll(".scatterlayer .points path.point")[0].getBoundingClientRect();
-  const place = { bubbles: true, clientX: dot.x + dot.width / 2, clientY: dot.y + dot.height / 2 };
-  const area = plot.querySelector(".nsewdrag");
-  for (const kind of ["mouseover", "mousemove"]) area.dispatchEvent(new MouseEvent(kind, place));
-  await wait(500);
-  seen.hover = [words("#preview .caption"), tile("#preview") !== image];
-  const grid = () => [words("#grid-controls output"), tile("#raster tr:nth-child(3)")];
-  const before = grid(), slider = document.querySelector("#grid-controls input[type=range]");
-  slider.value = 0;
-  slider.dispatchEvent(new Event("input"));
-  const after = grid();
-  seen.slider = [before[0], after[0], before[1] !== after[1]];
-  const all = (selector) => [...document.querySelectorAll(selector)];
-  const column = () => all("#table tbody td:nth-child(3)").map((cell) => cell.textContent);
-  const head = () => all("#table th button").find((button) => button.textContent === "steps");
-  head().click();
-  seen.up = column();
-  head().click();
-  seen.down = column();
-  document.querySelector("#raster .tile.chosen, #table .tile").click();
-  seen.dialog = document.getElementById("cell").open;
-  document.body.append(Object.assign(document.createElement("pre"), { id: "seen", textContent: JSON.stringify(seen) }));
-});
-</script>"""
-
-
-@needs_chromium
-def test_hovering_sliding_sorting_and_clicking_show_what_they_should(tmp_path):
-    results = make_results(tmp_path, {"lr": (1e-6, 2e-6, 5e-6), "steps": (400, 800, 1200)})
-    page = write(tmp_path / "r.html", results)
-    page.write_text(page.read_text().replace("</body>", ACT + "</body>"))
-    dom, console = opened(page, tmp_path)
-    assert console == ""
-    seen = json.loads(dom.partition('id="seen">')[2].partition("</pre>")[0])
-    assert seen["hover"] == ["lr=1e-6 steps=400", True]
-    chosen = results.rows[results.best].step
-    assert seen["slider"] == [f"steps {chosen}", "steps 400", chosen != 400]
-    assert seen["up"] == sorted(seen["up"], key=int)
-    assert seen["down"] == sorted(seen["down"], key=int, reverse=True)
-    assert len(set(seen["up"])) == 3
-    assert seen["dialog"]
-
-
-@needs_chromium
-def test_what_a_user_typed_is_text_wherever_it_is_shown(tmp_path):
-    axes = {"lr": (1e-6, 5e-6), "steps": (400, 800), "subject": (NASTY, "dog")}
-    results = make_results(tmp_path, axes, subject=NASTY, prompts=(f"a {NASTY}", "b"), fail=(2,), name=NASTY)
-    rows = tuple(replace(row, vetoes=(f"{NASTY} 3",), reason=NASTY) for row in results.rows)
-    spot = replace(results.sweet_spot, reason=f"Use {NASTY}", suggestion=NASTY)
-    nasty = replace(results, rows=rows, sweet_spot=spot, command=NASTY, backbones={NASTY: NASTY}, model=NASTY)
-    dom, console = opened(write(tmp_path / "r.html", nasty), tmp_path)
-    assert console == ""
-    elements = _Elements(dom).found
-    assert not [attrs for tag, attrs in elements if tag == "img" and not attrs["src"].startswith("data:")]
-    assert not any("onerror" in attrs for _, attrs in elements)
-    assert "<title>owned" not in dom
-    assert [tag for tag, _ in elements].count("script") == 4  # two of data, plotly, ours
-
-
-@needs_chromium
-@pytest.mark.parametrize(
-    "axes",
-    [{"lr": (2e-6,), "steps": (800,)}, {"lr": (1e-6, 2e-6), "steps": (800,)}, {"steps": (100, 200), "seed": (0, 1)}],
-)
-def test_small_sweeps(tmp_path, axes):
-    dom, console = opened(write(tmp_path / "r.html", make_results(tmp_path, axes)), tmp_path)
-    assert console == ""
-    assert 'id="raster"' in dom
-
-
-@needs_chromium
-def test_nothing_finished(tmp_path):
-    results = make_results(tmp_path, {"lr": (1e-6, 2e-6), "steps": (400,)}, fail=(0, 1))
-    dom, console = opened(write(tmp_path / "r.html", results), tmp_path)
-    assert console == ""
-    assert "No cell finished." in dom
 
 
 def test_the_data_is_json_that_cannot_close_its_element(tmp_path):
@@ -169,6 +63,48 @@ def test_vetoes_are_gathered_by_kind(tmp_path):
     assert [(k["words"], k["count"]) for k in veto_kinds(replace(results, rows=rows))] == [("copies", 2), ("noise", 1)]
 
 
+def test_why_the_star_lies_off_the_line(tmp_path):
+    results = make_results(tmp_path, {"lr": (1e-6, 2e-6, 5e-6), "steps": (400, 800)}, images=False)
+    assert off_front(results, page_data(results)) == ""
+    best = results.best
+    other = 0 if best else 1
+    rows = list(results.rows)
+    rows[other] = replace(rows[other], metrics={name: value + 0.01 for name, value in rows[best].metrics.items()})
+    for region, why in ((best, other), "not by more than chance"), ((best,), "what its neighbours measured counts too"):
+        spot = replace(results.sweet_spot, pareto=(other,), region=region)
+        changed = replace(results, rows=tuple(rows), sweet_spot=spot)
+        assert why in off_front(changed, page_data(changed))
+    seeds = replace(results, sweet_spot=replace(results.sweet_spot, pareto=()))
+    assert "its other seeds" in off_front(seeds, page_data(seeds))
+
+
+@pytest.mark.parametrize(("metrics", "order"), [({}, "score"), ({"expected_score": 0.5}, "expected_score")])
+def test_the_table_says_by_which_score_it_is_in_order(tmp_path, metrics, order):
+    results = make_results(tmp_path, {"lr": (1e-6, 2e-6), "steps": (400, 800)}, images=False)
+    rows = tuple(replace(row, metrics=row.metrics | metrics) for row in results.rows)
+    assert order_of(replace(results, rows=rows)) == order
+    lowest = min(range(4), key=lambda i: rows[i].metrics["score"])
+    assert order_of(replace(results, best=lowest)) is None  # the answer comes first, and nothing else puts it there
+
+
+def test_of_several_seeds_the_line_joins_the_dots_that_none_beats(tmp_path):
+    results = make_results(tmp_path, {"lr": (1e-6, 5e-6), "steps": (400,)}, images=False)
+    rows = tuple(
+        replace(row, metrics=row.metrics | {"s": s, "t": t})
+        for row, (s, t) in zip(results.rows, ((0.5, 0.5), (0.6, 0.5)), strict=True)
+    )
+    results = replace(results, rows=rows, sweet_spot=replace(results.sweet_spot, pareto=(0, 1)))
+    assert undominated(results) == [1]
+
+
+def test_the_score_on_fresh_images_is_said_where_there_is_one(tmp_path):
+    results = make_results(tmp_path, {"lr": (1e-6,), "steps": (400, 800)}, images=False)
+    assert "On images on which nothing was chosen" not in write(tmp_path / "page.html", results).read_text()
+    spot = replace(results.sweet_spot, fresh_score=(0.81, 0.7, 0.92))
+    html = write(tmp_path / "page.html", replace(results, sweet_spot=spot)).read_text()
+    assert 'nothing was chosen its <b class="score">score&nbsp;0.81</b> (0.70 to 0.92).' in html
+
+
 def test_notes_are_on_the_page(tmp_path):
     results = replace(make_results(tmp_path, {"lr": (1e-6,), "steps": (400, 800)}), notes=("Diversity is missing.",))
-    assert "Note: Diversity is missing." in write(tmp_path / "page.html", results).read_text()
+    assert "<b>Note:</b> Diversity is missing." in write(tmp_path / "page.html", results).read_text()
