@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluation.scheme import Part, Scheme
 from evaluation.surface import Candidates, canonical_order, select
 
 Ints = NDArray[np.int64]
@@ -27,70 +28,6 @@ FINALISTS = 4
 LEVELS = 7  # slices that a cell is ranked by, at most: 16 images of each prompt
 MOST_FRESH = 8  # slices
 FRESH_SHARE = 1 / 3  # of the budget
-FRESH_NOISE = 1000  # the first image of fresh noise, where there are no fresh prompts
-
-
-@dataclass(frozen=True)
-class Part:
-    """The composition of a slice: prompts and images by their place among all."""
-
-    first_prompt: int
-    prompts: int
-    first_image: int
-    images: int  # of each prompt
-    class_images: int = 0
-
-    @property
-    def cost(self) -> int:
-        """Images of a cell, or of a baseline."""
-        return self.prompts * self.images + self.class_images
-
-
-@dataclass(frozen=True)
-class Scheme:
-    """What slices are made of, and what a cell takes where all are treated alike."""
-
-    prompts: int
-    fresh_prompts: int  # 0: none, the noise alone is fresh
-    images_per_prompt: int = 1
-    class_images: int = 4
-
-    @property
-    def per_cell(self) -> int:
-        """Images."""
-        return self.prompts * self.images_per_prompt + self.class_images
-
-    @property
-    def cuts(self) -> list[int]:
-        """Where the slices that show every prompt once begin, and where the last of them ends."""
-        return sorted({0, -(-self.prompts // 4), -(-self.prompts // 2), self.prompts})
-
-    @property
-    def whole(self) -> int:
-        """Slices that show every prompt once."""
-        return len(self.cuts) - 1
-
-    def ranked(self, number: int) -> Part:
-        """The slice `number`, from 0, of those that cells are ranked by."""
-        if number < self.whole:
-            first, end = self.cuts[number : number + 2]
-            return Part(first, end - first, 0, 1)
-        first = 2 ** (number - self.whole)
-        return Part(0, self.prompts, first, first)
-
-    def fresh(self, number: int) -> Part:
-        """The fresh slice `number`, from 0."""
-        prompts = self.fresh_prompts or self.prompts
-        size = min(prompts, -(-self.prompts // 2))
-        image, place = divmod(number, -(-prompts // size))
-        first = place * size
-        return Part(
-            first_prompt=first + (self.prompts if self.fresh_prompts else 0),
-            prompts=min(size, prompts - first),
-            first_image=image + (0 if self.fresh_prompts else FRESH_NOISE),
-            images=1,
-            class_images=0 if number else self.class_images,
-        )
 
 
 @dataclass(frozen=True)

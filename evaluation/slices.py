@@ -1,10 +1,11 @@
 """Several slices of one checkpoint's samples as one: more images of the same prompts, or other prompts.
 
-Image for image the joined values are those of one evaluation with all images. Diversity is the exception: the images of
-a prompt were compared with each other within their slice only.
+Image for image the joined values are those of one evaluation with all images; None where no slice has an image.
+Diversity is the exception: the images of a prompt were compared with each other within their slice only. A `layout`
+names all slices that some checkpoint has, so that the values of all of them have one shape.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -17,10 +18,10 @@ Slice = tuple[EvalSpec, Mapping[str, Values]]
 OF_CLASS = ("pres",)  # measured on the images of the class prompt
 
 
-def join_scorecards(slices: Sequence[tuple[EvalSpec, Scorecard]]) -> Scorecard:
+def join_scorecards(slices: Sequence[tuple[EvalSpec, Scorecard]], layout: Sequence[EvalSpec] = ()) -> Scorecard:
     """One scorecard of slices of one checkpoint. It has the metrics that all of them have. Raises ValueError if the
-    slices overlap, or some prompts have more images than others."""
-    values = join_values([(evaluation, card.values) for evaluation, card in slices])
+    slices overlap."""
+    values = join_values([(evaluation, card.values) for evaluation, card in slices], layout)
     cards = [card for _, card in slices]
     arrays = {name: np.asarray(v, float) for name, v in values.items()}
     seconds = {kind: sum(card.seconds.get(kind, 0.0) for card in cards) for kind in ("sample", "score")}
@@ -38,24 +39,29 @@ def join_scorecards(slices: Sequence[tuple[EvalSpec, Scorecard]]) -> Scorecard:
     )
 
 
-def join_baselines(slices: Sequence[tuple[EvalSpec, Baselines]]) -> Baselines:
+def join_baselines(slices: Sequence[tuple[EvalSpec, Baselines]], layout: Sequence[EvalSpec] = ()) -> Baselines:
     """The baselines of joined slices. Of the photographs only CLIP-T depends on the prompts."""
     each = [baselines for _, baselines in slices]
     photographs = dict(each[0].photographs)
     if "clip_t" in photographs:
-        by_prompts = {_prompts(spec): baselines.photographs["clip_t"] for spec, baselines in slices}
-        photographs["clip_t"] = [row for prompts in sorted(by_prompts) for row in by_prompts[prompts]]
+        rows = {
+            spec.first_prompt + p: row
+            for spec, baselines in slices
+            for p, row in enumerate(baselines.photographs["clip_t"])
+        }
+        photographs["clip_t"] = [rows[prompt] for prompt in sorted(rows)]
     return replace(
         each[0],
-        untuned=join_values([(evaluation, baselines.untuned) for evaluation, baselines in slices]),
+        untuned=join_values([(evaluation, baselines.untuned) for evaluation, baselines in slices], layout),
         photographs=photographs,
         provenance=tuple(dict.fromkeys(maker for baselines in each for maker in baselines.provenance)),
     )
 
 
-def join_values(slices: Sequence[Slice]) -> dict[str, Values]:
+def join_values(slices: Sequence[Slice], layout: Sequence[EvalSpec] = ()) -> dict[str, Values]:
     """Values [prompt][image] of all slices, prompts and images in the order of their noise."""
     names = [name for name in slices[0][1] if name in METRICS]
+    places = _places((*layout, *(spec for spec, _ in slices)))
     joined: dict[str, Values] = {}
     for name in names:
         if METRICS[name].needs_weights:  # of the weights, not of the images
@@ -63,26 +69,29 @@ def join_values(slices: Sequence[Slice]) -> dict[str, Values]:
         elif name in OF_CLASS:
             joined[name] = _joined_class(slices, name)
         elif all(name in values for _, values in slices):
-            joined[name] = _joined_prompts(slices, name)
+            joined[name] = _joined_prompts(slices, name, *places)
     return joined
 
 
-def _prompts(spec: EvalSpec) -> tuple[int, tuple[str, ...]]:
-    return spec.first_prompt, spec.prompts
+def _places(specs: Iterable[EvalSpec]) -> tuple[list[int], list[int]]:
+    """The prompts and the images that some slice has, by their place among all."""
+    prompts: set[int] = set()
+    images: set[int] = set()
+    for spec in specs:
+        prompts |= set(range(spec.first_prompt, spec.first_prompt + len(spec.prompts)))
+        images |= set(range(spec.first_image, spec.first_image + spec.images_per_prompt))
+    return sorted(prompts), sorted(images)
 
 
-def _joined_prompts(slices: Sequence[Slice], name: str) -> Values:
-    by_prompts: dict[tuple[int, tuple[str, ...]], list[Slice]] = {}
-    for spec, values in sorted(slices, key=lambda s: s[0].first_image):
-        by_prompts.setdefault(_prompts(spec), []).append((spec, values))
-    rows: Values = []
-    for prompts in sorted(by_prompts):
-        parts = by_prompts[prompts]
-        _check_apart([(spec.first_image, spec.images_per_prompt) for spec, _ in parts])
-        rows += [sum((values[name][p] for _, values in parts), []) for p in range(len(prompts[1]))]
-    if len({len(row) for row in rows}) > 1:
-        raise ValueError("slices give some prompts more images than others")
-    return rows
+def _joined_prompts(slices: Sequence[Slice], name: str, prompts: Sequence[int], images: Sequence[int]) -> Values:
+    found: dict[tuple[int, int], float | None] = {}
+    for spec, values in slices:
+        for p, row in enumerate(values[name], start=spec.first_prompt):
+            for k, value in enumerate(row, start=spec.first_image):
+                if (p, k) in found:
+                    raise ValueError(f"slices overlap: image {k} of prompt {p} is in two of them")
+                found[p, k] = value
+    return [[found.get((p, k)) for k in images] for p in prompts]
 
 
 def _joined_class(slices: Sequence[Slice], name: str) -> Values:

@@ -10,6 +10,16 @@ ONSET_UNITS = 16  # from which on an onset of overfitting is claimed
 
 
 @dataclass(frozen=True)
+class Adaptive:
+    """An evaluation that spends images where they matter: see evaluation/scheme.py."""
+
+    prompts: tuple[str, ...]  # to choose by
+    fresh_prompts: tuple[str, ...]  # on which nothing is chosen; none: the same with other noise
+    images_per_prompt: int  # on the average, at most, as if all checkpoints had as many
+    class_images: int
+
+
+@dataclass(frozen=True)
 class EvalSpec:
     """The held-out prompts, the noise and the backbones.
 
@@ -34,6 +44,7 @@ class EvalSpec:
     first_prompt: int = added(default=0)  # place of the first prompt among those of all slices
     first_image: int = added(default=0)  # of each prompt
     first_class_image: int = added(default=0)
+    adaptive: Adaptive | None = not_identity(default=None)  # of a first slice: what may follow
 
     @property
     def units(self) -> int:

@@ -78,7 +78,7 @@ def disk(left: Sequence[Remaining], keep: str, at_once: int, step_seconds: Calla
     works = [_work(each, step_seconds(each.training.spec)) for each in busy]
     if not works:
         return Disk()
-    deletes = keep != "all"
+    deletes = keep != "all" and not any(point.evaluation.adaptive for each in busy for point in each.missing)
     at_work = min(at_once, len(works))
     checkpoints = sum(work.checkpoint * work.checkpoints for work in works)
     if deletes:
@@ -117,8 +117,8 @@ def _images(left: Iterable[Remaining]) -> Iterable[int]:
         spec = each.training.spec
         area = spec.model.resolution**2
         for point in each.missing:
-            yield point.images * area
-            shared[spec.model, spec.subject, point.sample, point.evaluation] = point.images * area
+            yield point.planned_images * area
+            shared[spec.model, spec.subject, point.sample, point.evaluation] = point.planned_images * area
         if spec.prior and not spec.prior.folder:
             shared[spec.class_images_signature] = spec.prior.num_class_images * area
     yield from shared.values()

@@ -74,7 +74,7 @@ def seconds(left: Sequence[Remaining], store: Store, devices: int, own_inversion
 
 
 def _seconds(left: Remaining, rate: dict[str, float]) -> float:
-    images = sum(point.images * point.sample.inference_steps for point in left.missing)
+    images = sum(point.planned_images * point.sample.inference_steps for point in left.missing)
     return left.untrained * left.training.spec.images_per_step * rate["step"] + images * rate["image"]
 
 

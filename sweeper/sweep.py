@@ -25,13 +25,14 @@ from sweeper.engine.shared import SharedWork
 from sweeper.plan.axes import axis_of, describe
 from sweeper.plan.grid import Grid
 from sweeper.plan.precision import kept_precision
-from sweeper.plan.types import Cost, Plan, Training
+from sweeper.plan.types import Cost, Plan, Training, has_rounds
 from sweeper.report import terminal, write
 from sweeper.report.progress import ProgressDisplay
 from sweeper.report.terminal import took
 from sweeper.results.collect import collect
 from sweeper.results.retention import delete_checkpoints, delete_states, stopped, winners
 from sweeper.results.types import FAIL, Results, Row
+from sweeper.rounds import run_rounds
 from sweeper.store import Store
 from sweeper.tracking.mlflow import Tracker
 from trainers.files import is_complete
@@ -83,6 +84,7 @@ class Sweep:
     seen: Seen = Seen()
     live: write.LivePage = field(default_factory=write.LivePage)
     export_seconds: float = 0.0
+    later: list[Job] = field(default_factory=list)  # jobs of the rounds, see sweeper/rounds.py
 
     @property
     def capacity(self) -> int:
@@ -156,7 +158,8 @@ class Sweep:
             self.tracker.publish(results)
             self.live.refresh(results)
         self.seen = Seen(finished, scored)
-        self._delete_checkpoints(results, planned.plan, final=False)
+        if not has_rounds(planned.plan):  # which may sample any checkpoint again
+            self._delete_checkpoints(results, planned.plan, final=False)
 
     def _scored_while_running(self) -> int:
         running = [job for job in self.begun.values() if job.status and not job.outcome]
@@ -241,7 +244,7 @@ class Sweep:
     def _timings(self) -> dict[str, float]:
         """Seconds of each kind of work, over all jobs of this run, and of the whole ("wall")."""
         seconds = {"wall": time.monotonic() - self.context.start, "export": self.export_seconds}
-        for job in [*self.begun.values(), *self.shared.jobs]:
+        for job in [*self.begun.values(), *self.shared.jobs, *self.later]:
             outcome = job.outcome
             for kind, value in outcome.seconds.items() if outcome else ():
                 if kind != "total":
@@ -264,6 +267,9 @@ def run_sweep(context: Context, planned: Callable[[], Planned], train: Callable[
     ):
         sweep = Sweep(context, planned, crew, SharedWork(crew, context.store), tracker)
         train(sweep)
+        sweep.later += run_rounds(
+            crew, planned().plan, context.store, context.folder, context.console, settings.gpus_per_trial
+        )
         results, paths = sweep.finish()
         sending = time.monotonic()
     now = time.monotonic()

@@ -24,6 +24,7 @@ FLOORS = (
     ("sweeper.results", "sweeper.fit"),
     ("sweeper.report",),
     ("sweeper.tracking",),
+    ("sweeper.rounds",),
     ("sweeper.sweep",),
     ("sweeper.search", "sweeper.blog"),
     ("sweeper.main",),

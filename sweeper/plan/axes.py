@@ -198,6 +198,7 @@ NESTED = _by_name(
     Axis("evaluation.class_images", whole(2), "judge", home="conf/evaluation/"),
     Axis("evaluation.seed", whole(0), "judge", home="conf/evaluation/"),
     Axis("evaluation.prompts", PROMPTS, "judge", home="conf/evaluation/"),
+    Axis("evaluation.fresh_prompts", PROMPTS, "judge", home="conf/evaluation/adaptive.yaml"),
 )
 
 # Of the whole sweep: one value each, and no result depends on them.

@@ -38,13 +38,13 @@ def _images(left: Iterable[Remaining], done: Done) -> Iterator[tuple[int, bool]]
         spec = each.training.spec
         for cell in each.training.cells:
             baselines.setdefault((spec.model, spec.subject, cell.sample, cell.evaluation), (spec, Point.of(cell)))
-        missing = sum(point.images for point in each.missing)
+        missing = sum(point.planned_images for point in each.missing)
         yield missing, False
-        yield sum(point.images for point in each.training.points) - missing, True
+        yield sum(point.planned_images for point in each.training.points) - missing, True
         if spec.prior and not spec.prior.folder:
             class_images.setdefault(spec.class_images_signature, spec)
     for spec, point in baselines.values():
-        yield point.images, done.has_baselines(spec, point)
+        yield point.planned_images, done.has_baselines(spec, point)
     for spec in class_images.values():
         if spec.prior:
             yield spec.prior.num_class_images, done.has_class_images(spec)

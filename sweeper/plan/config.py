@@ -10,7 +10,8 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar
 
-from evaluation.spec import EvalSpec
+from evaluation.scheme import first_slice
+from evaluation.spec import Adaptive, EvalSpec
 from sweeper.plan.axes import AXES, PROMPTS, TEXT, Range, check, checked, fields_of, nested
 from sweeper.plan.models import check_captions, find_path, model_at
 from sweeper.plan.precision import CLASS_IMAGES, SAMPLING, decide
@@ -115,18 +116,29 @@ def _trainer(section: Mapping[str, Any]) -> TrainerSpec:
     return TrainerSpec(**(values | lists))
 
 
-def _prompts(section: Mapping[str, Any], kind: str) -> tuple[str, ...]:
-    name = "evaluation.prompts"
-    prompts = section["prompts"]
+def _prompts(section: Mapping[str, Any], kind: str, name: str = "prompts") -> tuple[str, ...]:
+    """Those that were typed, or else those of the kind of subject."""
+    prompts = section[name]
+    setting = f"evaluation.{name}"
     if prompts is None:
         kinds = Range(dict, f"a list of prompts by kind of subject, here {kind}", lambda v: kind in v)
-        prompts = checked("evaluation.prompts_by_kind", section["prompts_by_kind"], kinds)[kind]
-        name = f"evaluation.prompts_by_kind.{kind}"
-    checked(name, prompts, PROMPTS)
+        prompts = checked(f"{setting}_by_kind", section[f"{name}_by_kind"], kinds)[kind]
+        setting = f"{setting}_by_kind.{kind}"
+    checked(setting, prompts, PROMPTS)
     for prompt in prompts:
         if not isinstance(prompt, str) or prompt.count("{}") != 1:
-            raise SpecError(f"{name}: {prompt!r} needs exactly one {{}}, where the subject's words go.")
+            raise SpecError(f"{setting}: {prompt!r} needs exactly one {{}}, where the subject's words go.")
     return tuple(prompts)
+
+
+def _fresh_prompts(section: Mapping[str, Any], kind: str, prompts: tuple[str, ...]) -> tuple[str, ...]:
+    """None with prompts of one's own: then the noise alone is fresh."""
+    if section["prompts"] is not None and section["fresh_prompts"] is None:
+        return ()
+    fresh = _prompts(section, kind, "fresh_prompts")
+    if both := [prompt for prompt in fresh if prompt in prompts]:
+        raise SpecError(f"evaluation.fresh_prompts: {both[0]!r} is among evaluation.prompts too, so it is not fresh.")
+    return fresh
 
 
 def _evaluation(section: Mapping[str, Any], kind: str) -> EvalSpec:
@@ -135,10 +147,15 @@ def _evaluation(section: Mapping[str, Any], kind: str) -> EvalSpec:
         repo = _text(f"evaluation.{role}", section[role])
         at, revision = model_at(f"evaluation.{role}", repo, "main", ("config.json", "model_index.json"))
         encoders |= {role: revision, f"{role}_name": repo, f"{role}_repo": at}
-    counts = {name: check(f"evaluation.{name}", section[name]) for name in nested("evaluation") if name != "prompts"}
-    return EvalSpec(
-        prompts=_prompts(section, kind), name=_text("evaluation.name", section["name"]), **counts, **encoders
-    )
+    numbers = [name for name in nested("evaluation") if name not in ("prompts", "fresh_prompts")]
+    counts = {name: check(f"evaluation.{name}", section[name]) for name in numbers}
+    prompts = _prompts(section, kind)
+    evaluation = EvalSpec(prompts=prompts, name=_text("evaluation.name", section["name"]), **counts, **encoders)
+    if "fresh_prompts" not in section:
+        return evaluation
+    fresh = _fresh_prompts(section, kind, prompts)
+    adaptive = Adaptive(prompts, fresh, evaluation.images_per_prompt, evaluation.class_images)
+    return first_slice(replace(evaluation, adaptive=adaptive))
 
 
 class Section(dict[str, Any]):

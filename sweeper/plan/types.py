@@ -5,6 +5,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
+from evaluation.scheme import planned_images
 from evaluation.spec import EvalSpec
 from trainers.spec import SampleSpec, TrainSpec, not_identity, signature
 
@@ -55,6 +56,11 @@ class Point:
     @property
     def images(self) -> int:
         return len(self.evaluation.prompts) * self.evaluation.images_per_prompt + self.evaluation.class_images
+
+    @property
+    def planned_images(self) -> int:
+        """Those of later rounds too: on the average of all cells, at most."""
+        return planned_images(self.evaluation)
 
 
 @dataclass(frozen=True)
@@ -138,3 +144,8 @@ class Plan:
     @property
     def cells(self) -> tuple[Cell, ...]:
         return tuple(cell for training in self.trainings for cell in dict.fromkeys(training.cells))
+
+
+def has_rounds(plan: Plan) -> bool:
+    """Whether some checkpoints are sampled again after all trainings."""
+    return any(cell.evaluation.adaptive for training in plan.trainings for cell in training.cells)

@@ -17,6 +17,7 @@ from sweeper.plan.axes import axis_of, describe
 from sweeper.plan.grid import Grid
 from sweeper.plan.types import Plan, Point, Training
 from sweeper.results.groups import Group, answers_of
+from sweeper.results.rounds import Given, given
 from sweeper.results.types import COMPLETE, WAITING, Results, Row, TrainingResult
 from sweeper.store import Store
 from trainers.files import is_complete, read_json
@@ -35,6 +36,7 @@ class Entry:
     row: Row
     card: Scorecard | None
     baselines: Baselines | None
+    given: Given | None = None  # of an adaptive evaluation
 
     @property
     def group(self) -> tuple[Any, ...]:
@@ -56,11 +58,12 @@ def collect(grid: Grid, compiled: Plan, store: Store, begun: Mapping[str, Job], 
     `about` are the fields of Results that the store does not know."""
     trainings: list[TrainingResult] = []
     entries: list[Entry] = []
+    of_rounds = given(compiled, store, about["folder"])
     for training in compiled.trainings:
         job = begun.get(training.spec.signature)
         outcome, log = (job.outcome, job.log) if job else (None, None)
         trainings.append(result_of(training, store, outcome, log))
-        entries += _entries(training, store, outcome, log)
+        entries += _entries(training, store, outcome, log, of_rounds)
     answers = find_answers(entries, tuple(grid.axes))
     best = next((answer for answer in answers if answer.spot.found), answers[0])
     rows = with_scores([entry.row for entry in entries], answers)
@@ -91,13 +94,21 @@ def collect(grid: Grid, compiled: Plan, store: Store, begun: Mapping[str, Job], 
     )
 
 
-def _entries(training: Training, store: Store, outcome: Outcome | None, log: Path | None) -> Iterator[Entry]:
+def _entries(
+    training: Training,
+    store: Store,
+    outcome: Outcome | None,
+    log: Path | None,
+    of_rounds: Mapping[tuple[str, Point], Given],
+) -> Iterator[Entry]:
     """The checkpoints of a training that were asked for, and those that were evaluated on the way."""
     for point in training.points:
-        card = store.scorecard(training.spec, point)
+        of_cell = of_rounds.get((training.spec.signature, point))
+        card = of_cell.card if of_cell else store.scorecard(training.spec, point)
         if card or training.cell_at(point):
             row = _row(training, store, point, card, outcome, log)
-            yield Entry(training, point, row, card, store.baseline_values(training.spec, point) if card else None)
+            baselines = of_cell.baselines if of_cell else store.baseline_values(training.spec, point) if card else None
+            yield Entry(training, point, row, card, baselines, of_cell)
 
 
 def _row(
@@ -167,8 +178,14 @@ def find_answers(entries: Sequence[Entry], axes: Sequence[str]) -> list[Answer]:
         group = tuple(entries[i] for i in members)
         candidates = [_candidate(str(place), entry, axes) for place, entry in enumerate(group)]
         spot = find(candidates, [entry.card for entry in group], [entry.baselines for entry in group])
-        answers.append(Answer(spot, tuple(members), group))
+        answers.append(Answer(with_fresh_score(spot, group), tuple(members), group))
     return answers
+
+
+def with_fresh_score(spot: SweetSpot, group: Sequence[Entry]) -> SweetSpot:
+    """The answer with what it scores on the images of the last rounds, on which nothing was chosen."""
+    of_cell = None if spot.best is None else group[spot.best].given
+    return replace(spot, fresh_score=of_cell.fresh_score) if of_cell else spot
 
 
 def _candidate(key: str, entry: Entry, axes: Sequence[str]) -> Candidate:

@@ -124,7 +124,7 @@ def print_plan(
     training = space.dearest
     inversions = 1 if space.one_inversion else trials
     steps = trials * training.last_step + inversions * inversion_steps(training.spec)
-    images = trials * sum(point.images for point in training.points)
+    images = trials * sum(point.planned_images for point in training.points)
     remaining = [Remaining(training, training.points, 0)] * max(0, trials - done)
     capacity = make_engine(settings).capacity()
     seconds = forecast.seconds(remaining, store, capacity.devices, own_inversions=not space.one_inversion)

@@ -95,11 +95,21 @@ def test_slices_that_overlap_are_refused():
         join_values([(spec, values), (replace(spec, first_image=1), values)])
 
 
-def test_prompts_with_more_images_than_others_are_refused():
+def test_where_no_slice_has_an_image_there_is_none():
     spec = EvalSpec(("a {}",), images_per_prompt=2)
-    fresh = EvalSpec(("b {}",), images_per_prompt=1, first_prompt=1)
-    with pytest.raises(ValueError, match="more images than others"):
-        join_values([(spec, {"dino": [[0.1, 0.2]]}), (fresh, {"dino": [[0.1]]})])
+    other = EvalSpec(("b {}",), images_per_prompt=1, first_prompt=1)
+    later = replace(other, first_image=5)
+    slices = [(other, {"dino": [[0.3]]}), (spec, {"dino": [[0.1, 0.2]]})]
+    assert join_values(slices) == {"dino": [[0.1, 0.2], [0.3, None]]}
+    assert join_values(slices[1:], [later]) == {"dino": [[0.1, 0.2, None], [None, None, None]]}
+
+
+def test_the_photographs_are_counted_once_for_each_prompt():
+    half = EvalSpec(("a {}",), images_per_prompt=1)
+    both = EvalSpec(("a {}", "b {}"), images_per_prompt=1, first_image=1)
+    base = [Baselines({}, {"clip_t": rows}, {}) for rows in ([[0.1, 0.2]], [[0.1, 0.2], [0.3, 0.4]])]
+    joined = join_baselines([(half, base[0]), (both, base[1])])
+    assert joined.photographs["clip_t"] == [[0.1, 0.2], [0.3, 0.4]]
 
 
 def test_the_first_slice_keeps_its_name():
