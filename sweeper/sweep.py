@@ -125,6 +125,13 @@ class Sweep:
             while more:
                 self.crew.wait(watch)
 
+    def sample_rounds(self) -> None:
+        """After the trainings: more images where they matter, with an adaptive evaluation."""
+        context = self.context
+        devices = context.settings.gpus_per_trial
+        plan = self.planned().plan
+        self.later += run_rounds(self.crew, plan, context.store, context.folder, context.console, devices)
+
     def finish(self) -> tuple[Results, dict[str, Path]]:
         """Exports the sweet spot, writes and tracks everything. Returns the results and the files, by name."""
         planned = self.planned()
@@ -208,6 +215,7 @@ class Sweep:
             outcome = self._do(task, "sweet spot")
             if outcome is None or outcome.state != COMPLETE:
                 break
+            self.sample_rounds()
             results = self._collect(planned)
         return results
 
@@ -267,9 +275,7 @@ def run_sweep(context: Context, planned: Callable[[], Planned], train: Callable[
     ):
         sweep = Sweep(context, planned, crew, SharedWork(crew, context.store), tracker)
         train(sweep)
-        sweep.later += run_rounds(
-            crew, planned().plan, context.store, context.folder, context.console, settings.gpus_per_trial
-        )
+        sweep.sample_rounds()
         results, paths = sweep.finish()
         sending = time.monotonic()
     now = time.monotonic()

@@ -253,6 +253,7 @@ def notes(entries: Sequence[Entry], answers: Sequence[Answer], store: Store) -> 
     for answer in answers:
         said += answer.spot.notes
         said.append(mixed(maker for entry in answer.entries for maker in _makers(entry, store)))
+    said += [entry.given.note for entry in entries if entry.given]
     return tuple(dict.fromkeys(filter(None, said)))
 
 

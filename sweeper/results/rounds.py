@@ -30,6 +30,7 @@ from sweeper.store import Store, claim
 from trainers.files import read_json, understood, write_json
 from trainers.spec import signature
 
+ONLY_NOISE = "Of the fresh images the noise alone is fresh: with prompts of one's own, they are those that chose."
 NOT_COMPARED = ("lr", "steps", "seed", "eval_every")  # what is no axis of a surface beside lr and steps
 
 
@@ -179,7 +180,7 @@ class Rounds:
         return joined if of_class is None else _with_pres(joined, of_class)
 
     def candidates(self, taken: Taken) -> Candidates:
-        """What the ranked slices show. Raises nothing where there is no scale: then nothing was measured."""
+        """What the ranked slices show; nothing where there is no scale to measure on."""
         cells = range(len(self.places))
         cards = [self.card(taken, cell) for cell in cells]
         baselines = [self.baselines(taken, cell) for cell in cells]
@@ -262,6 +263,13 @@ class Given:
     @property
     def baselines(self) -> Baselines | None:
         return self.rounds.baselines(self.taken, self.cell)
+
+    @property
+    def note(self) -> str:
+        """What a reader of the numbers must know of the rounds; empty where there is nothing."""
+        if not self.rounds.ended:
+            return "Not all rounds are sampled yet: the same command goes on from there."
+        return "" if self.rounds.scheme.fresh_prompts else ONLY_NOISE
 
     @property
     def fresh_score(self) -> tuple[float, float, float] | None:

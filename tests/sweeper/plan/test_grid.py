@@ -10,6 +10,7 @@ from evaluation.spec import show
 from sweeper.plan.axes import AXES
 from sweeper.plan.compile import compile_plan, cost
 from sweeper.plan.grid import CONF, check_arguments, expand, parse
+from sweeper.plan.types import Point
 from sweeper.store import Store
 from tests.trainers import tiny
 from trainers.errors import SpecError
@@ -43,6 +44,32 @@ def test_groups_and_nested_keys_are_axes_too(grid):
     assert result.axes == {"evaluation": ("quick", "paper"), "model.lr_scale": (1, 2)}
     assert len(result.cells) == 4
     assert {cell.train.effective_lr for cell in result.cells} == {2e-6, 4e-6}
+
+
+def test_an_adaptive_evaluation_begins_with_a_slice_and_takes_no_more_images_than_quick(grid):
+    quick, adaptive = (grid(f"evaluation={name}").cells[0] for name in ("quick", "adaptive"))
+    evaluation = adaptive.evaluation
+    prompts = evaluation.adaptive.prompts
+    assert evaluation.prompts == prompts[:4]
+    assert (evaluation.images_per_prompt, evaluation.class_images) == (1, 0)
+    assert len(set(prompts)) == len(set(evaluation.adaptive.fresh_prompts)) == 16
+    assert Point.of(adaptive).planned_images == Point.of(quick).planned_images == Point.of(quick).images == 20
+    assert Point.of(adaptive).images == 4
+
+
+def test_with_prompts_of_ones_own_the_noise_alone_is_fresh(grid):
+    own = "evaluation.prompts=['{} up','{} down']"
+    evaluation = grid("evaluation=adaptive", own).cells[0].evaluation
+    assert evaluation.prompts == ("{} up",)
+    assert evaluation.adaptive.prompts == ("{} up", "{} down")
+    assert evaluation.adaptive.fresh_prompts == ()
+    both = grid("evaluation=adaptive", own, "evaluation.fresh_prompts=['{} there']").cells[0].evaluation
+    assert both.adaptive.fresh_prompts == ("{} there",)
+    assert both == evaluation  # the slice is the same one
+    with pytest.raises(SpecError, match="'{} up' is among evaluation.prompts too"):
+        grid("evaluation=adaptive", own, "evaluation.fresh_prompts=['{} there','{} up']")
+    with pytest.raises(SpecError, match="needs exactly one {}"):
+        grid("evaluation=adaptive", "evaluation.fresh_prompts=[there]")
 
 
 def test_params_are_the_names_typed(grid):

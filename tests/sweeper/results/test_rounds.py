@@ -162,6 +162,19 @@ def test_the_answer_has_a_score_on_fresh_images(plan, played):
     assert mean == pytest.approx(spot.score[spot.best], abs=0.2)
 
 
+def test_a_reader_is_told_what_is_not_fresh_and_what_is_not_sampled(plan, played):
+    store, folder = played
+    assert not any("fresh" in note or "rounds" in note for note in collected(store, plan, folder).notes)
+    own = [
+        replace(cell, evaluation=replace(cell.evaluation, adaptive=Adaptive(PROMPTS, (), 1, 4))) for cell in plan.cells
+    ]
+    (folder / "rounds").mkdir(exist_ok=True)
+    (rounds,) = rounds_of(compile_plan(own), store, folder)
+    assert "Not all rounds" in " ".join(collected(store, compile_plan(own), folder).notes)
+    write_json(rounds.path, {"rounds": [], "ended": True})
+    assert rounds_module.ONLY_NOISE in collected(store, compile_plan(own), folder).notes
+
+
 def test_fresh_images_choose_nothing(plan, played, monkeypatch):
     """With any other fresh images the decisions and the answer are the same."""
     store, folder = played
@@ -185,6 +198,7 @@ def test_fresh_images_choose_nothing(plan, played, monkeypatch):
     assert decisions(folder) == kept
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("lives", [5, 17])
 def test_killed_and_resumed_it_decides_the_same(plan, played, tmp_path, lives):
     store = Store(tmp_path / "other")
