@@ -71,7 +71,24 @@ def on_scale(values: np.ndarray, zero: np.ndarray, one: np.ndarray, weights: Wei
     with np.errstate(divide="ignore", invalid="ignore"):
         level = (means(values) - zero.mean()) / length
         moved = drawn_means(values, weights) - drawn_zero - level[:, None] * (drawn_one - drawn_zero)
-        return level, level[:, None] + moved / length
+        draws = level[:, None] + moved / length
+    there = np.isfinite(values).any(1)
+    for point in np.flatnonzero(there.any(1) & ~there.all(1)):
+        level[point], draws[point] = on_own_units(values[point], there[point], zero, one, weights)
+    return level, draws
+
+
+def on_own_units(
+    values: np.ndarray, there: np.ndarray, zero: np.ndarray, one: np.ndarray, weights: Weights
+) -> tuple[float, np.ndarray]:
+    """`on_scale` of a point [R, U] that lacks some units: the baselines of the same units, or a point that was shown
+    the easy prompts only would look better than it is."""
+    ends = np.where(there, np.stack([zero, one]), np.nan)[:, None]
+    at_zero, at_one = means(ends)
+    drawn_zero, drawn_one = drawn_means(ends, weights.of_units)
+    level = float((means(values[None])[0] - at_zero) / (at_one - at_zero))
+    moved = drawn_means(values[None], weights)[0] - drawn_zero - level * (drawn_one - drawn_zero)
+    return level, level + moved / (at_one - at_zero)
 
 
 def harmonic(s: np.ndarray, t: np.ndarray) -> np.ndarray:

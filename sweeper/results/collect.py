@@ -12,6 +12,7 @@ from evaluation.metrics import METRICS
 from evaluation.scorecard import Baselines, Scorecard
 from evaluation.spec import fill, show
 from evaluation.sweetspot import Candidate, SweetSpot, find
+from evaluation.verdicts import too_weak
 from sweeper.engine.jobs import Job, Outcome
 from sweeper.plan.axes import axis_of, describe
 from sweeper.plan.grid import Grid
@@ -183,9 +184,21 @@ def find_answers(entries: Sequence[Entry], axes: Sequence[str]) -> list[Answer]:
 
 
 def with_fresh_score(spot: SweetSpot, group: Sequence[Entry]) -> SweetSpot:
-    """The answer with what it scores on the images of the last rounds, on which nothing was chosen."""
-    of_cell = None if spot.best is None else group[spot.best].given
-    return replace(spot, fresh_score=of_cell.fresh_score) if of_cell else spot
+    """The answer with what it scores on the images of the last rounds, on which nothing was chosen; none where that
+    may be too little."""
+    entry = None if spot.best is None else group[spot.best]
+    fresh = entry.given.fresh if entry and entry.given else {}
+    if not entry or not fresh:
+        return spot
+    steps = np.array([each.point.step for each in group])
+    lrs = np.array([each.training.spec.lr for each in group])
+    words = f"{describe(entry.row.params, ['lr'])} at step {entry.row.step}"
+    weak = too_weak(words, fresh, steps, lrs) if np.isfinite(fresh["score"][1]) else None
+    if weak:
+        more = fresh["s"][0] < fresh["t"][0]
+        none = {"found": False, "verdict": "none", "best": None, "region": ()}
+        return replace(spot, **none, reason=weak[0], suggestion=weak[1], more_steps=more)
+    return replace(spot, fresh_score=fresh["score"])
 
 
 def _candidate(key: str, entry: Entry, axes: Sequence[str]) -> Candidate:

@@ -272,10 +272,10 @@ class Given:
         return "" if self.rounds.scheme.fresh_prompts else ONLY_NOISE
 
     @property
-    def fresh_score(self) -> tuple[float, float, float] | None:
-        """Mean, low and high; None where the cell has no fresh images, or the baselines have none."""
-        found = self.rounds.fresh_score(self.taken, self.cell)
-        return (found["score"].mean, found["score"].low, found["score"].high) if found else None
+    def fresh(self) -> dict[str, tuple[float, float, float]]:
+        """Mean, low and high of s, t and score on fresh images; empty where there are none."""
+        found = self.rounds.fresh_score(self.taken, self.cell) or {}
+        return {name: (each.mean, each.low, each.high) for name, each in found.items()}
 
 
 def given(plan: Plan, store: Store, folder: Path) -> dict[tuple[str, Point], Given]:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from evaluation.fidelity import Scale
+from evaluation.fidelity import Scale, normalised
 from evaluation.fresh import fresh_fidelity
 
 
@@ -34,6 +34,18 @@ def test_a_prompt_that_is_missing_is_left_out():
     short = fresh_fidelity(dino[1:], clip_t[1:], Scale(scale.s0[1:], scale.t0[1:], scale.tc[1:], scale.sr))
     dino[0] = np.nan
     assert fresh_fidelity(dino, clip_t, scale) == short
+
+
+def test_a_point_that_lacks_prompts_is_measured_on_the_baselines_of_its_own():
+    rng = np.random.default_rng(0)
+    dino, clip_t, scale = drawn(rng, 8)
+    some = np.arange(8) < 4
+    part = normalised(*(np.where(some, v, np.nan)[None, None] for v in (dino, clip_t)), scale)
+    own = Scale(scale.s0[:4], scale.t0[:4], scale.tc[:4], scale.sr)
+    alone = normalised(dino[None, None, :4], clip_t[None, None, :4], own)
+    assert part.s == pytest.approx(alone.s)
+    assert part.t == pytest.approx(alone.t)
+    assert part.s_draws.std() == pytest.approx(alone.s_draws.std(), rel=0.5)
 
 
 def test_a_single_prompt_has_no_interval():

@@ -175,27 +175,42 @@ def test_a_reader_is_told_what_is_not_fresh_and_what_is_not_sampled(plan, played
     assert rounds_module.ONLY_NOISE in collected(store, compile_plan(own), folder).notes
 
 
-def test_fresh_images_choose_nothing(plan, played, monkeypatch):
-    """With any other fresh images the decisions and the answer are the same."""
-    store, folder = played
-    before = collected(store, plan, folder).sweet_spot
+def with_fresh(store, plan, folder, s, t):
+    """All fresh images show the same, so and so far from the baselines."""
     (rounds,) = rounds_of(plan, store, folder)
     taken = rounds.decided[-1]
     for cell, place in enumerate(rounds.places):
         for evaluation in rounds.layout(taken, fresh=True)[: taken.fresh[cell]]:
-            path = store.evaluation(place.training.spec, place.at(evaluation)) / SCORES
-            card = Scorecard.read(path)
-            write_json(
-                path,
-                {**card.to_json(), "values": {name: np.full_like(v, 0.15).tolist() for name, v in card.values.items()}},
-            )
+            spec, point = place.training.spec, place.at(evaluation)
+            untuned = Baselines.read(store.baselines(spec, point) / BASELINES).untuned
+            dino = [[value + s * (0.8 - value) for value in row] for row in untuned["dino"]]
+            clip_t = [[0.1 + t * (value - 0.1) for value in row] for row in untuned["clip_t"]]
+            path = store.evaluation(spec, point) / SCORES
+            write_json(path, {**Scorecard.read(path).to_json(), "values": {"dino": dino, "clip_t": clip_t}})
+
+
+def test_fresh_images_choose_nothing(plan, played):
+    """With any other fresh images the decisions and the answer are the same."""
+    store, folder = played
+    before = collected(store, plan, folder).sweet_spot
+    with_fresh(store, plan, folder, 0.9, 0.9)
     after = collected(store, plan, folder).sweet_spot
-    assert after.fresh_score != before.fresh_score
-    assert replace(after, fresh_score=None, intervals={}) == replace(before, fresh_score=None, intervals={})
+    assert after.fresh_score[0] == pytest.approx(0.9, abs=0.01)
+    assert replace(after, fresh_score=None) == replace(before, fresh_score=None)
     kept = decisions(folder)
-    (folder / "rounds" / rounds.path.name).unlink()
+    (rounds,) = rounds_of(plan, store, folder)
+    rounds.path.unlink()
     run(store, plan, folder)
     assert decisions(folder) == kept
+
+
+@pytest.mark.parametrize(("level", "found"), [(0.48, False), (0.52, True)])
+def test_an_answer_that_fresh_images_show_to_be_weak_is_none(plan, played, level, found):
+    store, folder = played
+    with_fresh(store, plan, folder, level, level)
+    results = collected(store, plan, folder)
+    assert results.sweet_spot.found == found == (results.best is not None)
+    assert (results.sweet_spot.verdict == "none") == (not found)
 
 
 @pytest.mark.faults
