@@ -196,8 +196,10 @@ def with_fresh_score(spot: SweetSpot, group: Sequence[Entry]) -> SweetSpot:
     weak = too_weak(words, fresh, steps, lrs) if np.isfinite(fresh["score"][1]) else None
     if weak:
         more = fresh["s"][0] < fresh["t"][0]
-        none = {"found": False, "verdict": "none", "best": None, "region": ()}
-        return replace(spot, **none, reason=weak[0], suggestion=weak[1], more_steps=more)
+        why, suggestion = weak
+        return replace(
+            spot, found=False, verdict="none", best=None, region=(), reason=why, suggestion=suggestion, more_steps=more
+        )
     return replace(spot, fresh_score=fresh["score"])
 
 
