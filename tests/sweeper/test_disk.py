@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from evaluation.spec import Adaptive
 from sweeper import disk as module
 from sweeper import forecast, main
 from sweeper.disk import SPARE, Disk, check_room, disk
@@ -82,6 +83,20 @@ def test_where_losing_checkpoints_are_deleted(make_cell, sizes, keep, at_once, k
     needed = disk(left_of(make_cell, 20), keep, at_once, lambda spec: 0.1)
     assert needed.checkpoints == kept * CHECKPOINT
     assert needed.written == 20 * (3 * CHECKPOINT + STATE)
+
+
+def test_rounds_keep_every_checkpoint_until_they_end(make_cell, sizes):
+    """Any of them may be sampled again, so none is deleted on the way."""
+    left = []
+    for each in left_of(make_cell, 20):
+        cells = tuple(
+            replace(cell, evaluation=replace(cell.evaluation, adaptive=Adaptive(cell.evaluation.prompts, (), 1, 4)))
+            for cell in each.training.cells
+        )
+        training = replace(each.training, cells=cells)
+        left.append(Remaining(training, training.points, 0))
+    best, every = (disk(left, keep, 1, lambda spec: 0.1) for keep in ("best", "all"))
+    assert best.checkpoints == every.checkpoints > disk(left_of(make_cell, 20), "best", 1, lambda spec: 0.1).checkpoints
 
 
 def test_what_is_done_takes_nothing(make_cell, sizes):
