@@ -115,7 +115,10 @@ def next_command(results: Results, tries: Sequence[tuple[str, str]]) -> str:
         for name, value in tries:
             typed = next((word for word in command if word.startswith(f"{name}=")), "")
             command = [word for word in command if word != typed]
-            command.append(_widened(typed, value) if "interval(" in typed else f"{name}={_with(results, name, value)}")
+            if "interval(" in typed:  # of a search, which keeps its name for itself
+                command = [word for word in command if not word.startswith("name=")] + [_widened(typed, value)]
+            else:
+                command.append(f"{name}={_with(results, name, value)}")
     except ValueError:
         return ""
     if not {"-m", "--multirun"} & set(command):

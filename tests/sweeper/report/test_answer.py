@@ -90,6 +90,7 @@ def command(results, typed, tries):
             [("lr", "5e-8")],
             "python sweep.py -m 'lr=interval(5e-8,1e-5)'",
         ),
+        ("sweep.py -m 'lr=interval(1,2)' name=a", [("lr", "4")], "sweep.py -m 'lr=interval(1,4)'"),
         ("sweep.py -m 'lr=interval(start=1e-7,end=1e-5)'", [("lr", "5e-8")], ""),
         ("sweep.py -m 'lr=interval(1e-7", [("lr", "5e-8")], ""),
         ("sweep.py -m 'steps=range(400,1201,400)'", [("steps", "9")], "sweep.py -m steps=9,400,800,1200"),
