@@ -10,7 +10,7 @@ import numpy as np
 
 from evaluation.metrics import METRICS
 from evaluation.scorecard import Baselines, Scorecard
-from evaluation.spec import fill, show
+from evaluation.spec import ONSET_UNITS, fill, show
 from evaluation.sweetspot import Candidate, SweetSpot, find
 from evaluation.verdicts import too_weak
 from sweeper.engine.jobs import Job, Outcome
@@ -179,8 +179,14 @@ def find_answers(entries: Sequence[Entry], axes: Sequence[str]) -> list[Answer]:
         group = tuple(entries[i] for i in members)
         candidates = [_candidate(str(place), entry, axes) for place, entry in enumerate(group)]
         spot = find(candidates, [entry.card for entry in group], [entry.baselines for entry in group])
-        answers.append(Answer(with_fresh_score(spot, group), tuple(members), group))
+        answers.append(Answer(with_fresh_score(with_sure_onsets(spot, group), group), tuple(members), group))
     return answers
+
+
+def with_sure_onsets(spot: SweetSpot, group: Sequence[Entry]) -> SweetSpot:
+    """Without onsets on curves some cell of which was shown too few prompts to claim one."""
+    few = {entry.row.curve for entry in group if entry.given and entry.given.prompts < ONSET_UNITS}
+    return replace(spot, onset={curve: None if curve in few else step for curve, step in spot.onset.items()})
 
 
 def with_fresh_score(spot: SweetSpot, group: Sequence[Entry]) -> SweetSpot:

@@ -272,6 +272,12 @@ class Given:
         return "" if self.rounds.scheme.fresh_prompts else ONLY_NOISE
 
     @property
+    def prompts(self) -> int:
+        """How many of those that cells are ranked by it was shown."""
+        scheme = self.rounds.scheme
+        return scheme.cuts[min(int(self.taken.ranked[self.cell]), scheme.whole)]
+
+    @property
     def fresh(self) -> dict[str, tuple[float, float, float]]:
         """Mean, low and high of s, t and score on fresh images; empty where there are none."""
         found = self.rounds.fresh_score(self.taken, self.cell) or {}

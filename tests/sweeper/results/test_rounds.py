@@ -17,6 +17,7 @@ from evaluation.spec import Adaptive, EvalSpec
 from sweeper.plan.compile import compile_plan, cost
 from sweeper.plan.grid import Grid
 from sweeper.plan.types import Point
+from sweeper.results import collect as collect_module
 from sweeper.results import rounds as rounds_module
 from sweeper.results.collect import collect
 from sweeper.results.rounds import rounds_of
@@ -173,6 +174,24 @@ def test_a_reader_is_told_what_is_not_fresh_and_what_is_not_sampled(plan, played
     assert "Not all rounds" in " ".join(collected(store, compile_plan(own), folder).notes)
     write_json(rounds.path, {"rounds": [], "ended": True})
     assert rounds_module.ONLY_NOISE in collected(store, compile_plan(own), folder).notes
+
+
+def test_an_onset_is_told_where_every_step_of_the_curve_was_shown_every_prompt(plan, played, monkeypatch):
+    store, folder = played
+    (rounds,) = rounds_of(plan, store, folder)
+    ranked = rounds.decided[-1].ranked
+    find = collect_module.find
+
+    def with_onsets(*given):
+        spot = find(*given)
+        return replace(spot, onset=dict.fromkeys(spot.onset, 200))
+
+    monkeypatch.setattr(collect_module, "find", with_onsets)
+    told = [step for step in collected(store, plan, folder).sweet_spot.onset.values() if step]
+    whole = {place.curve for place in rounds.places} - {
+        place.curve for place, count in zip(rounds.places, ranked, strict=True) if count < rounds.scheme.whole
+    }
+    assert 0 < len(told) == len(whole) < len({place.curve for place in rounds.places})
 
 
 def with_fresh(store, plan, folder, s, t):
