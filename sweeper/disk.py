@@ -36,7 +36,7 @@ class Disk:
 
     def __str__(self) -> str:
         kinds = ("checkpoints", "states", "images", "export")
-        parts = ", ".join(f"{kind} {decimal(getattr(self, kind))}" for kind in kinds)
+        parts = ", ".join(f"{kind} {decimal(getattr(self, kind))}" for kind in kinds if getattr(self, kind))
         return f"{decimal(self.peak)} at the peak ({parts}), {decimal(self.written)} written"
 
 

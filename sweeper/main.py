@@ -21,6 +21,7 @@ from sweeper.plan.compile import compile_plan, cost
 from sweeper.plan.downloads import fetch_models, left_of
 from sweeper.plan.grid import Grid, expand, parse, typed_cell
 from sweeper.plan.precision import check_precisions, elsewhere
+from sweeper.plan.warnings import warnings
 from sweeper.report.progress import print_plan
 from sweeper.settings import Settings, check_early_stop, check_writable, one_line, settings_of
 from sweeper.store import Store
@@ -75,10 +76,13 @@ def run(grid: Grid, settings: Settings, fetched: bool = False) -> int:
     downloads = left_of(plan)
     seconds = forecast.seconds(left, store, capacity.devices)
     needed, with_best = (forecast.disk_of(left, store, keep, capacity) for keep in (settings.keep, "best"))
-    print_plan(console, expected_cost, grid.axes, seconds, needed, models, plan, downloads)
+    model = plan.trainings[0].spec.model
+    basis = forecast.basis(store, model)
+    print_plan(console, expected_cost, grid.axes, seconds, needed, models, plan, downloads, basis, warnings(plan))
     fit.say(console, plan.trainings[0].spec, capacity.workers * settings.gpus_per_trial)
     if settings.plan_only:
         return 0
+    forecast.check_patience(seconds, model, settings.force)
     check_precisions(plan.trainings)
     check_room(needed, with_best, settings.keep, settings.output_dir, downloads.bytes)
     fetch_models(plan)

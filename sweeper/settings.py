@@ -43,6 +43,7 @@ class Settings:
     fit: str = "auto"  # auto | strict
     device_memory: str | None = None  # such as 24GB
     trials_per_gpu: int = 1
+    force: bool = False  # also what takes days
 
 
 def settings_of(config: DictConfig, folder: str, choices: Mapping[str, Any]) -> Settings:
@@ -56,6 +57,7 @@ def settings_of(config: DictConfig, folder: str, choices: Mapping[str, Any]) -> 
         fit=check("fit", config.fit),
         device_memory=check("device_memory", config.device_memory),
         trials_per_gpu=check("trials_per_gpu", config.trials_per_gpu),
+        force=check("force", config.force),
         keep=str(check("keep", config.keep)),
         early_stop=check("early_stop", config.early_stop),
         tracking_uri=config.tracking.uri,

@@ -1,7 +1,8 @@
 """Every path the program writes, what is already there, and who may write it.
 
 store/format.json                 the version of this layout
-store/trainings/SIGNATURE/        checkpoints/000400/, state/000400/, evaluations/000400-SIGNATURE/, loss.json
+store/trainings/SIGNATURE/        checkpoints/000400/, state/000400/, evaluations/000400-SIGNATURE/, loss.json,
+                                  begun.json
 store/class_images/SIGNATURE/     of one model, class prompt, sampler, seed and count
 store/baselines/SIGNATURE/        the untuned model and the real photographs, for one way of sampling and scoring
 store/cache/                      latents of the photographs, and inversions, the learned words of ti_dreambooth
@@ -12,6 +13,7 @@ Another slice of a checkpoint's samples (more images, other prompts) is another 
 own in evaluations/ and in baselines/; evaluation/slices.py joins them. A replicate is a training with another seed.
 """
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -62,6 +64,24 @@ class Store:
     def note(self, spec: TrainSpec) -> Path:
         """What a reader must know of how the training ran."""
         return self.training(spec) / "note.json"
+
+    def begin(self, spec: TrainSpec) -> None:
+        """Notes when a training began, once."""
+        if not self._begun(spec).exists():
+            write_json(self._begun(spec), time.time())
+
+    def begun(self, spec: TrainSpec) -> float | None:
+        """When it began, in seconds since the epoch; None where it is older than this note."""
+        path = self._begun(spec)
+        return float(read_json(path)) if path.exists() else None
+
+    def _begun(self, spec: TrainSpec) -> Path:
+        return self.training(spec) / "begun.json"
+
+    def scored(self, spec: TrainSpec, point: Point) -> float | None:
+        """When a point was scored, in seconds since the epoch."""
+        version = _version(self.evaluation(spec, point) / SCORES)
+        return version[1] / 1e9 if version else None
 
     def halved(self, spec: TrainSpec) -> Path:
         """A file that is there once the training was out of memory, and so runs with half its batch."""

@@ -4,8 +4,6 @@ A sweep does not decide which trainings run. A grid adds all of them at once (`t
 has a sweep and adds one after another. Its plan may therefore grow: `planned` is asked again for each collection.
 """
 
-import shlex
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -14,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from sweeper import forecast
+from sweeper import commands, forecast
 from sweeper.engine.base import Workplace
 from sweeper.engine.crew import Crew
 from sweeper.engine.engines import make_engine
@@ -29,8 +27,10 @@ from sweeper.plan.types import Cost, Plan, Training, has_rounds
 from sweeper.report import terminal, write
 from sweeper.report.progress import ProgressDisplay
 from sweeper.report.terminal import took
+from sweeper.report.time_left import TimeLeft
 from sweeper.results.collect import collect
 from sweeper.results.retention import delete_checkpoints, delete_states, stopped, winners
+from sweeper.results.times import Earlier, own_times, with_times
 from sweeper.results.types import FAIL, Results, Row
 from sweeper.rounds import run_rounds
 from sweeper.store import Store
@@ -39,6 +39,8 @@ from trainers.files import is_complete
 
 if TYPE_CHECKING:
     from sweeper.settings import Settings
+
+LOOK_EVERY = 5.0  # seconds at least between two looks at what running trainings have scored
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class Planned:
     plan: Plan
     cost: Cost
     earlier: Mapping[str, Job] = field(default_factory=dict)  # jobs of former runs that count, by training signature
+    trials: Mapping[str, str] = field(default_factory=dict)  # of a search, see Results.trials
 
 
 @dataclass(frozen=True)
@@ -79,12 +82,15 @@ class Sweep:
     crew: Crew
     shared: SharedWork
     tracker: Tracker
+    time_left: TimeLeft
     begun: dict[str, Job] = field(default_factory=dict)  # jobs of this run, by signature of their training
     titles: dict[Path, str] = field(default_factory=dict)  # what the progress display calls each job, by its path
     seen: Seen = Seen()
     live: write.LivePage = field(default_factory=write.LivePage)
     export_seconds: float = 0.0
     later: list[Job] = field(default_factory=list)  # jobs of the rounds, see sweeper/rounds.py
+    earlier: Earlier = Earlier()
+    next_look: float = 0.0  # time.monotonic() before which checkpoints on the way are not published
 
     @property
     def capacity(self) -> int:
@@ -104,6 +110,9 @@ class Sweep:
             guided=guided,
         )
         job = self.crew.add(task)
+        store = self.context.store
+        self.time_left.rate = forecast.rate_of(store, training.spec.model, self.crew.capacity.sharing)
+        self.time_left.expect(job, store.left(training))
         self.titles |= {each.path: each.title for each in needed} | {job.path: title}
         self.begun[training.spec.signature] = job
         return job
@@ -114,7 +123,7 @@ class Sweep:
         go_on: called many times a second; may add trainings. expected: how many trainings there will be.
         """
         more = True
-        with ProgressDisplay(self.context.console, self.titles, expected) as display:
+        with ProgressDisplay(self.context.console, self.titles, expected, self.time_left) as display:
 
             def watch(current: Sequence[Job]) -> None:
                 nonlocal more
@@ -135,12 +144,13 @@ class Sweep:
     def finish(self) -> tuple[Results, dict[str, Path]]:
         """Exports the sweet spot, writes and tracks everything. Returns the results and the files, by name."""
         planned = self.planned()
-        results = self._with_weights(self._collect(planned), planned)
+        results = replace(self._with_weights(self._collect(planned), planned), running=False)
         delete_states(results, planned.plan, self.context.store)
         results = self._export(results, planned.plan)
         self.crew.close()
         results = self._delete_checkpoints(results, planned.plan, final=True)
-        results, paths = write.write(replace(results, timings=self._timings()))
+        results = with_times(results, self._timings(), self.earlier, worked=bool(self.crew.jobs))
+        results, paths = write.write(results)
         self.tracker.publish(results)
         return results, paths
 
@@ -154,16 +164,22 @@ class Sweep:
                 forecast.remember(self.context.store, training.spec.model, sharing, **outcome.rates)
 
     def _track(self) -> None:
-        """Sends each training that has ended to the tracker, and deletes checkpoints that can no longer win."""
+        """Sends checkpoints that were scored and trainings that have ended to the tracker, and deletes checkpoints that
+        can no longer win."""
         finished = sum(1 for job in self.begun.values() if job.outcome)
-        scored = self._scored_while_running() if self._deletes else 0
+        hurries = self._deletes or finished > self.seen.finished
+        if not hurries and time.monotonic() < self.next_look:
+            return
+        scored = self._scored_while_running()
         if Seen(finished, scored) == self.seen:
             return
+        start = time.monotonic()
         planned = self.planned()
         results = self._collect(planned)
+        self.tracker.publish(results)
         if finished > self.seen.finished:
-            self.tracker.publish(results)
             self.live.refresh(results)
+        self.next_look = time.monotonic() + max(LOOK_EVERY, 10 * (time.monotonic() - start))
         self.seen = Seen(finished, scored)
         if not has_rounds(planned.plan):  # which may sample any checkpoint again
             self._delete_checkpoints(results, planned.plan, final=False)
@@ -196,8 +212,10 @@ class Sweep:
             {**planned.earlier, **self.begun},
             name=self.context.folder.name,
             folder=self.context.folder,
-            command=shlex.join(["python", *sys.argv]),
+            command=commands.typed(),
             plan=asdict(planned.cost),
+            running=True,
+            trials=planned.trials,
         )
 
     def _with_weights(self, results: Results, planned: Planned) -> Results:
@@ -273,15 +291,17 @@ def run_sweep(context: Context, planned: Callable[[], Planned], train: Callable[
         Tracker(settings.tracking_uri, settings.output_dir, settings.experiment) as tracker,
         Crew(engine, workplace, lambda line: context.console.print(line, markup=False, soft_wrap=True)) as crew,
     ):
-        sweep = Sweep(context, planned, crew, SharedWork(crew, context.store), tracker)
+        earlier = Earlier.of(context.folder)
+        time_left = TimeLeft(crew.capacity.workers)
+        sweep = Sweep(context, planned, crew, SharedWork(crew, context.store), tracker, time_left, earlier=earlier)
         train(sweep)
         sweep.sample_rounds()
         results, paths = sweep.finish()
         sending = time.monotonic()
     now = time.monotonic()
-    results = replace(results, timings={**results.timings, "MLflow": now - sending, "wall": now - context.start})
+    own = {**own_times(results, earlier, now - context.start), "MLflow": now - sending}
     sweep.remember_rates()
-    show(results, paths, tracker, context.console)
+    show(results, paths, tracker, context.console, own)
     return results
 
 
@@ -300,8 +320,10 @@ def exit_code(results: Results) -> int:
     return 1 if any(row.state == FAIL for row in results.rows) else 0
 
 
-def show(results: Results, paths: Mapping[str, Path], tracker: Tracker, console: Console) -> None:
-    """The table, the answer, and where everything is."""
+def show(
+    results: Results, paths: Mapping[str, Path], tracker: Tracker, console: Console, own: dict[str, float]
+) -> None:
+    """The table, the answer, and where everything is. own: the times of this run."""
     terminal.print_table(results, console)
     console.print()
     lines = [(name, str(path)) for name, path in paths.items()]
@@ -310,6 +332,6 @@ def show(results: Results, paths: Mapping[str, Path], tracker: Tracker, console:
     lines += [("MLflow", tracker.command), ("", tracker.link(results.name))]
     if tracker.status:
         lines.append(("", tracker.status))
-    lines.append(("took", took(results.timings)))
+    lines.append(("took", took(own, results.timings if results.rerun else {})))
     for name, text in lines:
         console.print(f"{name:<18} {text}", soft_wrap=True, markup=False)

@@ -14,6 +14,7 @@ PROJECT = Path(__file__).parents[1]
 # From the ground up: a room imports from its own floor and from lower ones. Rooms on one line do not know each other.
 FLOORS = (
     ("trainers",),
+    ("sweeper.commands",),
     ("evaluation",),
     ("sweeper.plan",),
     ("sweeper.store",),

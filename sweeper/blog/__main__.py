@@ -26,6 +26,7 @@ from sweeper.engine.engines import make_engine
 from sweeper.plan.compile import compile_plan, cost
 from sweeper.plan.downloads import left_of
 from sweeper.plan.grid import check_arguments
+from sweeper.plan.warnings import warnings
 from sweeper.report.progress import print_plan
 from sweeper.settings import Settings, one_line
 from sweeper.store import Store
@@ -65,7 +66,9 @@ def show_plan(experiments: list[Experiment], store: Store, settings: Settings) -
     seconds = forecast.seconds(left, store, capacity.devices)
     disk = forecast.disk_of(left, store, settings.keep, capacity)
     model = experiments[0].model
-    print_plan(Console(), cost(left, store), {"experiment": names}, seconds, disk, model, plan, left_of(plan))
+    basis = forecast.basis(store, plan.trainings[0].spec.model)
+    axes = {"experiment": names}
+    print_plan(Console(), cost(left, store), axes, seconds, disk, model, plan, left_of(plan), basis, warnings(plan))
 
 
 def run(experiment: Experiment, store: Store) -> int:

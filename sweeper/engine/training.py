@@ -76,6 +76,7 @@ class Execution:
         with self._claimed(self.store.training(self.spec)):
             if self.process.is_main_process:
                 self.store.clear(self.spec)
+                self.store.begin(self.spec)
                 self.store.forget(self.spec, self.store.untrained(self.training, self.store.unscored(self.training)))
                 self.scorer.complete_scorecards()
             wait_for_all()

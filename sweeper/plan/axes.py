@@ -213,6 +213,7 @@ RUN = _by_name(
     Axis("device_memory", MEMORY, "run"),
     Axis("trials_per_gpu", whole(1), "run"),
     Axis("plan_only", SWITCH, "run"),
+    Axis("force", SWITCH, "run"),
     Axis("tracking.uri", TRACKER, "run"),
     Axis("tracking.experiment", TEXT, "run"),
 )

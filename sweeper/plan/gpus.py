@@ -4,12 +4,19 @@ import os
 from functools import cache
 from pathlib import Path
 
+from trainers.spec import ModelSpec
+
 NVIDIA, AMD = Path("/dev"), Path("/sys/class/kfd/kfd/topology/nodes")  # where their drivers list GPUs
 
 
 def count_gpus() -> int:
     shown = visible()
     return _nodes(NVIDIA, AMD) if shown is None else len(listed(shown))
+
+
+def lacks_gpu(model: ModelSpec) -> bool:
+    """Whether it is a real model on a machine without a GPU."""
+    return model.name != "miniature" and not count_gpus()
 
 
 def visible() -> str | None:

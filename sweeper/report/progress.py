@@ -14,7 +14,6 @@ from rich.progress import (
     Task,
     TaskID,
     TextColumn,
-    TimeRemainingColumn,
 )
 from rich.text import Text
 
@@ -22,6 +21,9 @@ from sweeper.disk import Disk
 from sweeper.engine.jobs import Job, Status
 from sweeper.plan.downloads import Downloads
 from sweeper.plan.types import Cost, Plan
+from sweeper.report.time_left import TimeLeft, roughly
+
+LINE_EVERY = 30.0  # seconds, where there is no terminal
 
 
 def hours(seconds: float) -> str:
@@ -48,7 +50,10 @@ def print_plan(
     model: str,
     plan: Plan,
     downloads: Downloads,
+    basis: str,
+    notes: Sequence[str],
 ) -> None:
+    """basis: what the time is calculated from; notes: what the user must know before it begins."""
     over = " x ".join(f"{name}{{{len(values)}}}" for name, values in axes.items()) or "one cell"
     console.print(f"[bold]Plan[/]  {model}, {over}", highlight=False)
     saved = cost.training_steps_unshared / cost.training_steps
@@ -59,12 +64,42 @@ def print_plan(
         ("training steps", f"{cost.training_steps:,}{once}" + _done(cost.done_training_steps)),
         *training_rows(plan),
         ("images to sample", f"{cost.images:,}" + _done(cost.done_images)),
-        ("time left", "about " + hours(seconds) if seconds is not None else "not known before the first training here"),
-        ("disk", str(disk)),
+        *shared_rows(plan),
+        ("time left", time_left(seconds, basis, cost)),
+        *([("disk", f"{disk}; calculated, at most")] if disk.written else []),
         *download_rows(downloads),
+        *[("note", note) for note in notes],
     ]
     for name, value in rows:
         console.print(f"  {name:<17} {value}", highlight=False, markup=False, soft_wrap=True)
+
+
+def time_left(seconds: float | None, basis: str, cost: Cost | None = None) -> str:
+    if cost and cost.done_trainings == cost.trainings:
+        return "nothing is to be trained or sampled: everything is there"
+    return "not known before the first training here" if seconds is None else f"about {hours(seconds)}, {basis}"
+
+
+def shared_rows(plan: Plan) -> list[tuple[str, str]]:
+    """What several trainings have in common, and is made once."""
+    if len(plan.trainings) == 1:
+        return []
+    specs = [training.spec for training in plan.trainings]
+    made = [spec.class_images_signature for spec in specs if spec.prior and not spec.prior.folder]
+    shared = []
+    if len(set(made)) < len(made):
+        shared.append(f"class images, {_times(len(set(made)))} for {len(made)} trainings")
+    ways = {
+        (spec.model, spec.subject, p.sample, p.evaluation)
+        for spec, t in zip(specs, plan.trainings, strict=True)
+        for p in t.points
+    }
+    shared.append(f"the untuned model's images, {_times(len(ways))}")
+    return [("shared", "; ".join(shared))]
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
 
 
 def training_rows(plan: Plan) -> list[tuple[str, str]]:
@@ -90,12 +125,24 @@ class _Rate(ProgressColumn):
         return Text(f"{task.speed:.1f} {unit}/s" if task.speed and unit else "", style="dim")
 
 
-class ProgressDisplay:
-    """Shows what each job does, and how far the sweep is. Without a terminal, a line when a training begins or ends."""
+class _TimeLeft(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(task.fields.get("left", ""))
 
-    def __init__(self, console: Console, titles: dict[Path, str], count: int | None = None) -> None:
-        """titles: of the jobs to show, by path; where more may come, `count` is how many in all."""
+
+class ProgressDisplay:
+    """Shows what each job does, and how far the sweep is. Without a terminal: a line when a training begins or ends,
+    and each half minute."""
+
+    def __init__(
+        self, console: Console, titles: dict[Path, str], count: int | None = None, time_left: TimeLeft | None = None
+    ) -> None:
+        """titles: of the jobs to show, by path; where more may come, `count` is how many in all. time_left: of the
+        sweep, where it knows its jobs."""
         self.console = console
+        self.time_left = time_left
+        self.now = time_left.now if time_left else time.monotonic
+        self.next_line = self.now() + LINE_EVERY
         self.titles = titles
         self.count = len(titles) if count is None else count
         self.quiet = not console.is_terminal
@@ -107,7 +154,7 @@ class ProgressDisplay:
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             _Rate(),
-            TimeRemainingColumn(compact=True),
+            _TimeLeft(),
             console=console,
             disable=self.quiet,
             transient=True,
@@ -115,7 +162,7 @@ class ProgressDisplay:
 
     def __enter__(self) -> "ProgressDisplay":
         self.progress.start()
-        if self.count > 1:
+        if self.count > 1 or (self.count and self.time_left):
             self.whole = self.progress.add_task("sweep, percent", total=100)
         return self
 
@@ -124,6 +171,7 @@ class ProgressDisplay:
 
     def __call__(self, jobs: Sequence[Job]) -> None:
         done = 0.0
+        doing = []
         for job in (job for job in jobs if job.path in self.titles):
             outcome = job.outcome
             status = job.status
@@ -136,12 +184,23 @@ class ProgressDisplay:
             elif status:
                 done += share * status.fraction
                 self._show(job.path, status)
+                doing.append(
+                    f"{self.titles[job.path]}  {status.phase} {status.done}/{status.total}".removesuffix(" 0/0")
+                )
                 if self.quiet:
                     self._say(job.path, "started")
             else:
                 self._remove(job.path)  # its worker is gone, and it waits for another
         if self.whole is not None:
-            self.progress.update(self.whole, completed=int(100 * done / self.count))
+            percent = int(100 * done / self.count)
+            left = ""
+            if self.time_left:
+                self.time_left.look(jobs)
+                percent = int(100 * self.time_left.share(self.count))
+                seconds = self.time_left.seconds(self.count)
+                left = "" if seconds is None else f"about {roughly(seconds)} left"
+            self.progress.update(self.whole, completed=percent, left=left)
+            self._say_how_far(percent, left, doing)
 
     def _show(self, path: Path, status: Status) -> None:
         """A bar for what the job is doing. Each kind of work has a bar of its own, as their rates differ."""
@@ -154,6 +213,14 @@ class ProgressDisplay:
             task = self.progress.add_task(f"{self.titles[path]}  {status.phase}", total=None, unit=unit)
             self.tasks[path] = (task, status.phase)
         self.progress.update(task, completed=status.done, total=status.total or None)
+
+    def _say_how_far(self, percent: int, left: str, doing: Sequence[str]) -> None:
+        """Without a terminal, each half minute: how far the sweep is, and what it is at."""
+        if self.quiet and self.now() >= self.next_line:
+            self.next_line = self.now() + LINE_EVERY
+            parts = [f"{percent} %", left, "; ".join(doing)]
+            text = f"{time.strftime('%H:%M:%S')}  sweep  {', '.join(filter(None, parts))}"
+            self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def _remove(self, path: Path) -> None:
         if path in self.tasks:

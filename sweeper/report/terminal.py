@@ -1,6 +1,7 @@
 """What the terminal shows at the end of a sweep: the table, the failures, the answer, and where the time went."""
 
 import math
+import re
 import textwrap
 from collections.abc import Iterable
 
@@ -13,6 +14,7 @@ from rich.text import Text
 from evaluation.spec import show
 from sweeper.plan.axes import describe
 from sweeper.report.progress import hours
+from sweeper.report.titles import description, title
 from sweeper.results.ordering import SCORES, metric_names, ranked, sentence, varying
 from sweeper.results.types import COMPLETE, Results, Row
 
@@ -31,8 +33,11 @@ def shares(timings: dict[str, float]) -> dict[str, float]:
     return {kind: seconds / whole for kind, seconds in largest_first if seconds}
 
 
-def took(timings: dict[str, float]) -> str:
-    """The whole time, and what it was spent on."""
+def took(timings: dict[str, float], earlier: dict[str, float] | None = None) -> str:
+    """The whole time, and what it was spent on. earlier: where nothing was to be computed, the times of the runs that
+    did it."""
+    if earlier:
+        return f"{hours(timings['wall'])}: everything was there already. It took {took(earlier)}"
     parts = []
     for kind, share in shares(timings).items():
         if share >= SMALLEST_SHARE:
@@ -47,6 +52,7 @@ def print_table(results: Results, console: Console) -> None:
     stopped = [results.rows[i] for i in order if results.rows[i].state != COMPLETE]
     if complete:
         console.print(_widest(results, complete[:SHOWN], console))
+        console.print(_legend([results.rows[i] for i in complete[:SHOWN]]), style="dim")
     if len(complete) > SHOWN:
         console.print(
             f"… and {len(complete) - SHOWN:,} more in {escape(str(results.folder / 'results.csv'))}", style="dim"
@@ -62,6 +68,20 @@ def print_table(results: Results, console: Console) -> None:
     console.print(Text(sentence(results), style="bold"))
 
 
+def _legend(rows: list[Row]) -> str:
+    """What the words of the table mean."""
+    names = [name for name in metric_names(rows) if name in SCORES]
+    lines = [f"{name}: {_lower(title(name).removesuffix(f', {name}'), description(name), name)}" for name in names]
+    if not all(row.asked for row in rows):
+        lines.append("on the way: a checkpoint that was evaluated before the steps that were asked for.")
+    return " ".join(lines)
+
+
+def _lower(words: str, meaning: str, name: str) -> str:
+    said = meaning[:1].lower() + meaning[1:]
+    return said if words == name else f"{words}; {said}"
+
+
 def _widest(results: Results, shown: list[int], console: Console) -> Table:
     """The table with as many metrics and intervals as the terminal has room for."""
     names = metric_names(results.rows)
@@ -72,6 +92,7 @@ def _widest(results: Results, shown: list[int], console: Console) -> Table:
         (scores, scores),
         (scores, scores[:1]),
         (scores[:1], scores[:1]),
+        (scores[:1], ()),
     ):
         table = _table(results, shown, metrics, intervals)
         if console.measure(table, options=console.options.update(width=1000)).maximum <= console.width:
@@ -84,7 +105,8 @@ def _table(results: Results, shown: list[int], metrics: list[str], intervals: It
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     table.add_column("")
     for name in [*axes, *metrics]:
-        narrow = "\n".join(textwrap.wrap(name.replace("_", "_ "), 10)).replace("_ ", "_")
+        words = re.sub(r"([_.])", r"\1 ", name)
+        narrow = re.sub(r"([_.]) ", r"\1", "\n".join(textwrap.wrap(words, 10, break_long_words=False)))
         table.add_column(Text(narrow), justify="right", no_wrap=True)
     table.add_column("", max_width=40)
     for i in shown:

@@ -28,8 +28,9 @@ def write(results: Results) -> tuple[Results, dict[str, Path]]:
     sheets = write_contact_sheet(folder / "contact_sheet.png", results)
     gathered = gather(results)
     seconds = time.monotonic() - start
-    timings = {**results.timings, "pages": seconds, "wall": results.timings.get("wall", 0.0) + seconds}
-    results = replace(results, timings=timings)
+    if not results.rerun:
+        spent = {kind: results.timings.get(kind, 0.0) + seconds for kind in ("pages", "wall")}
+        results = replace(results, timings={**results.timings, **spent})
     return results, {
         "results.csv": write_csv(folder / "results.csv", results),
         "results.json": write_results_json(folder / "results.json", results),

@@ -19,7 +19,7 @@ from sweeper.plan.grid import Grid
 from sweeper.plan.types import Plan, Point, Training
 from sweeper.results.groups import Group, answers_of
 from sweeper.results.rounds import Given, given
-from sweeper.results.types import COMPLETE, WAITING, Results, Row, TrainingResult
+from sweeper.results.types import COMPLETE, RUNNING, WAITING, Results, Row, TrainingResult
 from sweeper.store import Store
 from trainers.files import is_complete, read_json
 from trainers.images import instance_images
@@ -63,7 +63,8 @@ def collect(grid: Grid, compiled: Plan, store: Store, begun: Mapping[str, Job], 
     for training in compiled.trainings:
         job = begun.get(training.spec.signature)
         outcome, log = (job.outcome, job.log) if job else (None, None)
-        trainings.append(result_of(training, store, outcome, log))
+        state = RUNNING if job and job.status and not outcome else WAITING
+        trainings.append(result_of(training, store, outcome, log, state))
         entries += _entries(training, store, outcome, log, of_rounds)
     answers = find_answers(entries, tuple(grid.axes))
     best = next((answer for answer in answers if answer.spot.found), answers[0])
@@ -121,6 +122,7 @@ def _row(
     if card is None:
         state, reason = (outcome.state, outcome.reason) if outcome else (WAITING, "")
     checkpoint = store.checkpoint(spec, point.step)
+    ended = store.scored(spec, point) if card else None
     return Row(
         params={**dict(training.nearest_cell(point).params), "steps": point.step, "effective_lr": spec.effective_lr},
         training=spec.signature,
@@ -134,6 +136,8 @@ def _row(
         log=log,
         curve=curve_of(training, point),
         untuned=store.baselines(spec, point) if card else None,
+        began=ended - sum(card.seconds.values()) if card and ended else None,
+        ended=ended,
     )
 
 
@@ -146,9 +150,13 @@ def curve_of(training: Training, point: Point) -> str:
     return f"{replace(training.spec, seed=0).signature}-{point.signature}"
 
 
-def result_of(training: Training, store: Store, outcome: Outcome | None, log: Path | None) -> TrainingResult:
+def result_of(
+    training: Training, store: Store, outcome: Outcome | None, log: Path | None, state: str = WAITING
+) -> TrainingResult:
+    """`state` of a training that has no outcome yet."""
     done = not store.missing(training)
-    state, reason = (outcome.state, outcome.reason) if outcome else (WAITING, "")
+    state, reason = (outcome.state, outcome.reason) if outcome else (state, "")
+    scored = [when for point in training.points if (when := store.scored(training.spec, point))]
     return TrainingResult(
         signature=training.spec.signature,
         params=params_of(training),
@@ -156,6 +164,8 @@ def result_of(training: Training, store: Store, outcome: Outcome | None, log: Pa
         loss=tuple(enumerate(store.losses(training.spec)[: training.last_step], start=1)),
         reason=note_of(store, training.spec) if done else reason,
         log=log,
+        began=store.begun(training.spec),
+        ended=max(scored, default=None) if done or outcome else None,
     )
 
 

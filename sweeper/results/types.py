@@ -1,6 +1,6 @@
 """The outcome of a sweep as plain values: what the table, the page, the sheet, MLflow and results.json show."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,8 @@ class Row:
     log: Path | None = None
     curve: str = ""  # what `SweetSpot.onset` calls it: everything but step and seed
     untuned: Path | None = None  # folder of the untuned model's samples, made the same way
+    began: float | None = None  # sampling; seconds since the epoch
+    ended: float | None = None  # scoring
 
     @property
     def step(self) -> int:
@@ -45,6 +47,8 @@ class TrainingResult:
     loss: tuple[tuple[int, float], ...] = ()  # (step, loss)
     reason: str = ""
     log: Path | None = None
+    began: float | None = None  # seconds since the epoch
+    ended: float | None = None  # with its last score
 
 
 @dataclass(frozen=True)
@@ -65,9 +69,14 @@ class Results:
     model: str
     subject: str
     plan: dict[str, Any]
-    timings: dict[str, float]  # seconds by kind of work
+    timings: dict[str, float]  # seconds by kind of work, over all runs of the command that computed something
     candidates: tuple[int, ...] = ()  # position in `rows` of each candidate of `sweet_spot`; empty: the rows themselves
     notes: tuple[str, ...] = ()  # what a reader of the numbers must know, a sentence each
+    trials: Mapping[str, str] = field(default_factory=dict)  # of a search: training -> "trial 3", or "trial 3, 9"
+    running: bool = False  # the sweep goes on: the answer is that of now
+    rerun: bool = False  # everything was there already, and nothing was computed
+    began: float | None = None  # the sweep; seconds since the epoch
+    ended: float | None = None
 
     def positions(self, indices: Iterable[int]) -> list[int]:
         """Positions in `rows` of candidates of `sweet_spot`."""

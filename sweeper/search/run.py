@@ -1,10 +1,12 @@
 """A search from the typed line to the answer: plan, train what Optuna asks for, report."""
 
+import shlex
 import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
@@ -14,6 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from sweeper import forecast
+from sweeper.commands import program, python
 from sweeper.disk import Disk, check_room
 from sweeper.engine.engines import make_engine
 from sweeper.fit import Fit
@@ -23,7 +26,8 @@ from sweeper.plan.grid import parse
 from sweeper.plan.inversions import inversion_steps
 from sweeper.plan.precision import check_precisions, elsewhere
 from sweeper.plan.types import Plan, Remaining
-from sweeper.report.progress import download_rows, hours, training_rows
+from sweeper.plan.warnings import warnings
+from sweeper.report.progress import download_rows, time_left, training_rows
 from sweeper.results.types import Results
 from sweeper.search.space import Space, free_axes, search_space
 from sweeper.search.study import SearchSettings, Study, read_search_settings, trials_at_most
@@ -142,16 +146,27 @@ def print_plan(
         ),
         (
             "time left",
-            "not known before the first training here" if seconds is None else f"about {hours(seconds)} at most",
+            time_left(seconds, f"at most, {forecast.basis(store, training.spec.model)}"),
         ),
-        ("disk", f"{needed} at most"),
+        *([("disk", f"{needed}; calculated, at most")] if needed.written else []),
         *download_rows(left_of(Plan((training,)))),
+        *[("note", note) for note in warnings(Plan((training,)))],
     ]
     axes = " x ".join(map(str, space.axes))
     console.print(f"[bold]Search[/]  {training.spec.model.name}, {escape(axes)}", soft_wrap=True)
     for name, value in rows:
         console.print(f"  {name:<17} {value}", markup=False, soft_wrap=True)
+    if not settings.plan_only:
+        forecast.check_patience(seconds, training.spec.model, settings.force)
     return needed, with_best
+
+
+def _dashboard(address: str) -> str:
+    """What shows the study; the dashboard is no part of the project."""
+    shows = f"{program('optuna-dashboard')} {shlex.quote(address)}"
+    if Path(sys.executable).with_name("optuna-dashboard").exists():
+        return shows
+    return f"{python()} -m pip install optuna-dashboard && {shows}"
 
 
 def print_end(console: Console, study: Study, trainings: Trainings, results: Results) -> None:
@@ -162,7 +177,7 @@ def print_end(console: Console, study: Study, trainings: Trainings, results: Res
     rows = [
         ("trials", ", ".join(f"{count} {state}" for state, count in states.items())),
         ("training steps", f"{trained:,} of {asked:,}"),
-        ("study", f"optuna-dashboard {study.address}"),
+        ("study", _dashboard(study.address)),
     ]
     for name, value in rows:
         console.print(f"{name:<18} {value}", soft_wrap=True, markup=False, highlight=False)

@@ -54,7 +54,16 @@ class Trainings:
         remaining = [self.at_first.get(t.spec.signature, Remaining(t, (), t.last_step)) for t in plan.trainings]
         notes = [trial.user_attrs for trial in sampled]
         earlier = {note["training"]: Job(Path(note["log"]).with_suffix(".json")) for note in notes if "log" in note}
-        return Planned(Grid(cells, self.space.varying(cells)), plan, cost(remaining, self.store), earlier)
+        grid = Grid(cells, self.space.varying(cells))
+        return Planned(grid, plan, cost(remaining, self.store), earlier, self._names())
+
+    def _names(self) -> dict[str, str]:
+        """What each training is called, by its signature: several trials may have one."""
+        names: dict[str, str] = {}
+        for number, training in sorted(self.by_trial.items()):
+            known = names.get(training.spec.signature)
+            names[training.spec.signature] = f"{known}, {number}" if known else f"trial {number}"
+        return names
 
 
 @dataclass

@@ -8,9 +8,8 @@ import hashlib
 import logging
 import os
 import shlex
-import shutil
-import sys
 import threading
+import time
 import urllib.parse
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,17 +17,20 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
+from sweeper.commands import program
 from sweeper.report.thumbnails import sample_grid
-from sweeper.results.types import COMPLETE, FAIL, PRUNED, Results
+from sweeper.results.types import COMPLETE, FAIL, PRUNED, RUNNING, Results
 from sweeper.tracking.outbox import Outbox, Pending
-from sweeper.tracking.runs import items
+from sweeper.tracking.runs import Item, items
 from sweeper.tracking.view import literal, view_key
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import RunInfo
+    from mlflow.entities import Run
 
-STATUS = {COMPLETE: "FINISHED", FAIL: "FAILED", PRUNED: "KILLED"}
+STOPPED = "STOPPED"  # with its sweep, by whoever started that
+STATUS = {COMPLETE: "FINISHED", FAIL: "FAILED", PRUNED: "KILLED", STOPPED: "KILLED"}
+TAKEN_BACK = ("sweet_spot", "rerun", "reason", "vetoes", "checkpoint", "log")  # tags that a run may lose again
 BATCH = 900  # metrics in one call; MLflow takes 1,000
 AWAY = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "UNAUTHENTICATED")
 WAITS = (1, 2, 5, 10, 30)  # seconds between attempts while the tracker is away
@@ -55,6 +57,7 @@ class Tracker:
         name = hashlib.sha256(f"{self.uri} {experiment}".encode()).hexdigest()[:16]
         self.outbox = Outbox(folder / "tracking.db", name)
         self.trouble = ""  # why the last attempt failed
+        self._running: dict[str, Item] = {}  # what was published last and has not ended
         self._sender: Sender | None = None  # made on first use
         self._lock = FileLock(folder / f".tracking-{name}.lock")
         self._wake = threading.Event()
@@ -66,11 +69,22 @@ class Tracker:
         return self
 
     def __exit__(self, *error: object) -> None:
+        if error[0] is not None:
+            self._stop()
         self.close()
+
+    def _stop(self) -> None:
+        """What has not ended was stopped; the same command goes on with it."""
+        for item in self._running.values():
+            item["state"] = item["tags"]["state"] = STOPPED
+            item["ended"] = time.time()
+        self.outbox.want(self._running)
 
     def publish(self, results: Results) -> None:
         """Has MLflow show `results` (finished or not); what it already shows is not sent again."""
-        self.outbox.want(items(results))
+        wanted = items(results)
+        self._running = {key: item for key, item in wanted.items() if item["state"] == RUNNING}
+        self.outbox.want(wanted)
         self._wake.set()
 
     def close(self, timeout: float = 600) -> str:
@@ -98,11 +112,10 @@ class Tracker:
         """What opens MLflow: a command, or the address of the server."""
         if not self.uri.startswith("sqlite:"):
             return self.uri
-        program = str(Path(sys.executable).with_name("mlflow"))
-        if shutil.which("mlflow") == program:
-            program = "mlflow"
         # Without the variable MLflow starts eight processes for jobs, which we do not have, and leaves them behind.
-        start = f"MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false {shlex.quote(program)} ui --workers 1 --host 127.0.0.1"
+        start = (
+            f"MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false {shlex.quote(program('mlflow'))} ui --workers 1 --host 127.0.0.1"
+        )
         return f"{start} --backend-store-uri {shlex.quote(self.uri)}"
 
     def link(self, sweep: str) -> str:
@@ -165,7 +178,7 @@ class Sender:
     client: "MlflowClient"
     experiment: str  # its id
     outbox: Outbox
-    known: dict[str, dict[str, "RunInfo"]] = field(default_factory=dict)  # by sweep, then by key: see `_known`
+    known: dict[str, dict[str, "Run"]] = field(default_factory=dict)  # by sweep, then by key: see `_known`
 
     def send(self, item: Pending) -> None:
         """Raises what the client raises while MLflow is away."""
@@ -194,18 +207,22 @@ class Sender:
         made = run is None
         if run is None:
             tags = item.wanted["tags"]
-            run = self.client.create_run(self.experiment, item.created, tags, item.wanted["name"]).info
-        return replace(item, run=run.run_id, created=run.start_time), made
+            run = self.client.create_run(self.experiment, item.created, tags, item.wanted["name"])
+        tags = {name: value for name, value in run.data.tags.items() if name in TAKEN_BACK}
+        sent = {**item.sent, "tags": {**tags, **item.sent.get("tags", {})}}
+        # What is sent beside other values that are there is newer: MLflow refuses two values of one time.
+        created = int(time.time() * 1000) if run.data.metrics else run.info.start_time
+        return replace(item, run=run.info.run_id, created=created, sent=sent), made
 
-    def _known(self, sweep: str) -> dict[str, "RunInfo"]:
+    def _known(self, sweep: str) -> dict[str, "Run"]:
         """The runs that MLflow had of a sweep when we first asked, by key."""
         if sweep not in self.known:
             condition = f"tags.sweep = {literal(sweep)}"
-            found: dict[str, RunInfo] = {}
+            found: dict[str, Run] = {}
             token = None
             while True:
                 page = self.client.search_runs([self.experiment], condition, max_results=1000, page_token=token)
-                found |= {run.data.tags.get("key", ""): run.info for run in page}
+                found |= {run.data.tags.get("key", ""): run for run in page}
                 token = page.token
                 if not page or not token:
                     break
@@ -236,11 +253,11 @@ class Sender:
         sent = item.sent
         params = [Param(k, v) for k, v in _new(wanted["params"], sent.get("params", {})).items()]
         tags = [RunTag(k, v) for k, v in _new(wanted["tags"], sent.get("tags", {})).items()]
-        there = set(map(tuple, sent.get("metrics", ())))
+        there = set(map(repr, sent.get("metrics", ())))  # NaN is unequal to itself
         metrics = [
-            Metric(name, value, item.created + revision, step, models.get(step))
-            for name, value, step, revision in wanted["metrics"]
-            if (name, value, step, revision) not in there
+            Metric(metric[0], metric[1], item.created + metric[3], metric[2], models.get(metric[2]))
+            for metric in wanted["metrics"]
+            if repr(metric) not in there
         ]
         self.client.log_batch(run, metrics[:BATCH], params, tags, synchronous=True)
         for start in range(BATCH, len(metrics), BATCH):
@@ -275,10 +292,11 @@ class Sender:
         return {(part[0].replace("~", "/"), int(part[2])) for part in parts}
 
     def _send_state(self, item: Pending, run: str) -> None:
-        if item.wanted["state"] != item.sent.get("state"):
+        if any(item.wanted[part] != item.sent.get(part) for part in ("state", "ended")):
             status = STATUS.get(item.wanted["state"])
             if status:
-                self.client.set_terminated(run, status, item.created)
+                ended = int(1000 * (item.wanted["ended"] or time.time()))
+                self.client.set_terminated(run, status, ended)
             else:
                 self.client.update_run(run, "RUNNING")
         if item.wanted["name"] != item.sent.get("name", item.wanted["name"]):

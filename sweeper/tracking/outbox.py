@@ -1,6 +1,7 @@
 """What MLflow should show and what it has been sent, on disk: nothing is lost, nothing is sent twice."""
 
 import json
+import math
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping
@@ -23,14 +24,15 @@ class Pending:
     """One run of MLflow that is not yet what it should be."""
 
     key: str
-    created: int  # ms since the epoch, when first wanted: the timestamp of everything in it
+    created: int  # ms since the epoch, when it began or was first wanted: the timestamp of everything in it
     wanted: dict[str, Any]  # sweeper.tracking.runs.Item as JSON, its metrics with a revision
     sent: dict[str, Any]  # the last state that arrived whole
     run: str | None
 
 
 def _revised(item: Mapping[str, Any], before: str | None) -> dict[str, Any]:
-    """The item with metrics (name, value, step, revision). A value that has changed gets a newer revision.
+    """The item with metrics (name, value, step, revision). A value that has changed gets a newer revision. One that is
+    gone, such as the score of a former answer, becomes NaN: MLflow takes no metric back, and sorts NaN last.
 
     The revision becomes part of the time: of two values at the same time MLflow shows the larger one, and of a
     checkpoint's two values at the same time it refuses the second.
@@ -38,13 +40,20 @@ def _revised(item: Mapping[str, Any], before: str | None) -> dict[str, Any]:
     # Outboxes of earlier versions have no revisions.
     old = [(*metric, 0)[:4] for metric in json.loads(before)["metrics"]] if before else []
     known = {(name, step): (value, revision) for name, value, step, revision in old}
+    metrics = {(name, step): value for name, value, step in item["metrics"]}
+    metrics |= dict.fromkeys(known.keys() - metrics.keys(), math.nan)
     newest = 1 + max((metric[3] for metric in old), default=-1)
 
     def revision(name: str, value: float, step: int) -> int:
         was, number = known.get((name, step), (None, newest))
-        return number if was == value else newest
+        return number if repr(was) == repr(value) else newest  # NaN is unequal to itself
 
-    return {**item, "metrics": [(*metric, revision(*metric)) for metric in item["metrics"]]}
+    return {**item, "metrics": [(n, value, s, revision(n, value, s)) for (n, s), value in metrics.items()]}
+
+
+def _began(item: Mapping[str, Any], now: int) -> int:
+    began = item.get("began")
+    return int(began * 1000) if began else now
 
 
 class Outbox:
@@ -73,7 +82,7 @@ class Outbox:
             database.execute("BEGIN IMMEDIATE")
             before = dict(database.execute("SELECT key, wanted FROM item WHERE tracker = ?", (self.tracker,)))
             revised = ((key, _revised(item, before.get(key))) for key, item in items.items())
-            rows = [(self.tracker, key, now, json.dumps(item, sort_keys=True)) for key, item in revised]
+            rows = [(self.tracker, key, _began(item, now), json.dumps(item, sort_keys=True)) for key, item in revised]
             database.executemany(
                 "INSERT INTO item (tracker, key, created, wanted) VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE "
                 "SET refused = CASE WHEN wanted = excluded.wanted THEN refused END, wanted = excluded.wanted",

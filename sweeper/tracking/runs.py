@@ -3,9 +3,11 @@
 Runs are flat, tied by the tag `sweep`: nested runs hide MLflow's charts.
 """
 
+import getpass
 import hashlib
 import math
 import re
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing import Any, TypedDict
 from evaluation.spec import show
 from sweeper.plan.axes import axis_of, describe
 from sweeper.results.ordering import sentence, varying
-from sweeper.results.types import COMPLETE, WAITING, Results, Row, TrainingResult
+from sweeper.results.types import COMPLETE, FAIL, PRUNED, RUNNING, WAITING, Results, Row, TrainingResult
 from sweeper.tracking.view import IMAGE_KEY, view_state
 from trainers.spec import signature
 
@@ -30,6 +32,8 @@ class Item(TypedDict):
 
     name: str
     state: str  # Optuna's word
+    began: float | None  # seconds since the epoch
+    ended: float | None
     params: dict[str, str]
     tags: dict[str, str]
     metrics: list[Metric]
@@ -54,16 +58,27 @@ def items(results: Results) -> dict[str, Item]:
         if row.state == COMPLETE:
             scored[row.training].append(row)
     for training in results.trainings:
-        rows = scored[training.signature]
-        found[f"{results.name}/training/{training.signature}"] = _training(results, training, rows, axes)
+        if training.state != WAITING or training.loss:
+            rows = scored[training.signature]
+            found[f"{results.name}/training/{training.signature}"] = _training(results, training, rows, axes)
     for i, row in enumerate(results.rows):
-        if row.state == WAITING or not (row.asked or i == results.best):  # the others are points of their training
-            continue
-        params = sorted((name, str(value)) for name, value in row.params.items())
-        found[f"{results.name}/cell/{signature(row.training, params)}"] = _cell(results, row, i == results.best, axes)
+        if row.state != WAITING:
+            params = sorted((name, str(value)) for name, value in row.params.items())
+            key = f"{results.name}/cell/{signature(row.training, params)}"
+            found[key] = _cell(results, row, i == results.best, axes)
+    about = {"sweep": results.name, "subject": results.subject, "model": results.model} | _source()
     for key, item in found.items():
-        item["tags"] |= {"sweep": results.name, "key": key, "subject": results.subject, "model": results.model}
+        item["tags"] |= {**about, "key": key}
     return found
+
+
+def _source() -> dict[str, str]:
+    """What MLflow shows as a run's source and user."""
+    tags = {"mlflow.source.name": "sweep.py", "mlflow.source.type": "LOCAL"}
+    try:
+        return tags | {"mlflow.user": getpass.getuser()}
+    except (KeyError, OSError):  # a container's user without a name
+        return tags
 
 
 def _sweep(results: Results) -> SweepItem:
@@ -74,14 +89,21 @@ def _sweep(results: Results) -> SweepItem:
     tags |= {f"axis {_safe(name)}": _listed(values) for name, values in results.axes.items()}
     if best:
         tags["sweet_spot"] = describe(best.params, varying(results))
+    if results.rerun:
+        tags["rerun"] = f"{time.strftime('%Y-%m-%d %H:%M')}: everything was there already, nothing was computed"
     numbers: dict[str, Any] = {f"plan/{name}": value for name, value in results.plan.items()}
     numbers |= {f"seconds/{name}": value for name, value in results.timings.items()}
     return {
         "name": f"sweep {results.name}",
-        "state": COMPLETE,
+        "state": RUNNING if results.running else COMPLETE,
+        "began": results.began,
+        "ended": results.ended,
         "params": {},
         "tags": tags,
-        "metrics": _metrics(numbers | (best.metrics if best else {}), best.step if best else 0),
+        # All at the last step, as MLflow shows the value at the highest one: a former answer may have been later.
+        "metrics": _metrics(
+            numbers | (best.metrics if best else {}), max((row.step for row in results.rows), default=0)
+        ),
         "images": [],
         "view": view_state(results),
         "files": [(str(path), hashlib.sha256(path.read_bytes()).hexdigest()) for path in files],
@@ -95,10 +117,13 @@ def _listed(values: Sequence[Any]) -> str:
 
 def _note(results: Results) -> str:
     """The answer in words, as Markdown in which nothing of the user's text is markup."""
-    lines = [f"**{_quoted(sentence(results))}**", ""]
+    so_far = "So far, as the sweep goes on: " if results.running else ""
+    lines = [f"**{so_far}{_quoted(sentence(results))}**", ""]
     if results.export:
         lines.append(f"The checkpoint: `{str(results.export).replace('`', '')}`")
-    lines.append("The cells of this sweep, best first: filter `tags.kind = 'cell'`, sort by `score`.")
+    lines.append(
+        "Its checkpoints, best first: filter `tags.kind != 'sweep' and tags.kind != 'training'`, sort by `score`."
+    )
     return "\n".join(lines)
 
 
@@ -109,6 +134,7 @@ def _quoted(text: str) -> str:
 def _training(results: Results, training: TrainingResult, rows: list[Row], axes: Iterable[str]) -> TrainingItem:
     """The loss and the metrics of its checkpoints against the step, with a curve for each way of sampling."""
     ways = [axis for axis in results.axes if axis_of(axis).stage in ("sample", "judge")]
+    trial = results.trials.get(training.signature, "")
     metrics: list[Metric] = [("loss", loss, step) for step, loss in training.loss if math.isfinite(loss)]
     images: list[tuple[str, int, Path | None]] = []
     for row in rows:
@@ -118,10 +144,12 @@ def _training(results: Results, training: TrainingResult, rows: list[Row], axes:
         key = f"{IMAGE_KEY} {way}".strip()
         images += [(key, 0, row.untuned), (key, row.step, row.samples)]
     return {
-        "name": f"training {_words(training.params, axes)}".strip(),
+        "name": f"{trial or 'training'} {_words(training.params, axes)}".strip() + _ending(training),
         "state": training.state,
+        "began": training.began or min((row.began for row in rows if row.began), default=None),
+        "ended": training.ended,
         "params": _params(training.params),
-        "tags": {"kind": "training", "training": training.signature, **_state_tags(training)},
+        "tags": {"kind": "training", "training": training.signature, **_state_tags(training), **_trial_tag(trial)},
         "metrics": metrics,
         "images": _sampled(images),
         "models": _models(training, rows, axes),
@@ -138,7 +166,7 @@ def _models(training: TrainingResult, rows: list[Row], axes: Iterable[str]) -> l
 
 def _cell(results: Results, row: Row, chosen: bool, axes: Iterable[str]) -> Item:
     tags = {"kind": "cell" if row.asked else "checkpoint", "training": row.training}
-    tags |= _state_tags(row)
+    tags |= _state_tags(row) | _trial_tag(results.trials.get(row.training, ""))
     if row.vetoes:
         tags["vetoes"] = "; ".join(row.vetoes)
     if row.checkpoint:
@@ -146,8 +174,10 @@ def _cell(results: Results, row: Row, chosen: bool, axes: Iterable[str]) -> Item
     if chosen:
         tags["sweet_spot"] = "this one"
     return {
-        "name": _words(row.params, axes),
+        "name": f"{_words(row.params, axes)}{_ending(row)}",
         "state": row.state,
+        "began": row.began,
+        "ended": row.ended,
         "params": _params(row.params),
         "tags": tags,
         # Everything at step 0 too: there MLflow compares cells as bars, and there its image slider opens.
@@ -158,7 +188,7 @@ def _cell(results: Results, row: Row, chosen: bool, axes: Iterable[str]) -> Item
 
 
 def _words(params: dict[str, Any], axes: Iterable[str]) -> str:
-    """A run's name, short because MLflow cuts it: `lr=2e-6 steps=400 ddim prior_preservation`."""
+    """A run's name, short because MLflow cuts it: `lr=2e-6 steps=400 ddim prior_preservation=false`."""
     numbers = []
     texts = []
     switches = []
@@ -167,10 +197,15 @@ def _words(params: dict[str, Any], axes: Iterable[str]) -> str:
         if isinstance(value, str):
             texts.append(value)
         elif isinstance(value, bool):
-            switches += [name] if value else []
+            switches.append(f"{name}={show(value)}")
         elif name in params:
             numbers.append(f"{name}={show(value)}")
     return " ".join(numbers + texts + switches)
+
+
+def _ending(of: Row | TrainingResult) -> str:
+    """MLflow has one mark for everything that ended early: the name says which it was."""
+    return {PRUNED: ", pruned", FAIL: ", failed"}.get(of.state, "")
 
 
 def _ends(row: Row) -> dict[str, float]:
@@ -192,6 +227,10 @@ def _rates(params: dict[str, Any]) -> dict[str, float]:
     if params.get("effective_lr") is not None:
         rates["effective_lr"] = params["effective_lr"]
     return rates
+
+
+def _trial_tag(trial: str) -> dict[str, str]:
+    return {"trial": trial.removeprefix("trial ")} if trial else {}
 
 
 def _state_tags(of: Row | TrainingResult) -> dict[str, str]:

@@ -24,8 +24,8 @@ def literal(text: str) -> str:
 
 
 def cells_of(sweep: str) -> str:
-    """The search expression for the cells of a sweep."""
-    return f"tags.sweep = {literal(sweep)} and tags.kind = 'cell'"
+    """The search expression for the evaluated checkpoints of a sweep: its cells, and those on the way to them."""
+    return f"tags.sweep = {literal(sweep)} and tags.kind != 'sweep' and tags.kind != 'training'"
 
 
 def view_key(sweep: str) -> str:
@@ -33,8 +33,8 @@ def view_key(sweep: str) -> str:
 
 
 def view_state(results: Results) -> str:
-    """A table of the cells, best first, with axes and metrics as columns, and charts: parallel coordinates, s against
-    t, images, bars."""
+    """A table of the evaluated checkpoints, best first, with axes and metrics as columns, and charts: parallel
+    coordinates, s against t, images, bars."""
     metrics = metric_names(results.rows)
     axes = list(varying(results))
     scores = [name for name in SCORES if name in metrics]

@@ -173,7 +173,7 @@ def test_a_sweep_without_room_begins_nothing(make_cell, tmp_path, monkeypatch, p
     monkeypatch.setattr(module, "free_bytes", lambda folder: 10)
     monkeypatch.setattr(main, "fetch_models", lambda plan: pytest.fail("downloads"))
     about = {"plan_only": plan_only, "gpus_per_trial": 1, "cpu_trials": 1, "trials_per_gpu": 1, "keep": "all"}
-    about |= {"engine": "local", "fit": "auto", "device_memory": None, "early_stop": None}
+    about |= {"engine": "local", "fit": "auto", "device_memory": None, "early_stop": None, "force": False}
     settings = SimpleNamespace(output_dir=tmp_path / "out", name="a", **about)
     cell = replace(make_cell(), params=(("subject", "dog"),))
     if plan_only:

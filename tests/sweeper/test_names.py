@@ -41,6 +41,7 @@ def sweep(make_cell, monkeypatch, tmp_path):
             keep="all",
             early_stop=None,
             engine="local",
+            force=False,
         )
         return main.run(Grid(cells, {"lr": rates}), settings)
 

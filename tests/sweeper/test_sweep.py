@@ -57,7 +57,7 @@ def test_mlflow_has_a_run_for_the_sweep_each_training_and_each_cell(finished):
     (experiment,) = [e for e in client.search_experiments() if e.name == "dreambooth"]
     runs = client.search_runs([experiment.experiment_id])
     kinds = [run.data.tags["kind"] for run in runs]
-    assert {kind: kinds.count(kind) for kind in set(kinds)} == {"sweep": 1, "training": 2, "cell": 2}
+    assert {kind: kinds.count(kind) for kind in set(kinds)} == {"sweep": 1, "training": 2, "cell": 2, "checkpoint": 2}
     cells = {run.data.params["lr"]: run for run in runs if run.data.tags["kind"] == "cell"}
     first = next(c for c in read(finished[0] / "undisturbed")["cells"] if c["params"]["lr"] == 1e-4)
     assert cells["1e-4"].data.metrics["dino"] == pytest.approx(first["metrics"]["dino"])

@@ -1,17 +1,11 @@
 import base64
 import json
 import math
-import os
 import shlex
-import signal
-import socket
-import subprocess
 import sys
 import time
-import urllib.request
 import zlib
 from dataclasses import replace
-from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -22,6 +16,7 @@ from sweeper.tracking import runs as publication
 from sweeper.tracking.mlflow import Tracker
 from sweeper.tracking.outbox import Outbox
 from tests.sweeper.report.synthetic import make_results
+from tests.sweeper.tracking.server import Server, free_port
 
 AXES = {"lr": (1e-6, 5e-6), "steps": (400, 800), "scheduler": ("pndm", "ddim")}
 
@@ -206,7 +201,7 @@ def test_a_tracker_that_is_away_delays_and_loses_nothing(sweep, tmp_path):
     """Nothing listens at the address; what is kept aside goes out when the same address answers."""
     results, _ = sweep
     start = time.monotonic()
-    with Tracker(f"http://127.0.0.1:{_free_port()}", tmp_path, "dreambooth") as tracker:
+    with Tracker(f"http://127.0.0.1:{free_port()}", tmp_path, "dreambooth") as tracker:
         tracker.publish(results)
         assert time.monotonic() - start < 5
     assert "11 runs are kept aside" in tracker.status
@@ -257,58 +252,13 @@ def test_a_metric_that_changed_is_newer_than_it_was(tmp_path):
         assert outbox.item("x").wanted["metrics"] == revised
 
 
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-class _Server:
-    """A real `mlflow server` on loopback, in a process group of its own."""
-
-    def __init__(self, folder: Path, port: int):
-        self.uri = f"http://127.0.0.1:{port}"
-        command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{folder / 's.db'}"]
-        command += [
-            "--artifacts-destination",
-            str(folder / "a"),
-            "--host",
-            "127.0.0.1",
-            "--port",
-            str(port),
-            "--workers",
-            "1",
-        ]
-        environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-        self.process = subprocess.Popen(
-            command,
-            cwd=folder,
-            env=environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        for _ in range(600):
-            try:
-                urllib.request.urlopen(f"{self.uri}/health", timeout=2)
-                return
-            except OSError:
-                time.sleep(0.2)
-        self.kill()
-        raise TimeoutError(self.uri)
-
-    def kill(self) -> None:
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("back", ["during the sweep", "after it"])
 def test_a_server_killed_in_the_middle_gets_everything_once(back, tmp_path, capfd):
     results = make_results(tmp_path / "sweep", AXES, fail=(3,))
     write.write(results)
-    port = _free_port()
-    server = _Server(tmp_path, port)
+    port = free_port()
+    server = Server(tmp_path, port)
     try:
         with Tracker(server.uri, tmp_path, "dreambooth") as tracker:
             tracker.publish(results)
@@ -317,13 +267,13 @@ def test_a_server_killed_in_the_middle_gets_everything_once(back, tmp_path, capf
             server.kill()
             time.sleep(2)
             if back == "during the sweep":
-                server = _Server(tmp_path, port)
+                server = Server(tmp_path, port)
                 deadline = time.monotonic() + 120
                 while tracker.outbox.pending() and time.monotonic() < deadline:
                     time.sleep(0.2)
         if back == "after it":
             assert tracker.status
-            server = _Server(tmp_path, port)
+            server = Server(tmp_path, port)
             tracker = _publish(results, tmp_path, server.uri)
         assert tracker.status == ""
         assert capfd.readouterr().out == ""  # MLflow says nothing on the user's terminal
