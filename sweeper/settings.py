@@ -77,22 +77,22 @@ def check_early_stop(settings: Settings, evaluations: Iterable[EvalSpec]) -> Non
 
 
 @contextlib.contextmanager
-def one_line() -> Iterator[None]:
+def one_line(program: str = "sweep.py") -> Iterator[None]:
     """A user's mistake ends the program with its one line; stopping it leaves what was computed."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         yield
     except (SpecError, HydraException, OmegaConfBaseException) as error:
-        sys.exit(f"sweep.py: {' '.join(str(error).split())}")
+        sys.exit(f"{program}: {' '.join(str(error).split())}")
     except KeyboardInterrupt:
-        sys.stderr.write("\nsweep.py: stopped; the same command goes on from here.\n")
+        sys.stderr.write(f"\n{program}: stopped; the same command goes on from here.\n")
         sys.exit(130)
     except Exception as error:
         if is_full(error):
-            sys.exit(f"sweep.py: {NO_SPACE}")
+            sys.exit(f"{program}: {NO_SPACE}")
         if isinstance(error, OSError) and error.errno in IN_THE_WAY:
             sys.exit(
-                f"sweep.py: {error.filename2 or error.filename}: {error.strerror}; mend that, or give output_dir=."
+                f"{program}: {error.filename2 or error.filename}: {error.strerror}; mend that, or give output_dir=."
             )
         raise
 

@@ -6,6 +6,7 @@ has a sweep and adds one after another. Its plan may therefore grow: `planned` i
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,15 +27,17 @@ from sweeper.plan.precision import kept_precision
 from sweeper.plan.types import Cost, Plan, Training, has_rounds
 from sweeper.report import terminal, write
 from sweeper.report.progress import ProgressDisplay
-from sweeper.report.terminal import took
 from sweeper.report.time_left import TimeLeft
 from sweeper.results.collect import collect
+from sweeper.results.exports import target
 from sweeper.results.retention import delete_checkpoints, delete_states, stopped, winners
 from sweeper.results.times import Earlier, own_times, with_times
-from sweeper.results.types import FAIL, Results, Row
+from sweeper.results.types import FAIL, Results
+from sweeper.results.uses import write_uses
 from sweeper.rounds import run_rounds
 from sweeper.store import Store
 from sweeper.tracking.mlflow import Tracker
+from trainers.errors import SpecError
 from trainers.files import is_complete
 
 if TYPE_CHECKING:
@@ -205,6 +208,7 @@ class Sweep:
         return replace(results, rows=tuple(rows))
 
     def _collect(self, planned: Planned) -> Results:
+        write_uses(self.context.folder, planned.plan, self.context.store)
         return collect(
             planned.grid,
             planned.plan,
@@ -223,7 +227,7 @@ class Sweep:
         again. Another may be the answer then."""
         for _ in results.rows:
             row = None if results.best is None else results.rows[results.best]
-            if row is None or row.checkpoint or is_complete(self._target(row)):
+            if row is None or row.checkpoint or is_complete(target(self.context.folder, row.training, row.params)):
                 break
             said = f"{describe(row.params, [*results.axes, 'steps'])} was deleted: it is trained and scored again"
             self.context.console.print(said, markup=False, soft_wrap=True)
@@ -244,28 +248,21 @@ class Sweep:
             self.crew.wait(display)
         return job.outcome
 
-    def _target(self, row: Row) -> Path:
-        """Where the checkpoint of a row is exported to."""
-        average = "" if row.params["use_ema"] else "-no-ema"
-        precision = "-fp16" if row.params["sample_precision"] == "fp16" else ""
-        name = f"{row.training}-{row.step:06d}-{row.params['scheduler']}{average}{precision}"
-        return self.context.folder / "export" / name
-
     def _export(self, results: Results, plan: Plan) -> Results:
         """The sweet spot as a diffusers folder, written by a worker, which has the model at hand."""
         if results.best is None:
             return results
         start = time.monotonic()
         row = results.rows[results.best]
-        target = self._target(row)
-        if row.checkpoint and not is_complete(target):
+        to = target(self.context.folder, row.training, row.params)
+        if row.checkpoint and not is_complete(to):
             training = next(t for t in plan.trainings if t.spec.signature == row.training)
             precision = kept_precision(training.spec, row.params["sample_precision"])
-            export = Export(row.step, row.params["scheduler"], row.params["use_ema"], target, precision)
+            export = Export(row.step, row.params["scheduler"], row.params["use_ema"], to, precision)
             task = Task(Kind.EXPORT, training, devices=self.context.settings.gpus_per_trial, export=export)
             self._do(task, "sweet spot")
         self.export_seconds = time.monotonic() - start
-        return replace(results, export=target if is_complete(target) else None)
+        return replace(results, export=to if is_complete(to) else None)
 
     def _timings(self) -> dict[str, float]:
         """Seconds of each kind of work, over all jobs of this run, and of the whole ("wall")."""
@@ -294,6 +291,8 @@ def run_sweep(context: Context, planned: Callable[[], Planned], train: Callable[
         earlier = Earlier.of(context.folder)
         time_left = TimeLeft(crew.capacity.workers)
         sweep = Sweep(context, planned, crew, SharedWork(crew, context.store), tracker, time_left, earlier=earlier)
+        with suppress(SpecError):  # a search has no training yet
+            write_uses(context.folder, planned().plan, context.store)
         train(sweep)
         sweep.sample_rounds()
         results, paths = sweep.finish()
@@ -301,7 +300,8 @@ def run_sweep(context: Context, planned: Callable[[], Planned], train: Callable[
     now = time.monotonic()
     own = {**own_times(results, earlier, now - context.start), "MLflow": now - sending}
     sweep.remember_rates()
-    show(results, paths, tracker, context.console, own)
+    tracked = (tracker.command, tracker.link(results.name), tracker.status)
+    terminal.print_end(results, paths, tracked, own, context.console)
     return results
 
 
@@ -318,20 +318,3 @@ def train_all(sweep: Sweep) -> None:
 def exit_code(results: Results) -> int:
     """1 if a cell failed."""
     return 1 if any(row.state == FAIL for row in results.rows) else 0
-
-
-def show(
-    results: Results, paths: Mapping[str, Path], tracker: Tracker, console: Console, own: dict[str, float]
-) -> None:
-    """The table, the answer, and where everything is. own: the times of this run."""
-    terminal.print_table(results, console)
-    console.print()
-    lines = [(name, str(path)) for name, path in paths.items()]
-    if results.export:
-        lines.append(("checkpoint", str(results.export)))
-    lines += [("MLflow", tracker.command), ("", tracker.link(results.name))]
-    if tracker.status:
-        lines.append(("", tracker.status))
-    lines.append(("took", took(own, results.timings if results.rerun else {})))
-    for name, text in lines:
-        console.print(f"{name:<18} {text}", soft_wrap=True, markup=False)

@@ -26,9 +26,9 @@ FLOORS = (
     ("sweeper.report",),
     ("sweeper.tracking",),
     ("sweeper.rounds",),
-    ("sweeper.sweep",),
+    ("sweeper.sweep", "sweeper.manage"),
     ("sweeper.search", "sweeper.blog"),
-    ("sweeper.main",),
+    ("sweeper.main", "sweeper.__main__"),
     ("hydra_plugins", "sweep"),
 )
 BESIDE = {  # what stands beside the floors, and all that it may import

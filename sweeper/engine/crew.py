@@ -73,9 +73,12 @@ class Crew:
         return job
 
     def wait(self, watch: Callable[[Sequence[Job]], None]) -> None:
-        """Returns when every job has an outcome; calls `watch` meanwhile, which may add jobs."""
+        """Returns when every job has an outcome; calls `watch` meanwhile, which may add jobs. Raises KeyboardInterrupt
+        where another process asks to stop."""
 
         def tick() -> None:
+            if self.queue.asked_to_stop:
+                raise KeyboardInterrupt
             self._check_workers()
             self._look_for_devices()
             self._say_who_waits()

@@ -12,6 +12,7 @@ from sweeper.store import Store, claim, is_claimed
 from trainers.files import write_json
 
 CLOSED = "closed"  # a file: no more will come
+STOP = "stop"  # a file: the sweep is asked to end as Ctrl-C ends it
 SWEEP = "sweep"  # claimed by the process that waits for the jobs
 
 Suits = Callable[[Job], bool]
@@ -97,6 +98,13 @@ class Queue:
     @property
     def closed(self) -> bool:
         return (self.folder / CLOSED).exists()
+
+    def ask_to_stop(self) -> None:
+        (self.folder / STOP).touch()
+
+    @property
+    def asked_to_stop(self) -> bool:
+        return (self.folder / STOP).exists()
 
     @contextmanager
     def attended(self) -> Iterator[None]:

@@ -3,7 +3,8 @@
 import math
 import re
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from rich import box
 from rich.console import Console
@@ -43,6 +44,21 @@ def took(timings: dict[str, float], earlier: dict[str, float] | None = None) -> 
         if share >= SMALLEST_SHARE:
             parts.append(f"{kind} {share:.1%}" if share < 0.01 else f"{kind} {share:.0%}")
     return f"{hours(timings['wall'])}: {', '.join(parts)}"
+
+
+def print_end(
+    results: Results, paths: Mapping[str, Path], tracked: Iterable[str], own: dict[str, float], console: Console
+) -> None:
+    """The table, the answer, and where everything is. tracked: how MLflow is opened; own: the times of this run."""
+    print_table(results, console)
+    console.print()
+    lines = [(name, str(path)) for name, path in paths.items()]
+    if results.export:
+        lines.append(("checkpoint", str(results.export)))
+    lines += zip(("MLflow", "", ""), filter(None, tracked), strict=False)
+    lines.append(("took", took(own, results.timings if results.rerun else {})))
+    for name, text in lines:
+        console.print(f"{name:<18} {text}", soft_wrap=True, markup=False)
 
 
 def print_table(results: Results, console: Console) -> None:

@@ -24,9 +24,11 @@ from sweeper.names import SEARCH, check_elsewhere, check_name, reserve_name, unq
 from sweeper.plan.downloads import fetch_models, left_of
 from sweeper.plan.grid import parse
 from sweeper.plan.inversions import inversion_steps
+from sweeper.plan.photographs import remarks_of
 from sweeper.plan.precision import check_precisions, elsewhere
 from sweeper.plan.types import Plan, Remaining
 from sweeper.plan.warnings import warnings
+from sweeper.report.crops import draw_crops
 from sweeper.report.progress import download_rows, time_left, training_rows
 from sweeper.results.types import Results
 from sweeper.search.space import Space, free_axes, search_space
@@ -109,6 +111,8 @@ def search(space: Space, search_settings: SearchSettings, settings: Settings) ->
         fit.say(console, space.dearest.spec, make_engine(settings).capacity().workers * settings.gpus_per_trial)
         check_room(needed, with_best, settings.keep, settings.output_dir, download=0)
         console.print(f"  {'folder':<17} {folder}", soft_wrap=True, markup=False)
+        crops = draw_crops(folder / "photographs.png", space.dearest.spec)
+        console.print(f"  {'photographs':<17} {crops}, as they are trained", soft_wrap=True, markup=False)
         trainings = Trainings(space, study, store)
         results = run_sweep(
             Context(store, folder, settings, console, start),
@@ -150,7 +154,7 @@ def print_plan(
         ),
         *([("disk", f"{needed}; calculated, at most")] if needed.written else []),
         *download_rows(left_of(Plan((training,)))),
-        *[("note", note) for note in warnings(Plan((training,)))],
+        *[("note", note) for note in (*warnings(Plan((training,))), *remarks_of(Plan((training,))))],
     ]
     axes = " x ".join(map(str, space.axes))
     console.print(f"[bold]Search[/]  {training.spec.model.name}, {escape(axes)}", soft_wrap=True)

@@ -232,8 +232,7 @@ def _open(settings: SearchSettings, folder: Path, identity: str, pruner: pruners
     if study.user_attrs.setdefault("identity", identity) != identity:
         raise SpecError(f"name={folder.name}: another search is kept there; take another name.")
     study.set_user_attr("identity", identity)
-    if values > 1:
-        study.set_metric_names(["s", "t"])
+    study.set_metric_names(["s", "t"] if values > 1 else ["score"])  # as Optuna's dashboard calls the objectives
     return study
 
 

@@ -6,19 +6,21 @@ from filelock import FileLock
 from evaluation.spec import EvalSpec
 from sweeper.plan.types import Cell
 from tests.sweeper.browser import browser as browser
-from tests.sweeper.tiny_sweep import GRID, make_models, sweep
+from tests.sweeper.tiny_sweep import GRID, PROJECT, make_models, sweep
 from trainers.files import read_json, write_json
 from trainers.spec import ModelSpec, PriorSpec, SampleSpec, SubjectSpec, TrainSpec
+
+PHOTOGRAPHS = PROJECT / "miniature" / "subjects" / "cat_toy"
 
 
 @pytest.fixture(scope="session")
 def make_cell():
-    """A cell without files: enough to plan with."""
+    """A cell without a model: enough to plan with."""
 
     def make(lr=2e-6, step=400, prior=False, text_encoder=False, scheduler="pndm", seed=0, horizon=None, eval_every=0):
         train = TrainSpec(
             model=ModelSpec("model"),
-            subject=SubjectSpec("images", "dog", class_prompt="a photo of a dog"),
+            subject=SubjectSpec("images", "dog", class_prompt="a photo of a dog", images=str(PHOTOGRAPHS)),
             prior=PriorSpec(num_class_images=10) if prior else None,
             lr=lr,
             train_text_encoder=text_encoder,

@@ -13,6 +13,7 @@ from sweeper.plan.downloads import Downloads
 from sweeper.plan.types import Remaining
 from sweeper.report.progress import print_plan
 from sweeper.report.terminal import print_table
+from sweeper.report.titles import description
 from sweeper.store import Store
 from tests.sweeper.report.synthetic import AXES, make_results
 
@@ -44,9 +45,9 @@ def test_no_word_of_the_header_is_broken_at_80_columns(tmp_path, axes):
 def test_the_words_of_the_table_are_explained_below_it(tmp_path):
     results = make_results(tmp_path, {"lr": (1e-6, 2e-6), "steps": (400, 800)}, images=False)
     text = " ".join(printed(results).split())
-    assert "s: subject kept; 0 for the untuned model" in text
-    assert "t: prompt obeyed; 1 for the untuned model" in text
-    assert "score: the harmonic mean of s and t" in text
+    for name in ("s", "t", "score"):
+        assert f" {name}: " in text
+        assert description(name)[1:] in text  # it begins with a small letter
     assert "on the way" not in text
     rows = tuple(replace(row, asked=row.step == 800) for row in results.rows)
     assert "on the way: a checkpoint that" in " ".join(printed(replace(results, rows=rows)).split())
