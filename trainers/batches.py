@@ -7,6 +7,8 @@ from typing import TypeVar
 import torch
 from accelerate.utils.memory import clear_device_cache
 
+from trainers.device import is_out_of_memory
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -38,7 +40,7 @@ def in_batches(
     A batch that does not fit the device's memory is halved, for good in this process for work of the same `kind`.
 
     Raises:
-        torch.OutOfMemoryError: not even one item fits.
+        RuntimeError: not even one item fits (`is_out_of_memory`).
     """
     start = 0
     while start < len(items):
@@ -56,8 +58,8 @@ def _fitting(batch: Sequence[Item], work: Callable[[Sequence[Item]], Result]) ->
     """What `work` makes of a batch; nothing where it is too large."""
     try:
         return (work(batch),)
-    except torch.OutOfMemoryError:
-        if len(batch) == 1:
+    except RuntimeError as error:
+        if len(batch) == 1 or not is_out_of_memory(error):
             raise
         return ()
 

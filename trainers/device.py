@@ -1,4 +1,5 @@
-"""What torch does on a device: its flags in each phase of the work, and copies that do not wait."""
+"""What torch does on a device: its flags in each phase of the work, copies that do not wait, and how it says that there
+is too little memory."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,18 @@ def phase(tf32: bool = False) -> Iterator[None]:
         yield
     finally:
         matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark = before
+
+
+# In the messages of CUDA's own libraries, which take memory that torch's allocator knows nothing of.
+NO_MEMORY = ("out of memory", "alloc_failed", "allocation_failed")
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether a device has too little memory: torch's allocator says so, or CUDA and its libraries in their words."""
+    said = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and any(words in said for words in NO_MEMORY)
+    )
 
 
 def moved(tensor: Tensor, device: torch.device) -> Tensor:

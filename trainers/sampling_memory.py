@@ -71,9 +71,12 @@ def images_at_once(components: Components, spec: SampleSpec, device: torch.devic
 
 
 def free(device: torch.device) -> int:
-    """Bytes of a GPU that this process can still have: what nobody has, and what it keeps without using it."""
-    nobodys, _ = torch.cuda.mem_get_info(device)
-    return nobodys + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    """Bytes of a GPU that this process can still have: what nobody has, or is left of the part that it was given
+    (`torch.cuda.set_per_process_memory_fraction`), and what it keeps without using it."""
+    nobodys, total = torch.cuda.mem_get_info(device)
+    reserved = torch.cuda.memory_reserved(device)
+    part = int(total * torch.cuda.get_per_process_memory_fraction(device.index))  # of "cuda" it takes no device
+    return min(nobodys, part - reserved) + reserved - torch.cuda.memory_allocated(device)
 
 
 def sampling_kind(components: Components, spec: SampleSpec, device: torch.device | str) -> Hashable:

@@ -4,6 +4,7 @@ import torch
 
 from sweeper.engine.faults import CROWDED, DEAD, Fault
 from sweeper.engine.jobs import CONSEQUENCES, HandedBack
+from trainers.device import is_out_of_memory
 
 GB = 1024**3
 # What others may hold without being a neighbour: a desktop, another process's context.
@@ -56,6 +57,11 @@ class Gpu(Card):
         self.device = device
         self.share = share
         self.total = int(torch.cuda.get_device_properties(device).total_memory)
+        if share > 1:  # what is too large is out of memory itself, rather than the one beside it
+            from trainers.memory import LIBRARIES  # seconds
+
+            part = self.part - LIBRARIES["cuda"]
+            torch.cuda.set_per_process_memory_fraction(max(0.0, part / self.total), device.index)
 
     @property
     def free(self) -> int:
@@ -89,7 +95,7 @@ def fault_of(error: BaseException, card: Card) -> Fault | None:
     """The fault of the device behind an error; None where it is the job's own."""
     if isinstance(error, HandedBack) and error.fault:
         return error.fault
-    if is_memory(error):
+    if is_out_of_memory(error):
         return crowded(card)
     cause: BaseException | None = error
     while cause is not None:
@@ -97,12 +103,6 @@ def fault_of(error: BaseException, card: Card) -> Fault | None:
             return Fault(card.name, DEAD, f"its context is dead ({_first_line(cause)})")
         cause = cause.__cause__ or cause.__context__
     return None
-
-
-def is_memory(error: BaseException) -> bool:
-    """Whether there was too little memory; CUDA itself says so too, where not even a context has room."""
-    out = isinstance(error, torch.AcceleratorError) and "out of memory" in str(error)
-    return out or isinstance(error, torch.OutOfMemoryError)
 
 
 def is_deadly(error: BaseException) -> bool:

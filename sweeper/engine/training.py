@@ -6,7 +6,6 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 
-import torch
 from accelerate import PartialState
 from accelerate.utils.memory import clear_device_cache
 
@@ -21,6 +20,7 @@ from sweeper.plan.precision import stored_precision
 from sweeper.plan.types import Point, Training
 from sweeper.store import Store, claim
 from trainers.checkpoint import Checkpoint
+from trainers.device import is_out_of_memory
 from trainers.families import family_of
 from trainers.families.base import Components
 from trainers.files import complete_folder, is_complete, remove_folder
@@ -128,12 +128,15 @@ class Execution:
                     done += 1
                     yield checkpoint
             return
-        except torch.OutOfMemoryError:
-            if not can_halve(self.spec, spec, self.process.num_processes):
+        except RuntimeError as error:
+            if not self._can_halve(spec, error):
                 raise
             spec = halve(self.spec, self.store, self.process.num_processes)
         clear_device_cache(garbage_collection=True)  # only here nothing refers to the frames of the error any more
         yield from self._timed(self._train(spec, steps[done:], class_images, goes_on))
+
+    def _can_halve(self, runs: TrainSpec, error: RuntimeError) -> bool:
+        return is_out_of_memory(error) and can_halve(self.spec, runs, self.process.num_processes)
 
     def _train(self, spec: TrainSpec, steps: list[int], images: Path | None, goes_on: GoesOn) -> Generator[Checkpoint]:
         return train(
@@ -229,8 +232,8 @@ class Execution:
             try:
                 inverted([self.spec, spec], self.untuned, self.store.cache, self._trained)
                 return
-            except torch.OutOfMemoryError:
-                if not can_halve(self.spec, spec, self.process.num_processes):
+            except RuntimeError as error:
+                if not self._can_halve(spec, error):
                     raise
                 spec = halve(self.spec, self.store, self.process.num_processes)
             clear_device_cache(garbage_collection=True)

@@ -1,7 +1,7 @@
 """Takes jobs from a folder until it is closed. One process for each device, started by accelerate.
 
 It stays alive between jobs, so the next one costs neither imports nor loading the untuned weights. Of several processes
-(one trial on several devices) the first takes the jobs, samples and scores; all of them train.
+(one trial on several devices) the first takes the jobs and scores; all of them train and sample.
 """
 
 import argparse
@@ -267,13 +267,13 @@ def main(
 @contextmanager
 def _checked(name: str, notes: Notes) -> Iterator[None]:
     """Notes the fault of a device that cannot be used, and ends."""
-    from sweeper.engine.cards import is_memory
+    from trainers.device import is_out_of_memory
 
     try:
         yield
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        notes.at_fault(Fault(name, CROWDED if is_memory(error) else LOST, f"it cannot be used ({reason})"))
+        notes.at_fault(Fault(name, CROWDED if is_out_of_memory(error) else LOST, f"it cannot be used ({reason})"))
         raise
 
 

@@ -58,6 +58,18 @@ def test_a_batch_that_does_not_fit_is_halved_for_good():
     assert seen[6:] == [3, 1, 1, 1]
 
 
+def test_other_errors_halve_nothing():
+    seen = []
+
+    def work(batch):
+        seen.append(len(batch))
+        raise RuntimeError("shapes cannot be multiplied")
+
+    with pytest.raises(RuntimeError, match="shapes"):
+        list(in_batches(range(4), 4, "kind", work))
+    assert seen == [4]
+
+
 def test_one_item_that_does_not_fit_is_an_error():
     seen = []
     with pytest.raises(torch.OutOfMemoryError):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from trainers.device import moved, phase
+from trainers.device import is_out_of_memory, moved, phase
 from trainers.families import family_of
 from trainers.families.stable_diffusion import StableDiffusion
 from trainers.learner import Learner
@@ -74,6 +74,23 @@ def test_class_images_are_sampled_without_tf32(found, make_spec, tmp_path, monke
     make_class_images(family_of(model).load(model), "a dog", prior, tmp_path / "images")
     assert seen == [(False, False, False)]
     assert flags() == found
+
+
+@pytest.mark.parametrize(
+    ("error", "memory"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), True),
+        (torch.AcceleratorError("CUDA error: out of memory"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling cublasGemmEx"), False),
+        (torch.AcceleratorError("CUDA error: an illegal memory access was encountered"), False),
+        (ValueError("a dog out of memory"), False),
+        (None, False),
+    ],
+)
+def test_in_which_words_memory_runs_out(error, memory):
+    assert is_out_of_memory(error) == memory
 
 
 def test_moved_to_where_it_is():

@@ -69,6 +69,24 @@ def test_as_many_images_as_fit_on_a_gpu(components, monkeypatch):
     assert at_once(four + 1, replace(spec, guidance_scale=1.0)) == 8
 
 
+@pytest.mark.parametrize(
+    ("nobodys", "fraction", "found"),
+    [
+        (10, 1.0, 10 + 3),  # with 3 that are kept without use
+        (2, 1.0, 2 + 3),  # others have the rest
+        (10, 0.5, 12 - 8 + 3),  # of its part it has 8
+        (10, 0.25, 6 - 5),  # more than its part: it can have back what it keeps
+    ],
+)
+def test_what_is_free_is_no_more_than_the_part_of_the_process(nobodys, fraction, found, monkeypatch):
+    cuda = torch.cuda
+    monkeypatch.setattr(cuda, "mem_get_info", lambda device: (nobodys, 24))
+    monkeypatch.setattr(cuda, "memory_reserved", lambda device: 8)
+    monkeypatch.setattr(cuda, "memory_allocated", lambda device: 5)
+    monkeypatch.setattr(cuda, "get_per_process_memory_fraction", lambda index: {None: fraction}[index])
+    assert module.free(torch.device("cuda")) == found
+
+
 def test_on_a_cpu_as_many_as_ever(components, monkeypatch):
     monkeypatch.setattr(module, "free", lambda device: 0)
     assert images_at_once(components, SampleSpec(), "cpu", 16) == 16

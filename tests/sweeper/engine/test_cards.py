@@ -1,11 +1,14 @@
 """Which error is a device's, and which its job's; on cards that only pretend to be there."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from sweeper.engine.cards import CROWD, GB, Card, crowded, fault_of, find_card, is_deadly
 from sweeper.engine.faults import CROWDED, DEAD, Fault, Notes, Suspects
 from sweeper.engine.jobs import HandedBack
+from trainers.memory import LIBRARIES
 
 
 class FakeCard(Card):
@@ -90,6 +93,26 @@ def test_cuda_says_out_of_memory_in_its_own_way():
     assert is_deadly(error)
     assert fault_of(error, FakeCard(others=24 * GB)).kind == CROWDED
     assert fault_of(error, FakeCard()) is None
+
+
+@pytest.mark.parametrize("said", ["CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", "out of memory"])
+def test_what_the_libraries_of_cuda_cannot_have_is_memory_too(said):
+    """Not a dead context: the job is too large for the card, which is fine."""
+    error = RuntimeError(f"CUDA error: {said}")
+    assert fault_of(error, FakeCard(others=24 * GB)).kind == CROWDED
+    assert fault_of(error, FakeCard()) is None
+
+
+def test_of_several_trials_on_a_card_none_takes_the_memory_of_another(monkeypatch):
+    given = []
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=24 * GB))
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda *arguments: given.append(arguments))
+    find_card("GPU-a", torch.device("cuda"), 1)
+    assert given == []
+    find_card("GPU-a", torch.device("cuda"), 3)
+    ((fraction, index),) = given
+    assert fraction * 24 * GB == pytest.approx(8 * GB - LIBRARIES["cuda"])
+    assert index is None
 
 
 def test_a_leased_card_that_is_gone_is_never_replaced_by_the_processor():

@@ -321,6 +321,24 @@ def test_memory_that_other_programs_hold_changes_no_training(execution, monkeypa
     assert not execution.store.halved(execution.spec).exists()
 
 
+@pytest.mark.parametrize(
+    ("error", "batches"), [("CUDA error: CUBLAS_STATUS_ALLOC_FAILED", [2, 1]), ("no kernel image", [2])]
+)
+def test_other_libraries_say_in_their_words_that_memory_ran_out(execution, monkeypatch, error, batches):
+    tried = []
+
+    def too_large(spec, *args, **kwargs):
+        tried.append(spec.batch_size)
+        raise RuntimeError(error)
+        yield
+
+    execution.untuned = None
+    monkeypatch.setattr(training_module, "train", too_large)
+    with pytest.raises(RuntimeError, match=error):
+        list(execution._checkpoints([4], None, lambda: False))
+    assert tried == batches
+
+
 @pytest.mark.parametrize(("batch", "processes", "raised"), [(2, 1, None), (4, 2, HandedBack), (2, 2, OOM), (3, 1, OOM)])
 def test_one_of_several_processes_does_not_try_again_alone(training, tmp_path, monkeypatch, batch, processes, raised):
     """It hands the job back, and whoever takes it begins with half the batch. What cannot be halved has failed."""
