@@ -6,9 +6,9 @@ import numpy as np
 
 from benchmarks.bank_cells import Bools, Cells, Drawn, Floats
 from benchmarks.bank_scores import Measures, apart
+from benchmarks.selection import earliest_of_equals
 from evaluation.fidelity import Scale, normalised
 from evaluation.surface import Candidates, select
-from evaluation.sweetspot import choose
 from evaluation.vetoes import Arrays, faults, vetoes_in_force
 
 
@@ -46,19 +46,18 @@ def argmax(cells: Cells, measures: Measures, free: Bools) -> int:
 
 
 def one_standard_error(cells: Cells, measures: Measures, free: Bools) -> int:
-    """The rule of `sweetspot.find`."""
+    """The earliest within one paired standard error of the best score: what `sweetspot.find` took before."""
     order = np.lexsort((cells["lr"], cells["steps"]))
+    order = order[free[order]]
     dino, clip_t = (values.mean(2)[order, None] for values in (measures.subject, measures.prompt))
     zero = measures.subject_zero.mean(1)
     one = measures.prompt_one.mean(1)
-    chosen, _ = choose(
-        normalised(dino, clip_t, Scale(zero, one, measures.prompt_zero, measures.subject_one)), free[order]
-    )
-    return int(order[chosen])
+    points = normalised(dino, clip_t, Scale(zero, one, measures.prompt_zero, measures.subject_one))
+    return int(order[earliest_of_equals(points)])
 
 
 def process(cells: Cells, measures: Measures, free: Bools) -> int:
-    """The highest expected score of a Gaussian process."""
+    """The highest expected score of a Gaussian process: the rule of `sweetspot.find`."""
     lr = cells["lr"]
     nothing = np.zeros((len(free), 0), np.int64)
     chosen = select(Candidates(lr, cells["steps"], nothing, lr, measures.s, measures.t, ~free)).choice

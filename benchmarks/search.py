@@ -1,4 +1,4 @@
-"""What a search saves: how many trainings and steps until its score is within one standard error of the grid's best.
+"""What a search saves: how many trainings and steps until it has trained a checkpoint of the grid's region.
 
     python -m benchmarks.search
 
@@ -90,7 +90,7 @@ def main() -> None:
         best = max(rows, key=lambda row: row["metrics"].get("score", 0))
         region = {(best["training"], best["params"]["steps"])}
         print(f"\n{spot['reason']} So the best score is what is searched for.")
-    print(f"\n{len(region)} of {len(rows)} checkpoints are within one standard error of the best")
+    print(f"\n{len(region)} of {len(rows)} checkpoints are in the region")
     with initialize_config_dir(str(CONF), version_base="1.3"):
         space = search_space(
             parse([*axes, *fixed], None), lambda lines: compose("sweep", lines), lambda lines: parse(lines, None)

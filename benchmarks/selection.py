@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 
 from benchmarks.worlds import SHAPE, WORLDS, Sweep, draw, read_worlds
+from evaluation.bootstrap import standard_error
 from evaluation.fidelity import Fidelity, Scale, normalised
 from evaluation.surface import Candidates, select
-from evaluation.sweetspot import choose
 
 Floats = NDArray[np.float64]
 
@@ -56,8 +56,14 @@ def argmax(sweep: Sweep) -> int:
 def one_standard_error(sweep: Sweep) -> int:
     """The earliest within one paired standard error of the highest score, then the lowest lr."""
     order = np.lexsort((sweep.lr, sweep.steps))
-    chosen, _ = choose(fidelity(sweep, order), np.ones(len(order), bool))
-    return int(order[chosen])
+    return int(order[earliest_of_equals(fidelity(sweep, order))])
+
+
+def earliest_of_equals(points: Fidelity) -> int:
+    """The first of `points` that is within one paired standard error of the best score."""
+    top = int(np.argmax(points.score))
+    error = np.nan_to_num(standard_error(points.score_draws[top] - points.score_draws))
+    return int(np.flatnonzero(points.score[top] - points.score <= error)[0])
 
 
 def fidelity(sweep: Sweep, order: NDArray[np.intp]) -> Fidelity:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.bootstrap import Weights, average, draw_weights, drawn_means, interval, means
+from evaluation.bootstrap import Weights, average, draw_weights, drawn_means, means
 from evaluation.scorecard import Baselines, Scorecard, Values
 from evaluation.seeds import filled
 from evaluation.vetoes import VETOES, Arrays
@@ -45,13 +45,6 @@ class Fidelity:
 
     def take(self, points: np.ndarray) -> "Fidelity":
         return Fidelity(*(getattr(self, f.name)[points] for f in fields(self)))
-
-    def summary(self, point: int) -> dict[str, tuple[float, float, float]]:
-        """Mean, low and high of s, t and score at `point`."""
-        return {
-            name: (float(getattr(self, name)[point]), *interval(getattr(self, f"{name}_draws")[point]).tolist())
-            for name in ("s", "t", "score")
-        }
 
 
 def normalised(dino: np.ndarray, clip_t: np.ndarray, scale: Scale) -> Fidelity:
@@ -109,9 +102,11 @@ class Points:
     index: np.ndarray  # [G, R] the candidate of each point and seed, -1 where there is none
 
     @classmethod
-    def of(cls, candidates: Sequence[Any]) -> "Points":
+    def of(cls, candidates: Sequence[Any], order: np.ndarray) -> "Points":
+        """order: of the measured candidates; it decides between points of equal step and lr."""
         lr = {(c.curve, c.step): c.lr for c in candidates}
-        keys = tuple(sorted(lr, key=lambda key: (key[1], lr[key], key[0])))
+        first = {(candidates[i].curve, candidates[i].step): place for place, i in reversed(list(enumerate(order)))}
+        keys = tuple(sorted(lr, key=lambda key: (key[1], lr[key], first.get(key, len(order)))))
         seeds = tuple(sorted({c.seed for c in candidates}))
         rows, columns = ({v: i for i, v in enumerate(values)} for values in (keys, seeds))
         index = np.full((len(keys), len(seeds)), -1)
@@ -154,6 +149,10 @@ class Points:
         """The candidates of `points`."""
         return tuple(sorted(int(i) for i in self.index[points].ravel() if i >= 0))
 
+    def holding(self, candidates: Sequence[int]) -> np.ndarray:
+        """The points of `candidates`."""
+        return np.flatnonzero(np.isin(self.index, candidates).any(1))
+
     def candidate(self, point: int, score: Sequence[float]) -> int:
         """The candidate of `point` with the highest score."""
         return max((int(i) for i in self.index[point] if i >= 0), key=lambda i: np.nan_to_num(score[i], nan=-1))
@@ -170,6 +169,7 @@ class Measurements:
 
     dino: np.ndarray  # [C, U]
     clip_t: np.ndarray  # [C, U]
+    images_of: dict[str, np.ndarray]  # dino and clip_t [C, U, K], image by image
     vetoed: dict[str, np.ndarray]  # metric -> [C, units, K]
     own: list[Arrays]  # of each candidate, the baselines of its way of sampling
     scale: Scale  # common to all ways of sampling
@@ -185,16 +185,13 @@ class Measurements:
     def photographs(self) -> int:
         return len(self.own[0]["photographs"]["dino"])
 
-    def fidelity(self, points: Points, units: np.ndarray | slice = slice(None)) -> Fidelity:
-        """Fidelity of `points` on some of the units."""
-        scale = Scale(self.scale.s0[units], self.scale.t0[units], self.scale.tc[units], self.scale.sr)
-        return normalised(points.take(self.dino)[..., units], points.take(self.clip_t)[..., units], scale)
+    def fidelity(self, points: Points) -> Fidelity:
+        return normalised(points.take(self.dino), points.take(self.clip_t), self.scale)
 
-    def mixed(self, points: Points, point_of_unit: np.ndarray) -> Fidelity:
-        """Fidelity of one point that is another of `points` on every unit."""
-        units = np.arange(self.units)
-        dino, clip_t = (points.take(v)[point_of_unit, :, units].T[None] for v in (self.dino, self.clip_t))
-        return normalised(dino, clip_t, self.scale)
+    def by_image(self) -> tuple[np.ndarray, np.ndarray]:
+        """s and t [C, U, K] of every image. What a prompt adds to all candidates alike is left in."""
+        s0, t0, tc = (float(values.mean()) for values in (self.scale.s0, self.scale.t0, self.scale.tc))
+        return (self.images_of["dino"] - s0) / (self.scale.sr - s0), (self.images_of["clip_t"] - tc) / (t0 - tc)
 
 
 def read_measurements(
@@ -218,6 +215,7 @@ def read_measurements(
     return Measurements(
         dino=average(values["dino"]),
         clip_t=average(values["clip_t"]),
+        images_of={name: values[name] for name in SCALED},
         vetoed={name: values[name] for name in VETOES if name in values},
         own=own,
         scale=common_scale(own, values["dino"].shape[1]),

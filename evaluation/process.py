@@ -5,7 +5,8 @@
 
 The surface is a Matern-5/2 with a length for each coordinate. How far a training goes depends on lr times steps, so
 their product is a coordinate too. On each further axis its values share a part of the surface; how much is learned.
-Hyperparameters are the maximum of likelihood times priors.
+Hyperparameters are the maximum of likelihood times priors. Beside that model stands another in which candidates hardly
+differ; how probable it is decides how much of the structure is to be believed.
 """
 
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_solve, cholesky
 from scipy.optimize import minimize
+from scipy.special import expit
 
 from evaluation.measurement_error import Measured
 
@@ -25,6 +27,7 @@ AMPLITUDE = (0.25, 0.7)  # priors of standard deviations: median, sd of the log
 OFFSET, EFFECT, NUGGET = (0.05, 1.0), (0.03, 1.0), (0.015, 0.7)
 LENGTH, LENGTH_SPREAD, LENGTH_FREEDOM = 2.0, 0.7, 4.0  # Student prior of a log length: e-folds of lr or steps
 SHARE, SHARE_SD = 1.0, 1.5  # logit of what the values of a further axis share of the surface
+HARDLY = 0.002  # sd of the differences in the model in which candidates hardly differ
 MOST = 300  # candidates that hyperparameters are fitted on
 STEPS = 60  # of L-BFGS, at most
 BOUND = 6.0  # how far a parameter may go from its prior's centre, in the prior's sd
@@ -47,6 +50,7 @@ class Layout:
 class Posterior:
     mean: Floats  # [C]
     covariance: Floats  # [C, C]
+    equal: float = 0.0  # the probability that candidates hardly differ (by `HARDLY`); mean and covariance leave it out
 
 
 @dataclass
@@ -85,13 +89,13 @@ class Kernel:
         return np.array([AMPLITUDE[1], *lengths, *axes, *effects, NUGGET[1]])
 
     def prior(self, theta: Floats) -> tuple[float, Floats]:
-        """Log density up to a constant, and its gradient: Student for lengths, normal for the rest."""
+        """Log density relative to its mode's, and its gradient: Student for lengths, normal for the rest."""
         z = (theta - self.centre) / self.spread
         value = -0.5 * z**2
         slope = -z / self.spread
         lengths = slice(1, 1 + len(self.squared))
         tail = LENGTH_FREEDOM + z[lengths] ** 2
-        value[lengths] = -0.5 * (LENGTH_FREEDOM + 1) * np.log(tail)
+        value[lengths] = -0.5 * (LENGTH_FREEDOM + 1) * np.log(tail / LENGTH_FREEDOM)
         slope[lengths] = -(LENGTH_FREEDOM + 1) * z[lengths] / tail / self.spread[lengths]
         return float(value.sum()), slope
 
@@ -152,8 +156,18 @@ def negative_log_posterior(theta: Floats, kernel: Kernel, y: Floats, noise: Floa
     return value - prior, np.array(gradient) - slope
 
 
-def fit(layout: Layout, measured: Measured) -> Floats:
-    """The most probable parameters. Of very many candidates, whole trainings evenly spread stand for the rest."""
+@dataclass(frozen=True)
+class Fit:
+    parameters: Floats  # the most probable ones
+    equal: float  # the probability of the model in which candidates hardly differ
+
+
+def fit(layout: Layout, measured: Measured) -> Fit:
+    """Of very many candidates, whole trainings evenly spread stand for the rest.
+
+    The evidence of the model with structure is taken as if its parameters had been as sure before as they are after, so
+    it is overrated: that candidates hardly differ has to be seen.
+    """
     rows = some_trainings(layout)
     kernel = Kernel(layout.take(rows), grouped(layout))
     y = measured.mean[rows]
@@ -169,8 +183,15 @@ def fit(layout: Layout, measured: Measured) -> Floats:
         objective, np.zeros(len(centre)), method="L-BFGS-B", jac=True, bounds=[(-BOUND, BOUND)] * len(centre),
         options={"maxiter": STEPS, "ftol": 1e-7},
     )  # fmt: skip
-    parameters: Floats = centre + spread * found.x
-    return parameters
+    alone = HARDLY**2 * np.eye(len(y)) + CENTRE_SD**2
+    return Fit(centre + spread * found.x, float(expit(found.fun + log_likelihood(y, alone + noise))))
+
+
+def log_likelihood(y: Floats, covariance: Floats) -> float:
+    """Up to the constant that `negative_log_posterior` leaves out too."""
+    factor = cholesky(covariance, lower=True, check_finite=False)
+    alpha = cho_solve((factor, True), y - CENTRE, check_finite=False)
+    return -0.5 * float((y - CENTRE) @ alpha) - float(np.log(np.diag(factor)).sum())
 
 
 def some_trainings(layout: Layout) -> Ints:
@@ -183,10 +204,10 @@ def some_trainings(layout: Layout) -> Ints:
     return rows
 
 
-def posterior(layout: Layout, measured: Measured, theta: Floats) -> Posterior:
+def posterior(layout: Layout, measured: Measured, theta: Floats, equal: float = 0.0) -> Posterior:
     """Of the truth of every candidate, its own effects included and the noise of the images left out."""
     prior, _ = Kernel(layout, grouped(layout)).covariance(theta)
     factor = cholesky(prior + measured.covariance, lower=True, check_finite=False)
     gain = cho_solve((factor, True), prior, check_finite=False).T
     covariance = prior - gain @ prior
-    return Posterior(CENTRE + gain @ (measured.mean - CENTRE), (covariance + covariance.T) / 2)
+    return Posterior(CENTRE + gain @ (measured.mean - CENTRE), (covariance + covariance.T) / 2, equal)

@@ -3,8 +3,6 @@
 The measured score of the best of many is too high by luck. A Gaussian process for each of s and t (`process`) lends
 every candidate what its neighbours show, and the candidate of the highest expected harmonic mean is chosen. Arrays in,
 arrays out: no plans and no files. Names and order have no say: candidates are put in an order of their own first.
-
-`sweetspot.find` does not choose by it yet: see docs/log.md, "Choosing by expected score on synthetic sweeps".
 """
 
 from dataclasses import dataclass, replace
@@ -15,7 +13,7 @@ from scipy.linalg import cholesky
 from scipy.special import ndtr
 
 from evaluation.measurement_error import Measured, summarise
-from evaluation.process import Layout, Posterior, fit, posterior
+from evaluation.process import HARDLY, Layout, Posterior, fit, posterior
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -25,7 +23,7 @@ DRAWS = 4000  # of the posterior, for the chance of being best
 NODES = 24  # of the quadrature in each direction
 REACH = 6.0  # standard deviations that the quadrature covers
 LEVEL = 0.9  # of the region
-WIDER = 1.3  # how far the posterior is stretched for the chance of being best: calibrated on development sweeps
+WIDER = 1.2  # how far the posterior is stretched for the chance of being best: calibrated on development sweeps
 JITTER = 1e-10  # added to variances so that they can be drawn from
 TIE = 1e-9  # expected scores nearer than this are equal
 
@@ -57,12 +55,15 @@ class Selection:
     t_covariance: Floats  # [C, C]
     expected_score: Floats  # [C] NaN where vetoed
     p_best: Floats  # [C] the chance of the highest true score among the allowed; zero where vetoed
-    region: tuple[int, ...]  # the most probable candidates, as few as reach the level, the likeliest first
+    region: tuple[int, ...]  # the likeliest candidates first, as few as reach the level, and the choice
     region_probability: float  # that the best is among them: the sum of their p_best
 
 
-def select(candidates: Candidates, level: float = LEVEL) -> Selection:
+def select(candidates: Candidates, level: float = LEVEL, s_error: float = 0.0) -> Selection:
     """The candidate of the highest expected score that is not vetoed.
+
+    s_error: sd of an error of s that all images of a training share, so that more images do not make it smaller. It
+    widens the chances and the region, and does not choose.
 
     The region's probability is a posterior's: over many sweeps it holds the best one that often, as far as they are
     such as the model expects. The error that the prompts share is in it, another draw of the training seed is not.
@@ -78,14 +79,18 @@ def select(candidates: Candidates, level: float = LEVEL) -> Selection:
     if not len(allowed):
         return selection
     expected = expected_harmonic(s, t)[allowed]
-    p_best = chance_of_best(s, t, allowed)
+    of_training = s_error**2 * (ordered.training[:, None] == ordered.training)
+    p_best = chance_of_best(replace(s, covariance=s.covariance + of_training), t, allowed)
     selection.expected_score[order[allowed]] = expected
     selection.p_best[order[allowed]] = p_best
+    best = best_of(expected, ordered.take(allowed))
     likeliest = np.lexsort((-expected, -p_best))
     region = likeliest[: int(np.searchsorted(np.cumsum(p_best[likeliest]), level - TIE)) + 1]
+    if best not in region:
+        region = np.append(region, best)
     return replace(
         selection,
-        choice=int(order[allowed[best_of(expected, ordered.take(allowed))]]),
+        choice=int(order[allowed[best]]),
         region=tuple(order[allowed[region]].tolist()),
         region_probability=float(p_best[region].sum()),
     )
@@ -150,7 +155,8 @@ def posteriors(candidates: Candidates) -> tuple[Posterior, Posterior]:
 
 
 def model(layout: Layout, measured: Measured) -> Posterior:
-    return posterior(layout, measured, fit(layout, measured))
+    found = fit(layout, measured)
+    return posterior(layout, measured, found.parameters, found.equal)
 
 
 def layout_of(candidates: Candidates) -> Layout:
@@ -221,8 +227,12 @@ def chance_of_best(s: Posterior, t: Posterior, allowed: Ints) -> Floats:
 
 
 def drawn(quantity: Posterior, rows: Ints, rng: np.random.Generator) -> Floats:
-    """Joint draws [rows, DRAWS] of the truth, stretched about the mean and clipped to 0..1."""
+    """Joint draws [rows, DRAWS] of the truth, stretched about the mean and clipped to 0..1; in a share of them, as
+    probable as that is, the candidates hardly differ and nothing measured tells them apart."""
     covariance = quantity.covariance[np.ix_(rows, rows)] + JITTER * np.eye(len(rows))
     root = WIDER * cholesky(covariance, lower=True, check_finite=False)
-    clipped: Floats = np.clip(quantity.mean[rows, None] + root @ rng.standard_normal((len(rows), DRAWS)), 0, 1)
+    draws = quantity.mean[rows, None] + root @ rng.standard_normal((len(rows), DRAWS))
+    equal = rng.random(DRAWS) < quantity.equal
+    draws[:, equal] = quantity.mean[rows].mean() + HARDLY * rng.standard_normal((len(rows), int(equal.sum())))
+    clipped: Floats = np.clip(draws, 0, 1)
     return clipped

@@ -7,31 +7,36 @@ that offers the photographs for every prompt (Tc):
     s = (S - S0) / (SR - S0)        t = (T - Tc) / (T0 - Tc)
 
 so that untuned is about (0, 1), a perfect copier (1, 0), the ideal (1, 1). The score is the harmonic mean of s and t.
-Among the checkpoints within one paired standard error of the best score, the earliest step wins, then the lowest lr.
-What is reported of it was measured on prompts that had no part in choosing it: one half chooses, the other measures.
+Three numbers: `score` is measured; `expected_score`, what a model of all checkpoints together expects of the true one
+(`surface`), chooses; `fresh_score` is the answer's alone, on images on which nothing was chosen. Names and order never
+decide.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from evaluation import words
-from evaluation.bootstrap import interval, lower, standard_error
+from evaluation.bootstrap import interval, lower
 from evaluation.fidelity import AnyBaselines, AnyScorecard, Fidelity, Measurements, Points, Scale, read_measurements
 from evaluation.onset import Onsets, onsets
 from evaluation.pareto import knee, pareto_set
 from evaluation.spec import ONSET_UNITS
+from evaluation.surface import Candidates, Selection, canonical_order, select
 from evaluation.verdicts import decide_verdict, too_weak, why_none
 from evaluation.vetoes import Fault, faults, vetoes_in_force
+
+# sd of the error of s that all images of a training share, by which learning rates differ: docs/selection-error.md
+S_ERROR = 0.035
 
 
 @dataclass(frozen=True)
 class Candidate:
     """One evaluated checkpoint under one way of sampling it. Candidates that differ in `seed` only are replicates.
 
-    Of names (`key`, `curve`, `training`) and of the values of `axes` only equality is to count.
+    Of names (`key`, `curve`, `training`) and of the values of `axes` only equality counts.
     """
 
     key: str  # the caller's name for it
@@ -53,7 +58,8 @@ class SweetSpot:
     verdict: str  # region | edge | flat | single | none | refused
     reason: str  # one sentence for the user
     best: int | None = None
-    region: tuple[int, ...] = ()  # within one standard error of the best score
+    region: tuple[int, ...] = ()  # the few among which the best is, the likeliest first
+    region_probability: float | None = None  # of that; None where nothing tells them apart
     pareto: tuple[int, ...] = ()  # not dominated in (s, t)
     knee: int | None = None  # of the Pareto set
     onset: Onsets = field(default_factory=dict)  # curve -> step at which overfitting begins
@@ -61,12 +67,11 @@ class SweetSpot:
     s: tuple[float, ...] = ()  # normalised subject fidelity
     t: tuple[float, ...] = ()  # normalised prompt fidelity
     score: tuple[float, ...] = ()  # measured: the harmonic mean of s and t, each within 0..1
-    fresh_score: tuple[float, float, float] | None = None  # of the answer, on images on which nothing was chosen: mean,
-    # low and high; nothing measures it yet
+    expected_score: tuple[float, ...] = ()  # what chooses: the posterior's mean of the true score; NaN where vetoed
+    p_best: tuple[float, ...] = ()  # the chance of the highest true score; shown, never chosen from
+    fresh_score: tuple[float, float, float] | None = None  # the answer's on fresh images: mean, low and high
     intervals: dict[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)  # 95 %, of s, t and score
     vetoes: tuple[tuple[str, ...], ...] = ()  # per candidate, in words
-    reported: dict[str, tuple[float, float, float]] = field(default_factory=dict)  # s, t, score of what is chosen:
-    # mean, low and high, on prompts that had no part in choosing it
     conditional_on: str = ""  # what the intervals do not cover, in words
     suggestion: str = ""  # what to try next
     more_steps: bool = False  # that is to train longer, among others
@@ -90,15 +95,18 @@ def find(
         return SweetSpot(False, "refused", words.NO_SCORES if evaluated else words.NOT_EVALUATED)
     if reason := refusal(measurements.scale):
         return SweetSpot(False, "refused", reason, suggestion=words.REFUSED)
-    comparison = compare(measurements, Points.of(candidates))
+    places = located(candidates, measurements)
+    comparison = compare(measurements, Points.of(candidates, canonical_order(places)))
     alone = measurements.fidelity(Points.separate(len(candidates)))
     shown = shown_per_candidate(alone) | comparison.shown()
-    shown |= {"knee": comparison.knee_of(shown["score"])}
+    vetoed = np.array([bool(vetoes) for vetoes in shown["vetoes"]])
+    selection = select(replace(places, vetoed=vetoed), s_error=S_ERROR)
+    shown |= {"knee": comparison.knee_of(shown["score"]), "expected_score": tuple(selection.expected_score.tolist())}
     allowed = np.array(comparison.points.spread(comparison.allowed.tolist(), False))
     if none := why_none(alone, allowed, comparison.points, comparison.vetoes):
         more = none[0] == words.NOTHING_LEARNED
         return SweetSpot(False, "none", none[0], suggestion=none[1], more_steps=more, **shown)
-    return recommended(candidates, comparison, shown)
+    return recommended(candidates, comparison, selection, shown)
 
 
 @dataclass(frozen=True)
@@ -154,75 +162,72 @@ def compare(measurements: Measurements, points: Points) -> Comparison:
     )
 
 
-def recommended(candidates: Sequence[Candidate], comparison: Comparison, shown: dict[str, Any]) -> SweetSpot:
+def recommended(
+    candidates: Sequence[Candidate], comparison: Comparison, selection: Selection, shown: dict[str, Any]
+) -> SweetSpot:
     """The answer where there is one; `shown` are its other fields."""
     points = comparison.points
+    first, best = choose(selection, [c.there for c in candidates])
     units = comparison.measurements.units
-    there = np.array([any(candidates[i].there for i in row if i >= 0) for row in points.index])
-    first, region = choose(comparison.fidelity, comparison.allowed)
-    best = next((g for g in region.tolist() if there[g]), first)
-    onset = onsets(points, comparison.fidelity, units, region)
+    onset = onsets(points, comparison.fidelity, units, points.holding(selection.region))
     shown["onset"] = onset
-    verdict, suggestion, directions = decide_verdict(comparison.fidelity, comparison.allowed, points, onset)
-    reported = honest(comparison.measurements, points, comparison.allowed)
-    preferred = [s - 10 * (not c.there) if s == s else -20.0 for s, c in zip(shown["score"], candidates, strict=True)]
-    one_of = {g: points.candidate(g, preferred) for g in region.tolist()}
-    chosen = one_of[best]
-    of_it = {name: (shown[name][chosen], *shown["intervals"][name][chosen]) for name in ("s", "t", "score")}
-    if weak := too_weak(candidates[chosen].words, of_it, points.steps, points.lrs):
+    p_best = np.nansum(points.take(selection.p_best), axis=1)
+    verdict, suggestion, directions = decide_verdict(comparison.fidelity, comparison.allowed, points, onset, p_best)
+    sure = verdict not in ("single", "flat")
+    of_it = {name: (shown[name][best], *shown["intervals"][name][best]) for name in ("s", "t", "score")}
+    if weak := too_weak(candidates[best].words, of_it, points.steps, points.lrs):
         more = of_it["s"][0] < of_it["t"][0]
         return SweetSpot(False, "none", weak[0], suggestion=weak[1], more_steps=bool(more), **shown)
     if best != first:
-        shown["notes"] = (*shown["notes"], words.DELETED.format(candidates[one_of[first]].words))
+        shown["notes"] = (*shown["notes"], words.DELETED.format(candidates[first].words))
     reason = words.reason(
         verdict,
-        candidates[one_of[best]].words,
-        float(reported.s[0]),
-        float(reported.t[0]),
-        [candidates[one_of[g]].words for g in region.tolist() if g != best],
-        words.overfitting(onset[points.keys[best][0]], units),
-        drifted="pres" in comparison.faults[best],
+        candidates[best].words,
+        float(selection.s[best]),
+        float(selection.t[best]),
+        [candidates[i].words for i in selection.region if i != best],
+        selection.region_probability,
+        words.overfitting(onset[candidates[best].curve], units),
+        drifted="pres" in comparison.faults[points.holding([best])[0]],
     )
     return SweetSpot(
         found=True,
         verdict=verdict,
         reason=reason,
-        best=one_of[best],
-        region=points.members(region),
-        reported=reported.summary(0),
+        best=best,
+        region=selection.region,
+        region_probability=selection.region_probability if sure else None,
+        p_best=tuple(selection.p_best.tolist()) if sure else (),
         suggestion=suggestion,
         more_steps="more steps" in directions,
         **shown,
     )
 
 
-def choose(fidelity: Fidelity, allowed: np.ndarray) -> tuple[int, np.ndarray]:
-    """The point to take and all that are as good: within one paired standard error of the best score.
-
-    Points are in order of step, then lr, and the first of them is taken.
-    """
-    score = np.where(allowed & np.isfinite(fidelity.score), fidelity.score, -np.inf)
-    top = int(np.argmax(score))
-    error = np.nan_to_num(standard_error(fidelity.score_draws[top] - fidelity.score_draws))
-    region = np.flatnonzero(score[top] - score <= error)
-    return int(region[0]), region
-
-
-def honest(measurements: Measurements, points: Points, allowed: np.ndarray) -> Fidelity:
-    """Fidelity of what is chosen, on prompts that had no part in choosing it: chosen on one half of the prompts and
-    measured on the other, both ways. The best of many looks better than it is on the prompts that made it the best."""
-    point_of_unit = np.empty(measurements.units, dtype=int)
-    for on, off in split_prompts(measurements.units):
-        point_of_unit[off] = choose(measurements.fidelity(points, on), allowed)[0]
-    return measurements.mixed(points, point_of_unit)
+def choose(selection: Selection, there: Sequence[bool]) -> tuple[int, int]:
+    """The candidate of the highest expected score, and the one to take: of those that may as well be the best one whose
+    weights are there, where its own were deleted."""
+    if selection.choice is None:
+        raise ValueError("nothing is allowed")
+    left = [i for i in selection.region if there[i]]
+    if there[selection.choice] or not left:
+        return selection.choice, selection.choice
+    return selection.choice, max(left, key=lambda i: selection.expected_score[i])
 
 
-def split_prompts(units: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Every other prompt and the rest, both ways; all and all where there are under four."""
-    everything = np.arange(units)
-    one = everything[::2]
-    other = everything[1::2]
-    return [(one, other), (other, one)] if units >= 4 else [(everything, everything)]
+def located(candidates: Sequence[Candidate], measurements: Measurements) -> Candidates:
+    """The candidates as the model of the surface takes them, none vetoed."""
+    axes = dict.fromkeys(name for c in candidates for name in c.axes)
+    s, t = measurements.by_image()
+    return Candidates(
+        lr=np.array([c.lr for c in candidates], float),
+        steps=np.array([c.step for c in candidates], float),
+        axes=np.array([[repr(c.axes.get(name)) for name in axes] for c in candidates]).reshape(len(candidates), -1),
+        training=np.array([c.training for c in candidates]),
+        s=s,
+        t=t,
+        vetoed=np.zeros(len(candidates), bool),
+    )
 
 
 def refusal(scale: Scale) -> str:

@@ -9,21 +9,21 @@ from evaluation.fidelity import Fidelity, Points
 from evaluation.onset import Onsets
 from evaluation.vetoes import VETOES
 
-EDGE = 2 / 3  # share of the draws whose best point lies at the end of an axis, from which on the grid ends too early
+EDGE = 2 / 3  # chance that the best point lies at the end of an axis, from which on the grid ends too early
 LITTLE = 0.05  # of the score, that does not matter
 FOUND = 0.5  # of the score, that a checkpoint surely has to be recommended
 OUTERMOST = 20  # points at either end whose differences are looked at: they hold the largest
 
 
 def decide_verdict(
-    fidelity: Fidelity, allowed: np.ndarray, points: Points, onset: Onsets
+    fidelity: Fidelity, allowed: np.ndarray, points: Points, onset: Onsets, p_best: np.ndarray
 ) -> tuple[str, str, list[str]]:
-    """The verdict, what to try next, and at which ends of the grid (see `grid_edges`)."""
+    """The verdict, what to try next, and at which ends of the grid (see `grid_edges`). p_best: of each point [G]."""
     if len(points.keys) == 1:
         return "single", words.SINGLE, []
     if is_flat(fidelity, allowed):
         return "flat", words.FLAT, []
-    directions = grid_edges(fidelity, allowed, points, onset)
+    directions = grid_edges(points, onset, p_best)
     return "edge" if directions else "region", words.extend(directions, points.steps, points.lrs), directions
 
 
@@ -80,9 +80,8 @@ def is_flat(fidelity: Fidelity, allowed: np.ndarray) -> bool:
     return bool(np.ptp(score) < LITTLE and largest.max() < LITTLE)
 
 
-def grid_edges(fidelity: Fidelity, allowed: np.ndarray, points: Points, onset: Onsets) -> list[str]:
-    """The ends of the grid at which the best point lies in most draws: more steps, fewer steps, higher lr, lower lr."""
-    winners = np.where(allowed[:, None], np.nan_to_num(fidelity.score_draws, nan=-np.inf), -np.inf).argmax(0)
+def grid_edges(points: Points, onset: Onsets, p_best: np.ndarray) -> list[str]:
+    """The ends of the grid at which the best point probably lies: more steps, fewer steps, higher lr, lower lr."""
     ends = {name: np.zeros(len(points.keys), bool) for name in ("more steps", "fewer steps", "higher lr", "lower lr")}
     for curve, on in points.curves.items():
         if len(on) > 1:
@@ -91,4 +90,4 @@ def grid_edges(fidelity: Fidelity, allowed: np.ndarray, points: Points, onset: O
     if points.lrs.min() < points.lrs.max():
         ends["higher lr"] = points.lrs == points.lrs.max()
         ends["lower lr"] = points.lrs == points.lrs.min()
-    return [name for name, at in ends.items() if at[winners].mean() > EDGE]
+    return [name for name, at in ends.items() if p_best[at].sum() > EDGE]

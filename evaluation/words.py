@@ -22,7 +22,7 @@ NOTHING_LEARNED = "No checkpoint resembles the subject more than the untuned mod
 RULED_OUT = "Every checkpoint that has learned the subject is ruled out; the commonest reason is that it {}."
 PROMPTS_LOST = "Every checkpoint that shows the subject ignores the prompts."
 DRIFTED = "plain images of its class show the subject too: prior_preservation=true is against that"
-DELETED = "{} is as good and comes first, but its weights were deleted."
+DELETED = "{} has the highest expected score, but its weights were deleted."
 WEAK = "The best checkpoint, {}, scores {:.2f} [{:.2f}, {:.2f}]: not surely above {}."
 NO_ONSET = "Where overfitting begins is not said: that takes {} prompts, and these are {}."
 SINGLE = "Sweep steps or lr to have something to compare it with."
@@ -44,10 +44,19 @@ def unchecked(counts: Mapping[str, int], measured: int) -> tuple[str, ...]:
 
 
 def reason(
-    verdict: str, chosen: str, s: float, t: float, others: Sequence[str], after: Sequence[str], drifted: bool
+    verdict: str,
+    chosen: str,
+    s: float,
+    t: float,
+    others: Sequence[str],
+    probability: float,
+    after: Sequence[str],
+    drifted: bool,
 ) -> str:
-    """Why `chosen` is recommended; `others` are as good within one standard error, earliest first; `after` is what
-    `overfitting` says."""
+    """Why `chosen` is recommended: s and t as expected; the best is it or one of `others` with that probability.
+
+    after: what `overfitting` says.
+    """
     fidelity = (
         f"its images go {percent(s)} of the way from the untuned model to the photographs "
         f"and keep {percent(t)} of the prompt fidelity"
@@ -55,8 +64,8 @@ def reason(
     clauses = {
         "single": [fidelity, "there is nothing to compare it with"],
         "flat": [fidelity, "all checkpoints are within 0.05 of each other"],
-        "edge": [fidelity, *after, "the best score lies at the edge of the grid"],
-        "region": [fidelity, *as_good_as(others), *after],
+        "edge": [fidelity, *after, "the best lies at the edge of the grid"],
+        "region": [fidelity, *as_good_as(others, probability), *after],
     }
     return f"{chosen}: {'; '.join(clauses[verdict] + [DRIFTED] * drifted)}."
 
@@ -73,11 +82,11 @@ def no_onset(units: int) -> tuple[str, ...]:
     return () if units >= ONSET_UNITS else (NO_ONSET.format(ONSET_UNITS, units),)
 
 
-def as_good_as(others: Sequence[str]) -> list[str]:
+def as_good_as(others: Sequence[str], probability: float) -> list[str]:
     if not others:
         return []
-    more = f" and {len(others) - 1} more are" if len(others) > 1 else " is"
-    return [f"{others[0]}{more} as good within one standard error"]
+    others_too = f"one of {len(others)} others, above all {others[0]}" if len(others) > 1 else others[0]
+    return [f"the best is this one or {others_too} ({percent(min(probability, 0.99))} likely)"]
 
 
 def percent(fraction: float) -> str:
@@ -86,11 +95,9 @@ def percent(fraction: float) -> str:
 
 def conditional_on(prompts: int, images: int, seeds: int, photographs: int) -> str:
     """What was resampled for the intervals, and what they take as given."""
-    units = prompts if prompts > 1 else images
     resampled = f"{prompts} prompts of {images} images" if prompts > 1 else f"{images} images of one prompt"
-    split = "one half chooses for the other" if units >= 4 else "too few for one half to choose for the other"
     trainings = f" and {seeds} training seeds, given" if seeds > 1 else ", given one training seed and"
-    return f"95 % bootstrap over {resampled} ({split}){trainings} these {photographs} photographs"
+    return f"95 % bootstrap over {resampled}{trainings} these {photographs} photographs"
 
 
 def extend(directions: Sequence[str], steps: np.ndarray, lrs: np.ndarray) -> str:

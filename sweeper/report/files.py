@@ -12,9 +12,10 @@ from sweeper.results.ordering import metric_names
 from sweeper.results.types import Results
 from trainers.files import write_bytes, write_json
 
-# Of results.json. 1: without this number, up to revision 6044e38. 2: `notes`, and `missing` of a checkpoint. It goes up
-# when a key is added; the keys that are there stay.
-SCHEMA = 2
+# Of results.json. 1: without this number, up to revision 6044e38. 2: `notes`, and `missing` of a checkpoint. 3:
+# `region_probability`, `fresh_score`, and `expected_score` and `p_best` of a checkpoint; `reported` is empty, as it was
+# measured on other checkpoints too. It goes up when a key is added; the keys that are there stay.
+SCHEMA = 3
 
 
 def records(results: Results) -> list[dict[str, Any]]:
@@ -85,7 +86,9 @@ def write_results_json(path: Path, results: Results) -> Path:
         "pareto": results.positions(spot.pareto),
         "knee": results.positions([spot.knee])[0] if spot.knee is not None else None,
         "onset": spot.onset,
-        "reported": spot.reported,
+        "reported": {},
+        "region_probability": spot.region_probability,
+        "fresh_score": spot.fresh_score,
         "conditional_on": spot.conditional_on,
     }
     content = {

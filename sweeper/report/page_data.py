@@ -11,7 +11,7 @@ from sweeper.plan.axes import axis_of
 from sweeper.report.answer import onset_of
 from sweeper.report.effects import Effects, effects
 from sweeper.report.titles import description, title
-from sweeper.results.ordering import SCORES, metric_names, ranked, raster, varying
+from sweeper.results.ordering import MEASURED, metric_names, ranked, raster, varying
 from sweeper.results.types import COMPLETE, Results
 
 ORDERS = ("expected_score", "score")  # what rows may be in order of
@@ -123,7 +123,7 @@ def _effects(
 ) -> dict[str, Effects]:
     asked = [i for i, row in enumerate(results.rows) if row.asked]
     found = {}
-    for name in SCORES:
+    for name in MEASURED:
         if any(name in row.metrics for row in results.rows):
             values = np.array([float(results.rows[i].metrics.get(name, np.nan)) for i in asked])
             ends = [results.rows[i].intervals[name] for i in asked if name in results.rows[i].intervals]

@@ -106,8 +106,7 @@ def _widest(results: Results, shown: list[int], console: Console) -> Table:
     for metrics, intervals in (
         (scores + raw, scores),
         (scores, scores),
-        (scores, scores[:1]),
-        (scores[:1], scores[:1]),
+        (scores, ["score"]),
         (scores[:1], ()),
     ):
         table = _table(results, shown, metrics, intervals)

@@ -2,9 +2,18 @@
 
 from evaluation.metrics import METRICS
 
-# The three that are computed from the metrics of all checkpoints (evaluation/fidelity.py): title and description.
+# What is computed from the metrics of all checkpoints (evaluation/sweetspot.py): title and description.
 _SCORES = {
-    "score": ("score", "The harmonic mean of s and t: high where both are."),
+    "expected_score": (
+        "expected score",
+        "What a model of all checkpoints together expects of the true score. It chooses; what is ruled out has none.",
+    ),
+    "score": (
+        "score, measured",
+        "The harmonic mean of s and t: high where both are. Of many, the highest has had luck.",
+    ),
+    "fresh_score": ("score, fresh images", "The answer's score on images on which nothing was chosen."),
+    "p_best": ("chance of being best", "That of the highest true score among all that are not ruled out."),
     "s": (
         "subject kept, s",
         "Subject fidelity, from the likeness in DINO features: 0 for the untuned model, 1 for the photographs.",

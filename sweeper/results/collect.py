@@ -18,6 +18,7 @@ from sweeper.plan.axes import axis_of, describe
 from sweeper.plan.grid import Grid
 from sweeper.plan.types import Plan, Point, Training
 from sweeper.results.groups import Group, answers_of
+from sweeper.results.ordering import SCORES
 from sweeper.results.rounds import Given, given
 from sweeper.results.types import COMPLETE, RUNNING, WAITING, Results, Row, TrainingResult
 from sweeper.store import Store
@@ -213,9 +214,8 @@ def with_fresh_score(spot: SweetSpot, group: Sequence[Entry]) -> SweetSpot:
     if weak:
         more = fresh["s"][0] < fresh["t"][0]
         why, suggestion = weak
-        return replace(
-            spot, found=False, verdict="none", best=None, region=(), reason=why, suggestion=suggestion, more_steps=more
-        )
+        nothing: dict[str, Any] = {"best": None, "region": (), "region_probability": None, "p_best": ()}
+        return replace(spot, found=False, verdict="none", reason=why, suggestion=suggestion, more_steps=more, **nothing)
     return replace(spot, fresh_score=fresh["score"])
 
 
@@ -253,7 +253,7 @@ def _means(baselines: Baselines) -> dict[str, float]:
 
 
 def with_scores(rows: Sequence[Row], answers: Iterable[Answer]) -> tuple[Row, ...]:
-    """The rows with s, t, score and vetoes of their group."""
+    """The rows with the scores and vetoes of their group."""
     scored = list(rows)
     for answer in answers:
         for place, i in enumerate(answer.members):
@@ -264,7 +264,7 @@ def with_scores(rows: Sequence[Row], answers: Iterable[Answer]) -> tuple[Row, ..
 def _with_scores(row: Row, spot: SweetSpot, place: int) -> Row:
     if row.state != COMPLETE or not spot.score:
         return row
-    metrics = {name: getattr(spot, name)[place] for name in ("s", "t", "score")}
+    metrics = {name: getattr(spot, name)[place] for name in SCORES if getattr(spot, name)}
     return replace(
         row,
         metrics={**row.metrics, **{name: value for name, value in metrics.items() if value == value}},

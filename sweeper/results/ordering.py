@@ -7,16 +7,18 @@ from typing import Any
 from sweeper.plan.axes import describe
 from sweeper.results.types import COMPLETE, Results, Row
 
-SCORES = ("score", "s", "t")  # shown before every other metric
+MEASURED = ("score", "s", "t")
+SCORES = ("expected_score", *MEASURED, "p_best")  # shown before every other metric
 
 
 def ranked(results: Results) -> list[int]:
-    """Positions of all rows: the sweet spot, then by score, the vetoed after the others, the unfinished last."""
+    """Positions of all rows: the sweet spot, then by expected score, then those without one (the vetoed) by measured
+    score, the unfinished last."""
 
-    def place(i: int) -> tuple[bool, bool, bool, float, int]:
+    def place(i: int) -> tuple[bool, bool, bool, float, float, int]:
         row = results.rows[i]
-        score = row.metrics.get("score", math.nan)
-        return i != results.best, row.state != COMPLETE, bool(row.vetoes), -score if score == score else math.inf, i
+        expected, score = (-row.metrics.get(name, -math.inf) for name in ("expected_score", "score"))
+        return i != results.best, row.state != COMPLETE, bool(row.vetoes), expected, score, i
 
     return sorted(range(len(results.rows)), key=place)
 

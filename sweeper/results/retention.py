@@ -1,11 +1,9 @@
 """keep=best or a number: the weights of losing checkpoints are deleted as they are scored. Scores and samples stay.
 
-Which one the answer will be is not known before the last score: a better one may make others its equals or leave them
-behind. So before the end these are kept, as many as `keep` and `SPARE` together: the answer so far, the best score, its
-equals from the earliest on, the others by their score; never what is vetoed. The answer is the earliest of the equals
-whose weights are there (evaluation/sweetspot.py). As the best score is always kept, one is there, and what is exported
-is what was scored. Only where a later sweep has other cells may the answer be a checkpoint that was deleted, with no
-equal that is there: it is trained and scored again, which is said.
+Which one the answer will be is not known before the last score: what is measured of one says something of others. So
+before the end these are kept, as many as `keep` and `SPARE` together: the answer so far, then by expected score; never
+what is vetoed. Should the highest expected score be that of a checkpoint that was deleted, the answer is another of its
+region whose weights are there (evaluation/sweetspot.py). Where none is, it is trained and scored again, which is said.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -14,6 +12,7 @@ from sweeper.disk import checkpoints_kept
 from sweeper.engine.jobs import Job
 from sweeper.engine.states import delete_state
 from sweeper.plan.types import Plan
+from sweeper.results.ordering import ranked
 from sweeper.results.types import PRUNED, Results
 from sweeper.store import Store, claim
 from trainers.files import remove_folder
@@ -26,11 +25,8 @@ def winners(results: Results, keep: str, final: bool) -> Kept:
     rows = results.rows
     if not any("score" in row.metrics for row in rows):
         return set(_checkpoints(results, range(len(rows))))
-    there = [i for i, row in enumerate(rows) if row.checkpoint and "score" in row.metrics and not row.vetoes]
-    ranked = sorted(there, key=lambda i: -rows[i].metrics["score"])
-    equals = sorted(set(results.positions(results.sweet_spot.region)) & set(there), key=lambda i: rows[i].step)
-    chosen = [] if results.best is None else [results.best]
-    return set(_checkpoints(results, chosen + ranked[:1] + equals + ranked)[: checkpoints_kept(keep, final)])
+    kept = [i for i in ranked(results) if rows[i].checkpoint and "expected_score" in rows[i].metrics]
+    return set(_checkpoints(results, kept)[: checkpoints_kept(keep, final)])
 
 
 def _checkpoints(results: Results, positions: Sequence[int]) -> list[tuple[str, int]]:

@@ -20,7 +20,9 @@ class Row:
     state: str
     asked: bool = True  # a cell of the grid; False: evaluated on the way (eval_every)
     reason: str = ""  # why FAIL or PRUNED
-    metrics: dict[str, float] = field(default_factory=dict)  # means, see evaluation/metrics.py, and s, t, score
+    metrics: dict[str, float] = field(
+        default_factory=dict
+    )  # means, see evaluation/metrics.py, and SCORES in ordering.py
     missing: dict[str, str] = field(default_factory=dict)  # metric -> why it is not among `metrics`
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)  # 95 % bootstrap, by metric
     vetoes: tuple[str, ...] = ()  # in words

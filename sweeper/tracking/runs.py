@@ -93,6 +93,8 @@ def _sweep(results: Results) -> SweepItem:
         tags["rerun"] = f"{time.strftime('%Y-%m-%d %H:%M')}: everything was there already, nothing was computed"
     numbers: dict[str, Any] = {f"plan/{name}": value for name, value in results.plan.items()}
     numbers |= {f"seconds/{name}": value for name, value in results.timings.items()}
+    if results.sweet_spot.fresh_score:
+        numbers["fresh_score"] = results.sweet_spot.fresh_score[0]
     return {
         "name": f"sweep {results.name}",
         "state": RUNNING if results.running else COMPLETE,
@@ -122,7 +124,8 @@ def _note(results: Results) -> str:
     if results.export:
         lines.append(f"The checkpoint: `{str(results.export).replace('`', '')}`")
     lines.append(
-        "Its checkpoints, best first: filter `tags.kind != 'sweep' and tags.kind != 'training'`, sort by `score`."
+        "Its checkpoints, best first: filter `tags.kind != 'sweep' and tags.kind != 'training'`, "
+        "sort by `expected_score`."
     )
     return "\n".join(lines)
 

@@ -7,7 +7,7 @@ import zlib
 from typing import Any
 
 from sweeper.plan.axes import axis_of
-from sweeper.results.ordering import SCORES, metric_names, varying
+from sweeper.results.ordering import MEASURED, metric_names, varying
 from sweeper.results.types import Results
 
 IMAGE_KEY = "samples"
@@ -37,7 +37,7 @@ def view_state(results: Results) -> str:
     coordinates, s against t, images, bars."""
     metrics = metric_names(results.rows)
     axes = list(varying(results))
-    scores = [name for name in SCORES if name in metrics]
+    scores = [name for name in MEASURED if name in metrics]
     lines = [axis for axis in axes if not axis_of(axis).log]
     logarithms = [axis_of(axis).log_name for axis in axes if axis_of(axis).log]
     numbers = logarithms + scores[::-1]  # MLflow colours the lines by the last
@@ -48,7 +48,7 @@ def view_state(results: Results) -> str:
     charts += [_chart("metrics", type="BAR", metricKey=name) for name in metrics]
     state = {
         "searchFilter": cells_of(results.name),
-        "orderByKey": "metrics.`score`",
+        "orderByKey": "metrics.`expected_score`",
         "orderByAsc": False,
         "startTime": "ALL",
         "lifecycleFilter": "Active",

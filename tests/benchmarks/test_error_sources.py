@@ -154,7 +154,7 @@ def test_vetoes_are_the_sweet_spots(excess, vetoed):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_one_standard_error_is_the_rule_of_the_sweet_spot(seed):
+def test_the_process_is_the_rule_of_the_sweet_spot(seed):
     rng = np.random.default_rng(seed)
     cells = sweep(noise=0.2, s=np.sort(rng.uniform(0.5, 0.8, 5)), copying=np.array([0, 0, 0, 0, 0.3]))
     a = cells.arrays
@@ -177,7 +177,7 @@ def test_one_standard_error_is_the_rule_of_the_sweet_spot(seed):
     free = allowed(cells, everything(cells), measures.score)
     assert free.tolist() == [not vetoes for vetoes in spot.vetoes]
     np.testing.assert_allclose(measures.score, spot.score)
-    assert RULES["one standard error"](cells, measures, free) == spot.best
+    assert RULES["process"](cells, measures, free) == spot.best
 
 
 @pytest.mark.parametrize(("fall", "kind"), [(0.019, "stays"), (0.021, "falls")])

@@ -11,6 +11,7 @@ from evaluation import process, surface
 from evaluation.measurement_error import Measured, inverse_trigamma, summarise
 from evaluation.process import Kernel, Layout, Posterior, fit, grouped, negative_log_posterior, posterior
 from evaluation.surface import Candidates, chance_of_best, expected_harmonic, select
+from evaluation.sweetspot import S_ERROR
 
 
 def sweep(lrs=(1e-6, 2e-6, 4e-6), steps=(100, 200, 400, 800), ways=("ddim",), prompts=4, images=2, seed=0, noise=0.05):
@@ -126,7 +127,31 @@ def test_hyperparameters_stay_near_their_priors_where_nothing_is_known():
     layout = small_layout()
     flat = Measured(np.full(16, 0.5), np.full(16, 100.0), np.ones((16, 1)), np.zeros((1, 1)))
     centre = Kernel(layout, grouped(layout)).centre
-    np.testing.assert_allclose(fit(layout, flat), centre, atol=0.2)
+    found = fit(layout, flat)
+    np.testing.assert_allclose(found.parameters, centre, atol=0.2)
+    assert found.equal == pytest.approx(0.5, abs=0.05)  # nothing speaks for either
+
+
+def test_that_candidates_hardly_differ_has_to_be_seen():
+    """Forty candidates of the same truth, and of one that differs by more and more."""
+    rng = np.random.default_rng(9)
+    layout = Layout(np.log(np.arange(1.0, 41))[:, None], np.zeros((40, 0), int), np.zeros(40, int), np.arange(40))
+    noise = 0.03 * rng.normal(size=40)
+    measured = lambda by: Measured(  # noqa: E731
+        0.7 + by * np.linspace(-1, 1, 40) + noise, np.full(40, 0.03**2), np.ones((40, 1)), np.zeros((1, 1))
+    )
+    equal = [fit(layout, measured(by)).equal for by in (0.0, 0.01, 0.05)]
+    assert equal[0] > 0.9
+    assert equal[0] > equal[1] > equal[2]
+    assert equal[2] < 0.001
+
+
+def test_where_candidates_hardly_differ_none_is_likelier_than_another():
+    s = Posterior(np.array([0.5, 0.6, 0.7]), 1e-6 * np.eye(3), equal=1.0)
+    t = Posterior(np.array([0.7, 0.7, 0.7]), 1e-6 * np.eye(3), equal=1.0)
+    np.testing.assert_allclose(chance_of_best(s, t, np.arange(3)), 1 / 3, atol=0.03)
+    sure = chance_of_best(Posterior(s.mean, s.covariance), t, np.arange(3))
+    assert sure.tolist() == [0, 0, 1]
 
 
 # --- expected score and chance of being best ------------------------------------------------------------------------
@@ -194,6 +219,18 @@ def test_vetoed_is_not_chosen_but_informs():
     assert np.isnan(second.expected_score[first])
     assert second.p_best[first] == 0
     assert np.isfinite(second.s).all()
+
+
+def test_an_error_of_each_training_blurs_the_trainings_and_not_the_steps_of_one_nor_the_choice():
+    candidates = sweep(noise=0.01)
+    before, after = select(candidates), select(candidates, s_error=0.1)
+    assert after.choice == before.choice
+    np.testing.assert_array_equal(after.expected_score, before.expected_score)
+    chosen = candidates.training == candidates.training[after.choice]
+    assert before.p_best[chosen].sum() > 0.5
+    assert after.p_best[chosen].sum() == pytest.approx(1 / 3, abs=0.05)  # of three trainings
+    alone = candidates.take(np.flatnonzero(chosen))
+    np.testing.assert_allclose(select(alone, s_error=0.02).p_best, select(alone).p_best, atol=0.1)
 
 
 def test_nothing_allowed_nothing_chosen():
@@ -285,4 +322,5 @@ def test_region_reaches_its_level_and_no_more_than_needed():
 
 
 def test_calibration_of_the_region_is_pinned():
-    assert (surface.WIDER, process.AMPLITUDE, process.LENGTH) == (1.3, (0.25, 0.7), 2.0)
+    assert (surface.WIDER, process.AMPLITUDE, process.LENGTH, process.HARDLY) == (1.2, (0.25, 0.7), 2.0, 0.002)
+    assert S_ERROR == 0.035

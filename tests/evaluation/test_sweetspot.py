@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from evaluation.fidelity import harmonic
 from evaluation.sweetspot import find
-from tests.evaluation.synthetic import STEPS, baselines, grid, scorecard, sweep
+from tests.evaluation.synthetic import S0, SR, STEPS, baselines, grid, scorecard, sweep
 
 LRS = (1e-6, 2e-6, 5e-6)
 
@@ -45,7 +45,6 @@ def test_s_t_and_score_are_the_formulas():
     assert spot.s[0] == pytest.approx(0.6)
     assert spot.t[0] == pytest.approx(0.75)
     assert spot.score[0] == pytest.approx(2 * 0.6 * 0.75 / (0.6 + 0.75))
-    assert spot.reported["score"][0] == pytest.approx(spot.score[0])
 
 
 def test_on_equal_checkpoints_no_difference_is_claimed():
@@ -106,16 +105,36 @@ def test_a_collapse_after_the_optimum_is_passed_over():
     assert spot.onset["lr=2e-06"] == 400
 
 
-def test_of_two_equal_optima_the_earlier_step_wins_then_the_lower_lr():
-    peak = {(2e-6, 400), (1e-6, 400), (5e-6, 200)}
-    s = lambda step, lr: 0.8 if (lr, step) in peak else 0.4  # noqa: E731
+def test_of_wholly_equal_checkpoints_the_earlier_step_wins_then_the_lower_lr():
     candidates = grid(LRS)
-    spot = find(*sweep(candidates, s, lambda *_: 0.9, noise=0))
-    assert (candidates[spot.best].lr, candidates[spot.best].step) == (5e-6, 200)
-    assert {(candidates[i].lr, candidates[i].step) for i in spot.region} == peak
-    later = [c for c in candidates if c.step > 200]
-    spot = find(*sweep(later, s, lambda *_: 0.9, noise=0))
-    assert (later[spot.best].lr, later[spot.best].step) == (1e-6, 400)
+    spot = find(*sweep(candidates, lambda *_: 0.7, lambda *_: 0.9, noise=0))
+    assert (candidates[spot.best].lr, candidates[spot.best].step) == (1e-6, 100)
+    assert (spot.verdict, spot.region_probability, spot.p_best) == ("flat", None, ())  # nothing tells them apart
+
+
+def test_the_answer_has_the_highest_expected_score_and_not_the_highest_measured_one():
+    """The last checkpoint's s is high by luck; its neighbours do not bear it out."""
+    candidates, cards, base = sweep(grid(steps=range(100, 900, 100)), lambda *_: 0.7, lambda *_: 0.9, noise=0.15)
+    for c, card in zip(candidates, cards, strict=True):
+        s = 0.6 + 0.1 * np.exp(-(((c.step - 300) / 200) ** 2)) + (0.11 if c.step == 800 else 0.0)
+        values = np.array(card["values"]["dino"])
+        card["values"]["dino"] = (values - values.mean() + S0 + s * (SR - S0)).tolist()
+    spot = find(candidates, cards, base)
+    assert candidates[int(np.argmax(spot.score))].step == 800
+    assert candidates[spot.best].step in (200, 300, 400)
+    assert spot.best == np.argmax(spot.expected_score)
+
+
+def test_expected_scores_are_absent_where_vetoed_and_shares_sum_to_one():
+    candidates, cards, base = sweep(grid(LRS), learned, forgotten)
+    cards[3]["values"]["copying"] = VETO_VALUES["copying"]
+    spot = find(candidates, cards, base)
+    assert np.isnan(spot.expected_score[3])
+    assert np.isfinite(np.delete(spot.expected_score, 3)).all()
+    assert spot.p_best[3] == 0
+    assert sum(spot.p_best) == pytest.approx(1)
+    assert sum(spot.p_best[i] for i in spot.region) == pytest.approx(spot.region_probability)
+    assert spot.fresh_score is None  # nothing measures it yet
 
 
 def test_one_checkpoint_is_named_but_compared_with_nothing():
@@ -229,20 +248,14 @@ def test_noisy_photographs_excuse_noise():
     assert find(candidates, cards, base).vetoes == ((),) * 6
 
 
-def test_training_seeds_are_resampled_and_widen_the_interval():
+def test_of_replicates_the_best_checkpoint_is_handed_out():
     candidates = grid(steps=(300, 400), seeds=(0, 1, 2))
     s = {0: 0.5, 1: 0.7, 2: 0.9}
     rng = np.random.default_rng(0)
     cards = [scorecard(s[c.seed], 0.9, rng, 0.01) for c in candidates]
     spot = find(candidates, cards, [baselines()] * 6)
-    low, high = spot.reported["s"][1:]
-    assert spot.reported["s"][0] == pytest.approx(0.7, abs=0.02)
-    assert low < 0.55
-    assert high > 0.85
-    assert candidates[spot.best].seed == 2  # of the replicates, the best one is handed out
+    assert candidates[spot.best].seed == 2
     assert "3 training seeds" in spot.conditional_on
-    alone = find(candidates[::3], cards[::3], [baselines()] * 2)
-    assert alone.reported["s"][2] - alone.reported["s"][1] < 0.1
 
 
 def test_a_step_cannot_come_twice():
@@ -256,17 +269,6 @@ def test_scorecards_of_different_prompts_do_not_compare():
     cards[1] = scorecard(0.5, 0.5, np.random.default_rng(0), prompts=4)
     with pytest.raises(ValueError, match="different prompts"):
         find(candidates, cards, base)
-
-
-def test_what_is_reported_was_measured_on_prompts_that_did_not_choose():
-    """Each of two checkpoints is good on the half of the prompts where the other is bad."""
-    candidates, cards, base = sweep(grid(steps=(100, 200)), lambda *_: 0.9, lambda *_: 0.9, noise=0)
-    for card, bad in zip(cards, (0, 1), strict=True):
-        for prompt in range(bad, 8, 2):
-            card["values"]["clip_t"][prompt] = [base[0]["photographs"]["clip_t"][prompt][0] + 0.05] * 2
-    spot = find(candidates, cards, base)
-    assert spot.t == pytest.approx([0.7, 0.7])
-    assert spot.reported["t"][0] == pytest.approx(0.5)
 
 
 def test_a_rise_in_s_that_does_not_matter_does_not_hide_overfitting():
@@ -341,17 +343,16 @@ def test_harmonic_mean_within_bounds():
     assert values == pytest.approx([0.5, 0, 0, 2 / 3, 1])
 
 
-def test_of_equals_the_earliest_whose_weights_are_there_is_taken():
+def test_where_the_best_was_deleted_the_next_best_of_its_region_that_is_there_is_taken():
     s, t = lambda step, lr: 0.5, lambda step, lr: 0.9
     candidates = grid()
     spot = find(*sweep(candidates, s, t))
-    first, *others = sorted(spot.region, key=lambda i: candidates[i].step)
+    first, *others = sorted(spot.region, key=lambda i: -spot.expected_score[i])
     assert spot.best == first
-    assert others
     gone = [replace(c, there=i != first) for i, c in enumerate(candidates)]
     found = find(*sweep(gone, s, t))
     assert found.region == spot.region
-    assert found.best in others
+    assert found.best == others[0]
     assert found.score == spot.score
     assert candidates[first].words in found.notes[-1]
     nothing = [replace(c, there=False) for c in candidates]
@@ -363,5 +364,5 @@ def test_of_replicates_the_best_whose_weights_are_there_is_taken():
     spot = find(*sweep(candidates, lambda *_: 0.5, lambda *_: 0.9))
     gone = [replace(c, there=i != spot.best) for i, c in enumerate(candidates)]
     found = find(*sweep(gone, lambda *_: 0.5, lambda *_: 0.9))
-    assert candidates[found.best].step == candidates[spot.best].step
-    assert candidates[found.best].seed != candidates[spot.best].seed
+    assert found.best != spot.best
+    assert found.best in spot.region

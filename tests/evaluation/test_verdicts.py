@@ -15,7 +15,8 @@ EDGE, FOUND, LITTLE = 2 / 3, 0.5, 0.05  # as they are: imported, a changed one w
 
 def points_of(*places):
     """Points at (step, lr)."""
-    return Points.of([candidate for step, lr in places for candidate in grid((lr,), (step,))])
+    candidates = [candidate for step, lr in places for candidate in grid((lr,), (step,))]
+    return Points.of(candidates, np.arange(len(candidates)))
 
 
 def fidelity_of(score, error=0.0, draws=1000, seed=0):
@@ -129,13 +130,10 @@ def test_none_of_no_points_is_above_zero():
 @pytest.mark.parametrize(("share", "edges"), [(EDGE - 0.01, []), (EDGE + 0.01, ["more steps"])])
 def test_the_grid_ends_too_early_where_the_best_lies_at_its_end_in_two_thirds(share, edges):
     points = points_of((100, 2e-6), (200, 2e-6), (300, 2e-6))
-    drawn = np.full((3, 1000), 0.5)
-    last = np.arange(1000) < share * 1000
-    drawn[2, last] = drawn[1, ~last] = 0.9
-    known = replace(fidelity_of([0.5, 0.8, 0.9]), score_draws=drawn)
+    p_best = np.array([0.0, 1 - share, share])
     curve = next(iter(points.curves))
-    assert grid_edges(known, everybody(known), points, {curve: None}) == edges
-    assert grid_edges(known, everybody(known), points, {curve: 300}) == []
+    assert grid_edges(points, {curve: None}, p_best) == edges
+    assert grid_edges(points, {curve: 300}, p_best) == []
 
 
 @pytest.mark.parametrize(
@@ -144,15 +142,14 @@ def test_the_grid_ends_too_early_where_the_best_lies_at_its_end_in_two_thirds(sh
 )
 def test_which_end_it_is(best, edge):
     places = [(step, lr) for step in (100, 200, 300) for lr in (1e-6, 2e-6, 5e-6)]
-    known = fidelity_of([0.9 if place == best else 0.5 for place in places])
     points = points_of(*places)
-    assert " ".join(grid_edges(known, everybody(known), points, dict.fromkeys(points.curves))) == edge
+    p_best = np.array([float((step, points.lrs[g]) == best) for g, step in enumerate(points.steps)])
+    assert " ".join(grid_edges(points, dict.fromkeys(points.curves), p_best)) == edge
 
 
 def test_a_curve_of_one_step_has_no_end():
     points = points_of((100, 1e-6), (100, 2e-6), (100, 5e-6))
-    known = fidelity_of([0.5, 0.9, 0.5])
-    assert grid_edges(known, everybody(known), points, dict.fromkeys(points.curves)) == []
+    assert grid_edges(points, dict.fromkeys(points.curves), np.array([0.0, 1.0, 0.0])) == []
 
 
 def test_why_there_is_none():

@@ -78,6 +78,7 @@ def _row(folder: Path, params: dict, images: bool, prompts: tuple) -> Row:
     key = "-".join(str(v) for v in params.values())
     training = "-".join(str(v) for n, v in params.items() if n not in ("steps", "scheduler"))
     vetoes = (f"noise {noise:.2f} above the untuned model's",) if noise > 0.9 else ()
+    expected = {} if vetoes else {"expected_score": 0.98 * score, "p_best": score / 50}
     samples = folder / "samples" / key
     if images:
         _samples(samples, s, t, noise, prompts)
@@ -86,6 +87,7 @@ def _row(folder: Path, params: dict, images: bool, prompts: tuple) -> Row:
         training=training,
         state=COMPLETE,
         metrics={"s": s, "t": t, "score": score, "dino": 0.31 + 0.57 * s, "clip_i": 0.5 + 0.3 * s}
+        | expected
         | {"clip_t": 0.21 + 0.08 * t, "noise": noise, "copying": max(0.0, dose * prior - 2)},
         intervals={"s": (s - 0.05, s + 0.05), "t": (t - 0.06, t + 0.06), "score": (score - 0.04, score + 0.04)},
         vetoes=vetoes,
@@ -129,7 +131,9 @@ def _sweet_spot(rows: list[Row], axes: dict) -> tuple[SweetSpot, int | None]:
         t=column("t"),
         score=column("score"),
         vetoes=tuple(row.vetoes for row in rows),
-        reported={"score": (float(score[best]), float(score[best]) - 0.06, float(score[best]) + 0.05)},
+        expected_score=column("expected_score"),
+        p_best=column("p_best"),
+        region_probability=0.93,
         conditional_on="one training seed",
     )
     return spot, best

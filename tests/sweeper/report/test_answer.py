@@ -45,7 +45,7 @@ def test_one_warning_at_most_the_verdict_before_the_notes(results):
     assert "edge of the grid" in answer_of(noted).warning
     assert answer_of(noted).notes == ("A note.",)
     assert answer_of(changed(results, verdict="region")).warning == ""
-    reason = words.reason("region", "lr=1", 0.9, 0.9, [], [], drifted=True)
+    reason = words.reason("region", "lr=1", 0.9, 0.9, [], 0.9, [], drifted=True)
     assert "prior_preservation=true" in answer_of(changed(results, reason=reason)).warning
 
 

@@ -106,7 +106,8 @@ def test_the_json_is_strict_and_complete(tmp_path):
     assert (spot["found"], spot["params"]["lr"], spot["step"]) == (True, best.params["lr"], best.step)
     assert spot["export"] == str(results.export)
     assert content["timings"]["training"] == 700.0
-    assert content["schema"] == 2
+    assert content["schema"] == 3
+    assert (spot["reported"], spot["region_probability"], spot["fresh_score"]) == ({}, 0.93, None)
 
 
 def test_notes_are_in_the_json_and_in_the_terminal(tmp_path):
@@ -124,8 +125,9 @@ def test_the_table_is_best_first_and_ends_with_the_answer(tmp_path):
     first = next(line for line in text.splitlines() if "[0." in line)
     assert first.startswith(" ★") or first.startswith("★")
     order = [results.rows[i] for i in ranked(results)[1:-1]]
-    scores = [row.metrics["score"] for row in order if not row.vetoes]
+    scores = [row.metrics["expected_score"] for row in order if not row.vetoes]
     assert scores == sorted(scores, reverse=True)
+    assert all(row.vetoes for row in order[len(scores) :])
     assert "FAIL lr=1e-6" in text
     assert "not enough memory" in text
     assert "… and 87 more" in text

@@ -31,7 +31,7 @@ def test_the_data_has_the_keys_of_its_types(tmp_path):
     assert all(set(tile) == types["ImageTile"] for tile in images["tiles"])
 
 
-@pytest.mark.parametrize("name", [*METRICS, "score", "s", "t"])
+@pytest.mark.parametrize("name", [*METRICS, "expected_score", "score", "fresh_score", "p_best", "s", "t"])
 def test_a_metric_is_written_out_where_a_person_reads_it(name):
     assert title(name)
     assert title(name) not in ("pres", "div")

@@ -16,14 +16,15 @@ from trainers.files import is_complete, saved_step, state_folder, write_json
 
 @pytest.fixture
 def results():
-    """Four checkpoints of one training: the second has the best score, the third is chosen, the fourth is vetoed."""
+    """Four checkpoints of one training: the second has the best expected score and its weights were deleted once, the
+    third is chosen, the fourth is vetoed."""
     scores = [0.2, 0.8, 0.7, 0.9]
     rows = tuple(
         Row(
             {"steps": 100 * (i + 1)},
             "a",
             COMPLETE,
-            metrics={"score": s},
+            metrics={"score": s} | ({"expected_score": s} if i < 3 else {}),
             vetoes=("copying",) if i == 3 else (),
             checkpoint=Path("there"),
         )
@@ -54,17 +55,20 @@ def test_a_checkpoint_sampled_in_two_ways_counts_once(results):
     assert sorted(step for _, step in winners(twice, "2", True)) == [200, 300]
 
 
-def test_the_best_score_and_its_earliest_equals_come_before_better_scores(results):
-    """Before the end, of many: the answer so far, the best score, its equals by step, then the others."""
+def test_the_answer_comes_first_and_then_expected_scores_decide_not_measured_ones(results):
+    """Before the end, of many."""
     numbers = [0.50, 0.40, 0.61, 0.62, 0.70, 0.63, 0.64, 0.65]
     row = results.rows[0]
-    rows = tuple(replace(row, params={"steps": 100 * i}, metrics={"score": s}) for i, s in enumerate(numbers))
-    many = replace(results, rows=rows, best=3, sweet_spot=replace(results.sweet_spot, region=(4, 2, 3, 5)))
-    assert sorted(step for _, step in winners(many, "best", False)) == [200, 300, 400, 500]
+    rows = tuple(
+        replace(row, params={"steps": 100 * i}, metrics={"score": 1 - s, "expected_score": s})
+        for i, s in enumerate(numbers)
+    )
+    many = replace(results, rows=rows, best=3)
+    assert sorted(step for _, step in winners(many, "best", False)) == [300, 400, 600, 700]
     assert SPARE == 3
-    gone = tuple(replace(row, checkpoint=None) if row.step in (200, 500) else row for row in rows)
+    gone = tuple(replace(row, checkpoint=None) if row.step in (400, 600) else row for row in rows)
     kept = winners(replace(many, rows=gone), "best", False)
-    assert sorted(step for _, step in kept) == [300, 400, 600, 700]  # what is deleted takes nobody's place
+    assert sorted(step for _, step in kept) == [200, 300, 500, 700]  # what is deleted takes nobody's place
 
 
 @pytest.fixture

@@ -72,6 +72,7 @@ def test_the_link_opens_a_view_of_the_cells(sweep):
     (view,) = [value for key, value in experiment.tags.items() if key.startswith("mlflow.sharedViewState.")]
     state = json.loads(zlib.decompress(base64.b64decode(view.removeprefix("deflate;"))))
     assert len(client.search_runs([experiment.experiment_id], state["searchFilter"])) == 8
+    assert state["orderByKey"] == "metrics.`expected_score`"
     assert state["compareRunCharts"][0]["selectedMetrics"] == ["log10_lr", "t", "s", "score"]
     link = Tracker(None, folder, "dreambooth").link(results.name)
     assert f"/experiments/{experiment.experiment_id}/runs" in link
@@ -115,6 +116,7 @@ def test_a_cell_is_a_flat_run_with_its_typed_parameters(sweep):
     assert chosen.data.params["lr"] == f"{best.params['lr']:g}".replace("e-0", "e-")
     assert chosen.data.params["steps"] == str(best.step)
     assert chosen.data.metrics["score"] == best.metrics["score"]
+    assert chosen.data.metrics["expected_score"] == best.metrics["expected_score"]
     assert (chosen.data.metrics["s_low"], chosen.data.metrics["s_high"]) == best.intervals["s"]
     assert chosen.data.metrics["log10_lr"] == math.log10(best.params["lr"])
     assert chosen.info.run_name == f"lr={chosen.data.params['lr']} steps={best.step} {best.params['scheduler']}"
