@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from evaluation.spec import EvalSpec, show
+from sweeper.plan.types import HALVING
 from trainers.errors import SpecError
 from trainers.families import FAMILIES
 from trainers.spec import SCHEDULERS, ModelSpec, PriorSpec, SubjectSpec, TrainerSpec
@@ -22,8 +23,6 @@ from trainers.validate import PRECISIONS
 Stage = Literal["train", "checkpoint", "sample", "judge", "run"]
 
 TRACKERS = ("sqlite:", "http:", "https:")
-
-
 TAKEN = ("store", "mlartifacts", "mlflow.db", "tracking.db")  # by what all sweeps share in output_dir
 
 
@@ -99,6 +98,7 @@ PRECISION = one_of(ASKED)
 OF_A_MODEL = replace(one_of(PRECISIONS), nullable=True)
 AUTOMATIC = "auto: the model's on a GPU (fp16 for Stable Diffusion), else no, which is fp32"
 RATE = Range(float, "a number above 0 and below 1, such as 2e-6", lambda v: 0 < v < 1)
+EVERY = Range(object, f"a whole number, 0 or more, or {HALVING}", lambda v: v == HALVING or (type(v) is int and v >= 0))
 KEEP = Range(
     object,
     "all, best, or a number of checkpoints, 1 or more",
@@ -153,7 +153,7 @@ AXES = _by_name(
     Axis("mixed_precision", PRECISION, unit=" | ".join(ASKED), help="of training; auto: as sample_precision"),
     Axis("use_8bit_adam", SWITCH, unit="true | false"),
     Axis("gradient_checkpointing", SWITCH, unit="true | false"),
-    Axis("eval_every", whole(0), "checkpoint", unit="optimizer steps", help="0: only at the asked steps"),
+    Axis("eval_every", EVERY, "checkpoint", unit="optimizer steps", help="halving: at 1/2, 1/4, 1/8, 1/16; 0: nowhere"),
     Axis("scheduler", SCHEDULER, "sample", unit=" ".join(SCHEDULERS)),
     Axis("inference_steps", INFERENCE_STEPS, "sample", unit="denoising steps an image"),
     Axis("guidance_scale", GUIDANCE, "sample", unit="1 is none"),

@@ -9,6 +9,9 @@ from evaluation.scheme import planned_images
 from evaluation.spec import EvalSpec
 from trainers.spec import SampleSpec, TrainSpec, not_identity, signature
 
+HALVING = "halving"  # of eval_every
+HALVINGS = 4  # of the last step: 25, 50, 100 and 200 of 400
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -18,7 +21,7 @@ class Cell:
     step: int
     sample: SampleSpec
     evaluation: EvalSpec
-    eval_every: int = not_identity(default=0)
+    eval_every: int | str = not_identity(default=0)  # see `steps_on_the_way`
     params: tuple[tuple[str, Any], ...] = not_identity(default=())  # as typed and shown
     use_ema: bool = True  # the average of the weights, where the training keeps one
     elsewhere: tuple[tuple[str, str], ...] = not_identity(default=())  # see sweeper/plan/precision.py
@@ -28,6 +31,14 @@ class Cell:
         """The identity of the cell: of all that changes what is trained, evaluated or shown for it."""
         parts = (self.train, self.step, self.sample, self.evaluation, self.eval_every)
         return signature(*parts, *_average(self.use_ema))
+
+
+def steps_on_the_way(eval_every: int | str, last_step: int) -> tuple[int, ...]:
+    """The steps before the last that are evaluated too: every so many, or the last one halved again and again. Early in
+    a training a few steps change as much as many do later."""
+    if eval_every == HALVING:
+        return tuple(step for step in (last_step >> n for n in range(HALVINGS, 0, -1)) if step)
+    return tuple(range(int(eval_every), last_step, int(eval_every)))
 
 
 def _average(use_ema: bool) -> tuple[str, ...]:
@@ -72,11 +83,11 @@ class Training:
 
     @cached_property
     def points(self) -> tuple[Point, ...]:
-        """All that is evaluated, by step: the asked cells, and every `eval_every` steps on the way."""
+        """All that is evaluated, by step: the asked cells, and what `eval_every` adds on the way."""
         points = dict.fromkeys(Point.of(cell) for cell in self.cells)
         ways = {(Point.of(cell, 0), cell.eval_every): cell for cell in self.cells if cell.eval_every}
         for (_, every), cell in ways.items():
-            points |= dict.fromkeys(Point.of(cell, step) for step in range(every, self.last_step, every))
+            points |= dict.fromkeys(Point.of(cell, step) for step in steps_on_the_way(every, self.last_step))
         return tuple(sorted(points, key=lambda point: point.step))
 
     @cached_property

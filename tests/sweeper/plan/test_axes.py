@@ -73,6 +73,9 @@ def test_every_axis_takes_its_default(model):
     [
         ("keep", True, "all, best, or a number"),
         ("early_stop", "late", "overfit or null"),
+        ("eval_every", "half", "0 or more, or halving"),
+        ("eval_every", -1, "0 or more, or halving"),
+        ("eval_every", True, "0 or more, or halving"),
         ("cpu_trials", 0, "a whole number, 1 or more"),
         ("tracking.uri", "ftp:here", "null, or text that starts with sqlite:"),
         ("name", 5, "name=null makes one"),

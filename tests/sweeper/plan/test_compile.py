@@ -3,6 +3,7 @@ import itertools
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -38,7 +39,7 @@ CELLS = st.lists(
             "scheduler": st.sampled_from(["pndm", "ddim"]),
             "seed": st.sampled_from([0, 1]),
             "horizon": st.sampled_from([None, 200, 300]),
-            "eval_every": st.sampled_from([0, 70]),
+            "eval_every": st.sampled_from([0, 70, "halving"]),
         }
     ),
     max_size=30,
@@ -141,6 +142,17 @@ def test_checkpoints_on_the_way_are_evaluated_but_not_asked_for(make_cell):
     (training,) = compile_plan([make_cell(step=250, eval_every=100)]).trainings
     assert training.steps == (100, 200, 250)
     assert [training.cell_at(p) is not None for p in training.points] == [False, False, True]
+
+
+@pytest.mark.parametrize(("last", "steps"), [(400, (25, 50, 100, 200, 400)), (15, (1, 3, 7, 15)), (1, (1,))])
+def test_halving_evaluates_more_often_early(make_cell, last, steps):
+    (training,) = compile_plan([make_cell(step=last, eval_every="halving")]).trainings
+    assert training.steps == steps
+
+
+def test_halving_goes_down_from_the_last_step_that_is_asked_for(make_cell):
+    (training,) = compile_plan([make_cell(step=step, eval_every="halving") for step in (300, 400)]).trainings
+    assert training.steps == (25, 50, 100, 200, 300, 400)
 
 
 def test_a_signature_is_the_hash_of_what_matters(make_cell):

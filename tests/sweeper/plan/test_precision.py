@@ -157,13 +157,13 @@ def test_fp16_without_a_gpu_is_refused(name, on, grid):
         check_precisions(plan.trainings)
 
 
-@pytest.mark.parametrize(("model", "batch"), [("miniature", 4), ("sd14", 1), ("sd15", 1), ("sd21", 1)])
-def test_a_model_brings_what_is_not_typed(model, batch, on, grid):
+@pytest.mark.parametrize(("model", "every"), [("miniature", "halving"), ("sd14", 100), ("sd15", 100), ("sd21", 100)])
+def test_a_model_brings_what_is_not_typed(model, every, on, grid):
     on(False)
     (cell,) = grid(model=model).cells
     spec = cell.train
-    assert (spec.batch_size, spec.gradient_accumulation_steps, spec.gradient_checkpointing) == (batch, 1, False)
-    assert cell.eval_every == 100
+    assert (spec.batch_size, spec.gradient_accumulation_steps, spec.gradient_checkpointing) == (1, 1, False)
+    assert cell.eval_every == every
     typed = ("batch_size=3", "gradient_accumulation_steps=2", "gradient_checkpointing=true", "eval_every=0")
     (cell,) = grid(*typed, model=model).cells
     spec = cell.train
@@ -173,7 +173,7 @@ def test_a_model_brings_what_is_not_typed(model, batch, on, grid):
 
 
 def test_several_models_bring_their_own(grid):
-    assert [cell.train.batch_size for cell in grid("model=sd15,miniature").cells] == [1, 4]
+    assert [cell.eval_every for cell in grid("model=sd15,miniature").cells] == [100, "halving"]
 
 
 def test_every_family_says_what_it_asks_for_on_a_gpu():
