@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import re
 import signal
 import sys
 import tempfile
@@ -24,6 +25,15 @@ from trainers.files import is_full
 IN_THE_WAY = (
     errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ELOOP,
 )  # fmt: skip
+
+
+# In the address of a server: between the name of a user, which may be empty, and the host.
+PASSWORD = re.compile(r"(?<=://)([^\s/:@'\"]*):[^\s/'\"]+@")
+
+
+def without_passwords(text: str) -> str:
+    """What is shown, kept or sent: addresses in it lose their passwords."""
+    return PASSWORD.sub(r"\1:***@", text)
 
 
 @dataclass(frozen=True)
@@ -83,7 +93,7 @@ def one_line(program: str = "sweep.py") -> Iterator[None]:
     try:
         yield
     except (SpecError, HydraException, OmegaConfBaseException) as error:
-        sys.exit(f"{program}: {' '.join(str(error).split())}")
+        sys.exit(f"{program}: {without_passwords(' '.join(str(error).split()))}")
     except KeyboardInterrupt:
         sys.stderr.write(f"\n{program}: stopped; the same command goes on from here.\n")
         sys.exit(130)

@@ -35,6 +35,7 @@ from sweeper.results.times import Earlier, own_times, with_times
 from sweeper.results.types import FAIL, Results
 from sweeper.results.uses import write_uses
 from sweeper.rounds import run_rounds
+from sweeper.settings import without_passwords
 from sweeper.store import Store
 from sweeper.tracking.mlflow import Tracker
 from trainers.errors import SpecError
@@ -216,7 +217,7 @@ class Sweep:
             {**planned.earlier, **self.begun},
             name=self.context.folder.name,
             folder=self.context.folder,
-            command=commands.typed(),
+            command=without_passwords(commands.typed()),
             plan=asdict(planned.cost),
             running=True,
             trials=planned.trials,

@@ -21,14 +21,14 @@ def instance_images(folder: Path | str) -> list[Path]:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise ImageError(f"images={folder} is no folder; give one that holds JPEG, PNG or WebP images")
+        raise ImageError(f"subject.images={folder} is no folder; give one that holds JPEG, PNG or WebP images")
     files = sorted(
         f for f in folder.iterdir() if not f.is_dir() and not f.name.startswith(".") and f.name not in IGNORED
     )
     images = [f for f in files if f.suffix not in CAPTIONS]
     stems = {f.stem for f in images}
     orphans = [f.name for f in files if f.suffix in CAPTIONS and f.stem not in stems]
-    refused = [reason for f in images if (reason := why_refused(f))] + [f"{name}: no image" for name in orphans]
+    refused = [reason for f in files if (reason := why_refused(f))] + [f"{name}: no image" for name in orphans]
     if refused:
         raise ImageError(
             f"{folder} holds what cannot be read as JPEG, PNG or WebP image: {'; '.join(refused)}; remove or convert"
@@ -56,7 +56,11 @@ def own_class_images(folder: Path | str, count: int) -> Path:
 
 
 def why_refused(file: Path) -> str | None:
-    """What is wrong with `file` as an image; None if nothing is."""
+    """What is wrong with `file` as an image, or as a caption; None if nothing is."""
+    if file.exists() and not file.is_file():
+        return f"{file.name}: no regular file"  # reading a pipe or a device may never end
+    if file.suffix in CAPTIONS:
+        return None
     try:
         with Image.open(file) as image:
             if image.format not in FORMATS:

@@ -34,7 +34,14 @@ from sweeper.results.types import Results
 from sweeper.search.space import Space, free_axes, search_space
 from sweeper.search.study import SearchSettings, Study, read_search_settings, trials_at_most
 from sweeper.search.trials import Search, Trainings
-from sweeper.settings import Settings, check_early_stop, check_writable, one_line, settings_of
+from sweeper.settings import (
+    Settings,
+    check_early_stop,
+    check_writable,
+    one_line,
+    settings_of,
+    without_passwords,
+)
 from sweeper.store import Store, claim
 from sweeper.sweep import Context, exit_code, run_sweep
 from trainers.errors import SpecError
@@ -99,7 +106,7 @@ def search(space: Space, search_settings: SearchSettings, settings: Settings) ->
     check_precisions((space.dearest,))
     fetch_models(Plan((space.dearest,)))
     if fit.undecided:
-        fit.undecided = False
+        fit = Fit.of(folder, settings)
         space = space.fit(fit.cells)
     with claim(folder / "search", wait=False) as alone:
         if not alone:
@@ -178,10 +185,13 @@ def print_end(console: Console, study: Study, trainings: Trainings, results: Res
     states = Counter(trial.state.name for trial in study.finished)
     trained = sum(len(training.loss) for training in results.trainings)
     asked = sum(training.last_step for training in trainings.planned().plan.trainings)  # without textual inversion
+    ended = [f"{count} {state}" for state, count in states.items()]
+    if lost := len(study.trials) - len(study.finished):
+        ended.append(f"{lost} to be tried again by the same command")
     rows = [
-        ("trials", ", ".join(f"{count} {state}" for state, count in states.items())),
+        ("trials", ", ".join(ended)),
         ("training steps", f"{trained:,} of {asked:,}"),
-        ("study", _dashboard(study.address)),
+        ("study", without_passwords(_dashboard(study.address))),
     ]
     for name, value in rows:
         console.print(f"{name:<18} {value}", soft_wrap=True, markup=False, highlight=False)

@@ -20,6 +20,7 @@ from filelock import FileLock
 from sweeper.commands import program
 from sweeper.report.thumbnails import sample_grid
 from sweeper.results.types import COMPLETE, FAIL, PRUNED, RUNNING, Results
+from sweeper.settings import without_passwords
 from sweeper.tracking.outbox import Outbox, Pending
 from sweeper.tracking.runs import Item, items
 from sweeper.tracking.view import literal, view_key
@@ -105,13 +106,13 @@ class Tracker:
         refused = self.outbox.refused()
         if refused:
             lines.append(f"{len(refused)} runs were refused by MLflow: {refused[0]}")
-        return "; ".join(lines)
+        return without_passwords("; ".join(lines))
 
     @property
     def command(self) -> str:
         """What opens MLflow: a command, or the address of the server."""
         if not self.uri.startswith("sqlite:"):
-            return self.uri
+            return without_passwords(self.uri)
         # Without the variable MLflow starts eight processes for jobs, which we do not have, and leaves them behind.
         start = (
             f"MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false {shlex.quote(program('mlflow'))} ui --workers 1 --host 127.0.0.1"
@@ -120,7 +121,7 @@ class Tracker:
 
     def link(self, sweep: str) -> str:
         """The page that compares the cells of a sweep, best first. With sqlite it is there while `command` runs."""
-        address = self.uri.rstrip("/") if self.uri.startswith("http") else "http://127.0.0.1:5000"
+        address = without_passwords(self.uri).rstrip("/") if self.uri.startswith("http") else "http://127.0.0.1:5000"
         query = {"viewStateShareKey": view_key(sweep), "compareRunsMode": "CHART", "workflowType": "machine_learning"}
         return f"{address}/#/experiments/{self.outbox.fact('experiment') or 0}/runs?{urllib.parse.urlencode(query)}"
 

@@ -1,6 +1,7 @@
 """Any folder of photographs."""
 
 import io
+import os
 import subprocess
 import sys
 
@@ -85,7 +86,7 @@ def test_what_is_no_image_is_named(tmp_path):
 
 
 def test_no_folder_and_no_images(tmp_path):
-    with pytest.raises(ImageError, match="is no folder"):
+    with pytest.raises(ImageError, match=r"^subject.images=.*absent is no folder"):
         instance_images(tmp_path / "absent")
     with pytest.raises(ImageError, match="holds no image"):
         instance_images(tmp_path)
@@ -127,6 +128,16 @@ def test_a_caption_that_is_not_utf8_is_named(tmp_path):
     (tmp_path / "aa.txt").write_bytes("café".encode("latin-1"))
     with pytest.raises(ImageError, match=r"aa.txt: this caption is not UTF-8 at byte 3; save it as UTF-8"):
         fingerprint(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["b.png", "a.txt"])
+def test_nothing_is_read_from_a_pipe_or_a_device(tmp_path, name):
+    """It would never end."""
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    os.mkfifo(tmp_path / name)
+    (tmp_path / "zero.png").symlink_to("/dev/zero")
+    with pytest.raises(ImageError, match=f"{name}: no regular file; zero.png: no regular file; remove or convert"):
+        instance_images(tmp_path)
 
 
 def test_a_photograph_that_is_too_large_and_a_broken_link_are_named(tmp_path, monkeypatch):
