@@ -1,28 +1,39 @@
 """What trainings take on to fit the card: decided before the plan is printed, and kept with the sweep.
 
-NAME/fit.json   the memory that it was decided for, and what each training took, by the signature of what was typed
+NAME/fit.json           the memory that it was decided for, and what each training took, by its signature as typed
+store/cache/fits.json   every decision made here, as making one takes ten seconds
 
 Nothing here imports torch unless there is a card to ask, or an estimate to make.
 """
 
+import os
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
-from sweeper.engine.devices import count_gpus
+from sweeper.engine.local import PROJECT, QUIET
 from sweeper.plan.axes import bytes_of, describe
+from sweeper.plan.downloads import is_here
+from sweeper.plan.gpus import count_gpus, visible
 from sweeper.plan.grid import Grid
 from sweeper.plan.types import Cell
 from sweeper.settings import Settings
+from trainers.errors import BrokenFile, DoesNotFit, SpecError
 from trainers.files import read_json, understood, write_json
 from trainers.lighter import Option, on_top, unasked
-from trainers.spec import TrainSpec
-from trainers.validate import AMPERE, check_capability
+from trainers.sizes import host_bytes
+from trainers.spec import ModelSpec, SubjectSpec, TrainSpec, signature
+from trainers.validate import AMPERE, OF_OTHERS, check_capability
 
 FIT = "fit.json"
+KNOWN = "cache/fits.json"  # of the store
+LIBRARIES = ("torch", "diffusers", "transformers", "peft")  # that an estimate depends on
 AUTO = "auto"
 GB = 1024**3
 
@@ -41,17 +52,33 @@ class Card:
 
 
 def visible_card() -> Card | None:
-    """A GPU as small as the smallest that is visible, and as old as the oldest; None where there is none."""
+    """A GPU as small as the smallest that is visible, and as old as the oldest; None where there is none.
+
+    Raises:
+        SpecError: the driver, or the user, names one and torch sees none: on a processor the sweep would take weeks.
+    """
     if not count_gpus():
         return None
     import torch
 
-    from trainers.memory import capability, capacity
+    found = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
+    if not found:
+        raise SpecError(_unseen(torch.version.cuda or torch.version.hip))
+    cards = [
+        Card(each.total_memory, each.name, OF_OTHERS if torch.version.hip else (each.major, each.minor))
+        for each in found
+    ]
+    oldest = min(cards, key=lambda card: card.capability)
+    return replace(oldest, memory=min(card.memory for card in cards))
 
-    devices = [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
-    cards = [Card(capacity(d), torch.cuda.get_device_name(d), capability(d)) for d in devices]
-    oldest = min(cards, key=lambda card: card.capability, default=None)
-    return oldest and replace(oldest, memory=min(card.memory for card in cards))
+
+def _unseen(build: str | None) -> str:
+    """Why torch sees no GPU. build: the version of CUDA, or ROCm, that it was built for."""
+    shown = visible()
+    named = "this machine has a GPU" if shown is None else f"CUDA_VISIBLE_DEVICES={shown} names a GPU"
+    why = f"none that CUDA {build} can use: nvidia-smi says what is there" if build else "was built without CUDA"
+    found = f"torch sees {why}" if build else f"torch {why}: install one of pytorch.org's builds for it"
+    return f"{named}, but {found}; CUDA_VISIBLE_DEVICES= (empty) takes the processor."
 
 
 @dataclass
@@ -63,6 +90,8 @@ class Fit:
     card: Card | None  # that is there, or was typed
     memory: int | None  # that it is decided for
     decided: dict[str, Option] = field(default_factory=dict)  # by signature of the training as typed
+    known: dict[str, Any] = field(default_factory=dict)  # what was decided here, in whichever sweep
+    absent: dict[ModelSpec, bool] = field(default_factory=dict)  # models, and whether they are to be downloaded
     undecided: bool = False  # a model is not here yet
     kept: bool = False
     since: str = ""  # where it was decided for another card
@@ -119,15 +148,51 @@ class Fit:
         if self.card:
             check_capability(spec, samples, self.card.name, self.card.capability)
         if spec.signature not in self.decided:
+            if spec.model not in self.absent:
+                self.absent[spec.model] = not is_here(spec.model)
+            if self.absent[spec.model]:
+                self.undecided = True
+                return {}
             try:
-                self.decided[spec.signature] = self._decision(spec, cells, axes)
+                self.decided[spec.signature] = self._known(spec, cells, axes)
             except OSError:  # of the model's configuration
                 self.undecided = True
                 return {}
         return self.decided[spec.signature]
 
+    def _known(self, spec: TrainSpec, cells: Sequence[Cell], axes: Collection[str]) -> Option:
+        """What was decided here before in the same case, in whichever sweep; else what is decided now."""
+        store = self.settings.output_dir / "store"
+        key = self._key(spec, cells, axes)
+        if key not in self.known:
+            self.known = _read(store / KNOWN)
+        if key not in self.known:
+            try:
+                self.known[key] = {"taken": self._decision(spec, cells, axes)}
+            except DoesNotFit as error:
+                self.known[key] = {"refused": str(error)}
+            if store.is_dir():
+                write_json(store / KNOWN, self.known)
+        if "refused" in self.known[key]:
+            raise DoesNotFit(self.known[key]["refused"])
+        return dict(self.known[key]["taken"])
+
+    def _key(self, spec: TrainSpec, cells: Sequence[Cell], axes: Collection[str]) -> str:
+        """Of all that a decision depends on."""
+        alike = replace(spec, subject=SubjectSpec("", ""), lr=1e-6, seed=0, horizon=spec.horizon and 1)
+        samples = sorted({signature(cell.sample) for cell in cells})
+        encoders = sorted({each for cell in cells for each in (cell.evaluation.clip, cell.evaluation.dino)})
+        how = (self.memory, self.settings.gpus_per_trial, self.settings.fit, self._has_bf16, sorted(axes))
+        return signature(alike, samples, encoders, how, _estimator())
+
+    @property
+    def _has_bf16(self) -> bool:
+        return self.card is None or self.card.capability >= AMPERE
+
     def _decision(self, spec: TrainSpec, cells: Sequence[Cell], axes: Collection[str]) -> Option:
         """The fewest options, in their order, that make the training fit."""
+        for name, value in QUIET.items():  # before the libraries are imported, for which the plan is no place to remark
+            os.environ.setdefault(name, value)
         from evaluation.memory import beside
         from trainers.memory import MARGIN, check_fits, estimate, same_memory
 
@@ -141,8 +206,7 @@ class Fit:
             total = estimate(way, "cuda", processes, needed).total
             if total <= self.memory or (way == ways[-1] and total <= MARGIN * self.memory):
                 return {name: getattr(way, name) for option in options for name in option if _differ(way, spec, name)}
-        has_bf16 = self.card is None or self.card.capability >= AMPERE
-        check_fits(spec, self.memory, "cuda", processes, needed, has_bf16)
+        check_fits(spec, self.memory, "cuda", processes, needed, self._has_bf16)
         raise AssertionError("what does not fit is refused")
 
     @property
@@ -169,9 +233,7 @@ class Fit:
             return ""
         import psutil
 
-        from trainers.memory import host
-
-        needed = processes * host(spec)
+        needed = processes * host_bytes(spec.model)
         there = psutil.virtual_memory().total
         if needed <= there:
             return ""
@@ -179,6 +241,21 @@ class Fit:
             f"{processes} at once need about {_gb(needed)} of the machine's memory and there are {_gb(there)}: show "
             "fewer GPUs (CUDA_VISIBLE_DEVICES)"
         )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """What was decided here; nothing where that cannot be read."""
+    try:
+        return dict(read_json(path)) if path.exists() else {}
+    except (BrokenFile, ValueError):
+        return {}
+
+
+@cache
+def _estimator() -> str:
+    """The code and the libraries that estimate."""
+    code = [(PROJECT / "evaluation/memory.py"), *sorted((PROJECT / "trainers").rglob("*.py"))]
+    return signature([path.read_text() for path in code], [version(name) for name in LIBRARIES])
 
 
 def _differ(way: TrainSpec, spec: TrainSpec, name: str) -> bool:

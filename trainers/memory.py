@@ -25,6 +25,7 @@ from trainers.sampling_memory import sampling_memory
 from trainers.sizes import OPTIMIZER_BYTES
 from trainers.spec import ModelSpec, SampleSpec, TrainSpec
 from trainers.textual_inversion import TEMPLATES
+from trainers.validate import OF_OTHERS
 
 GB = 1024**3
 # Measured on a CPU as what is above the tensors of the miniature, whatever the options; on a GPU assumed: the context.
@@ -35,7 +36,6 @@ HOLES, MOST_HOLES = 0.5, 64 * 1024**2
 # Of `torch.compile` while it compiles and its cache is empty, for each operation of a step: 14 to 19 KB on nine
 # combinations of the miniature: docs/log.md, "Memory estimate: the compiler". With a GPU it is the processor's memory.
 COMPILER = {"cpu": 16 * 1024, "cuda": 0}
-HOST = 3 * GB  # of the machine's memory, assumed: what a process with a GPU takes before it loads a model
 MARGIN = 1.15  # the estimate is held to be within 15 % of what is needed
 
 
@@ -182,19 +182,11 @@ def capacity(device: torch.device) -> int:
     return int(psutil.virtual_memory().total) * min(torch.get_num_threads(), cores()) // cores()
 
 
-def host(spec: TrainSpec) -> int:
-    """Bytes of the machine's memory that a process needs whose training is on a GPU: the untuned pipeline, which stays,
-    and what learns twice, as it is read from a checkpoint and copied on its way to the GPU."""
-    with torch.device("meta"):
-        components = family_of(spec.model).blank(spec.model)
-    return HOST + parameter_bytes(*components.parts.values()) + 2 * parameter_bytes(components.network)
-
-
 def capability(device: torch.device) -> tuple[int, int]:
     """NVIDIA's compute capability. All else has what it says it has: a CPU, and the GPUs of others."""
     if device.type == "cuda" and not torch.version.hip:
         return torch.cuda.get_device_capability(device)
-    return (99, 0)
+    return OF_OTHERS
 
 
 def check_fits(

@@ -14,6 +14,7 @@ from trainers.spec import ModelSpec, TrainSpec
 HUB_PARAMETERS = {"stable_diffusion": (865_910_724, 340_387_840)}
 HUB_ADAPTERS = {"stable_diffusion": (199_296, 73_728)}
 HUB_AUTOENCODER = {"stable_diffusion": 83_653_863}
+HOST = 3 * 1024**3  # of the machine's memory, assumed: what a process with a GPU takes before it loads a model
 WIDEST = 1024  # of a token's embedding, in Stable Diffusion 2.x
 SAVE_EVERY = 300.0  # seconds of training between two states
 LARGE_STATE = 10**9  # bytes, from which on one training of a sweep keeps its last state, and not each that may go on
@@ -68,6 +69,14 @@ def state_bytes(spec: TrainSpec) -> int:
     """Of the state to go on from: what learns in fp32, its moving average, and the optimizer's state."""
     optimizer = "adamw8bit" if spec.use_8bit_adam else spec.trainer.optimizer
     return int(learned(spec) * (4 + (4 if spec.trainer.ema_decay else 0) + OPTIMIZER_BYTES[optimizer]))
+
+
+def host_bytes(model: ModelSpec) -> int:
+    """Of the machine's memory that a process needs whose training is on a GPU: the untuned pipeline, which stays, and
+    what learns twice, as it is read from a checkpoint and copied on its way to the GPU."""
+    folder = Path(model.repo)
+    network = _parameters(folder / "unet") if folder.is_dir() else HUB_PARAMETERS[model.family][0]
+    return HOST + pipeline_bytes(model) + 2 * 4 * network
 
 
 def pipeline_bytes(model: ModelSpec) -> int:

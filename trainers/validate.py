@@ -29,6 +29,7 @@ def complaints(spec: TrainSpec) -> Iterator[str]:
 
 
 AMPERE = (8, 0)  # the compute capability from which on NVIDIA's cards have bf16 and TF32
+OF_OTHERS = (99, 0)  # of a CPU, and of the GPUs of others: they have what they say
 
 
 def check_capability(spec: TrainSpec, samples: Iterable[SampleSpec], card: str, capability: tuple[int, int]) -> None:

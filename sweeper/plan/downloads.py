@@ -10,6 +10,7 @@ from sweeper.plan.types import Plan
 from trainers.errors import SpecError
 from trainers.families.defaults import DEFAULTS
 from trainers.hub import Reads, Repository, Unreachable, cached, fetch, gigabytes, listed
+from trainers.spec import ModelSpec
 
 PATIENCE = 1.5  # seconds that a plan waits for the hub
 
@@ -58,6 +59,14 @@ def repositories(plan: Plan) -> dict[Repository, int]:
         for (repo, identity, reads), size in found.items()
         if not Path(repo).is_dir()
     }
+
+
+def is_here(model: ModelSpec) -> bool:
+    """Whether nothing of the model is to be downloaded. Asks nobody."""
+    if Path(model.repo).is_dir():
+        return True
+    revision = model.revision.partition("@")[2] or "main"
+    return cached(Repository(model.repo, revision, DEFAULTS[model.family].reads)) is not None
 
 
 def left_of(plan: Plan) -> Downloads:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -25,6 +26,9 @@ from trainers import memory
 from trainers.errors import SpecError
 from trainers.lighter import on_top, unasked
 from trainers.memory import estimate, same_memory
+from trainers.sizes import HOST, host_bytes
+from trainers.spec import SubjectSpec
+from trainers.validate import OF_OTHERS
 
 pytestmark = pytest.mark.gpus
 
@@ -173,10 +177,12 @@ def test_what_the_card_cannot_do_is_refused_before_anything_starts(cells, on_car
         on_card(10**12, capability=TURING).cells(asked, ())
 
 
-def test_a_model_that_is_not_here_yet_is_decided_on_later(cells, on_card):
+def test_a_model_that_is_not_here_yet_is_decided_on_later(cells, on_card, monkeypatch):
+    """Nobody is asked for its configuration: without a network that takes a minute."""
+    monkeypatch.setattr(Fit, "_decision", None)
     model = replace(cells[0].train.model, revision="nobody/nothing@main", repo="nobody/nothing")
     absent = tuple(replace(cell, train=replace(cell.train, model=model)) for cell in cells)
-    fit = on_card(ways(cells)[1][1])
+    fit = on_card(10**9)
     assert fit.cells(absent, ()) == absent
     assert fit.lines == ["decided once the model is here"]
     fit.keep()
@@ -223,8 +229,8 @@ def test_trials_of_a_search_take_what_they_need(models, cells, on_card):
 
 
 def test_more_processes_than_the_machine_has_memory_for_are_told(cells, on_card, monkeypatch):
-    spec, one = cells[0].train, memory.host(cells[0].train)
-    assert memory.HOST < one < memory.HOST + 10**7
+    spec, one = cells[0].train, host_bytes(cells[0].train.model)
+    assert HOST < one < HOST + 10**7
     machine = psutil.virtual_memory()._replace(total=2 * one)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: machine)
     assert on_card(10**12).crowded(spec, 2) == ""
@@ -249,16 +255,80 @@ def test_it_has_to_fit_the_smallest_and_the_oldest_of_the_cards(monkeypatch):
     cards = [(24, "RTX 4090", (8, 9)), (48, "RTX 8000", (7, 5)), (80, "H100", (9, 0))]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: cards[device.index][1])
-    monkeypatch.setattr(memory, "capacity", lambda device: cards[device.index][0])
-    monkeypatch.setattr(memory, "capability", lambda device: cards[device.index][2])
+
+    def properties(index):
+        size, name, (major, minor) = cards[index]
+        return SimpleNamespace(total_memory=size, name=name, major=major, minor=minor)
+
+    monkeypatch.setattr(torch.cuda, "get_device_properties", properties)
     assert module.visible_card() == Card(24, "RTX 8000", (7, 5))
+    monkeypatch.setattr(torch.version, "hip", "6.4")  # AMD's numbers say something else
+    assert module.visible_card() == Card(24, "RTX 4090", OF_OTHERS)
 
 
 def test_no_torch_where_there_is_no_card():
     code = "import sys; from sweeper.fit import visible_card; assert not visible_card() and 'torch' not in sys.modules"
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
     subprocess.run([sys.executable, "-c", code], check=True, cwd=PROJECT, env=environment)
+
+
+@pytest.mark.parametrize(
+    ("shown", "build", "says"),
+    [
+        ("0", "12.8", "CUDA_VISIBLE_DEVICES=0 names a GPU, but torch sees none that CUDA 12.8 can use"),
+        (None, None, "this machine has a GPU, but torch was built without CUDA: install one of pytorch.org's builds"),
+    ],
+)
+def test_a_gpu_that_torch_does_not_see_is_no_reason_to_use_the_processor(monkeypatch, shown, build, says):
+    monkeypatch.setattr(module, "count_gpus", lambda: 1)
+    monkeypatch.setattr(module, "visible", lambda: shown)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(torch.version, "cuda", build)
+    with pytest.raises(SpecError) as caught:
+        module.visible_card()
+    assert str(caught.value).startswith(says)
+
+
+def test_what_was_decided_once_is_known_in_every_sweep_of_the_store(cells, on_card, monkeypatch, tmp_path):
+    """A decision takes ten seconds; what it depends on is in its name."""
+    settings = replace(SETTINGS, output_dir=tmp_path)
+    size = ways(cells)[1][1]
+    decided, real = [], Fit._decision
+
+    def decision(self, *asked):
+        decided.append(1)
+        return real(self, *asked)
+
+    monkeypatch.setattr(Fit, "_decision", decision)
+    first = on_card(size, settings).cells(cells, ())
+    assert not (tmp_path / "store").exists()  # a plan alone makes none
+    (tmp_path / "store").mkdir()
+    for times, same in enumerate(
+        [
+            {"size": size},
+            {"size": size + 1},
+            {"size": size, "settings": replace(settings, gpus_per_trial=2)},
+            {"size": size, "capability": TURING},
+        ],
+        start=2,
+    ):
+        for _ in range(2):
+            found = on_card(**{"settings": settings, **same}).cells(cells, ())
+            assert len(decided) == times
+            assert found == first or same != {"size": size}
+    other = [replace(cell, train=replace(cell.train, lr=3e-6, subject=SubjectSpec("x", "y"))) for cell in cells]
+    on_card(size, settings).cells(other, ())
+    assert len(decided) == times
+    with pytest.raises(SpecError) as refused:
+        on_card(1, settings).cells(cells, ())
+    with pytest.raises(SpecError) as again:
+        on_card(1, settings).cells(cells, ())
+    assert (str(again.value), len(decided)) == (str(refused.value), times + 1)
+    monkeypatch.setattr(module, "_estimator", lambda: "another version")
+    on_card(size, settings).cells(cells, ())
+    (tmp_path / "store" / module.KNOWN).write_text("{")
+    assert on_card(size, settings).cells(cells, ()) == first
+    assert len(decided) == times + 3
 
 
 @pytest.mark.slow
