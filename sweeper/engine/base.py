@@ -45,6 +45,7 @@ class Resources:
     devices: int = 1  # of a worker
     cpu_workers: int = 1  # where there is no GPU
     gpu_workers: int = 1  # on each GPU
+    absent: bool = False  # only to be planned, for GPUs that are not here
 
 
 @dataclass(frozen=True)

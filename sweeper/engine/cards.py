@@ -9,6 +9,8 @@ from trainers.device import is_out_of_memory
 GB = 1024**3
 # What others may hold without being a neighbour: a desktop, another process's context.
 CROWD = GB
+# What a process holds besides its tensors: its context, and the buffers of NCCL where it speaks to others.
+CONTEXT, BUFFERS = int(0.6 * GB), GB
 # In the message of an error after which a context computes nothing any more, where it is not a torch.AcceleratorError.
 DEADLY = ("cuda error", "hip error", "device-side assert", "status_execution_failed")
 
@@ -69,7 +71,8 @@ class Gpu(Card):
 
     @property
     def own(self) -> int:
-        return int(torch.cuda.memory_reserved(self.device))
+        several = torch.distributed.is_available() and torch.distributed.is_initialized()
+        return int(torch.cuda.memory_reserved(self.device)) + CONTEXT + BUFFERS * several
 
     def check(self) -> None:
         torch.ones(8, 8, device=self.device).mm(torch.ones(8, 8, device=self.device)).sum().item()

@@ -9,6 +9,7 @@ from sweeper.engine.jobs import FAIL, Job, Outcome, Task
 from sweeper.engine.processes import interrupts_call, say_writing
 from sweeper.engine.queue import Queue
 from sweeper.forecast import Capacity
+from sweeper.store import NO_SPACE
 from trainers.errors import SpecError
 
 ATTEMPTS = 3  # at a job whose processes end
@@ -136,17 +137,18 @@ class Crew:
         attempts = len(job.lost) + 1
         fault = state.fault if state.fault and state.fault.job == job.id else None
         if fault and self._is_at_fault(job, fault):
-            job.finish(Outcome(FAIL, f"on {self._met(job)}: {fault.reason}; see {job.log}"))
+            said = f"on {self._met(job)}: {fault.reason}; see {job.log}"
+            job.finish(Outcome(FAIL, said, again=fault.kind != DEAD or not self._met_several(job)))
         elif job.back:
             self._say_what_came_back(job)
             job.give_back(state.reason)
         elif job.causes:
-            job.finish(Outcome(FAIL, f"{job.causes[0]}; see {job.log}"))
+            job.finish(Outcome(FAIL, f"{job.causes[0]}; see {job.log}", again=job.causes[0] == NO_SPACE))
         elif state.retry and attempts < ATTEMPTS:
             job.give_back(state.reason)
         else:
             tried = f"tried {attempts} times: " if attempts > 1 else ""
-            job.finish(Outcome(FAIL, f"{tried}{state.reason}"))
+            job.finish(Outcome(FAIL, f"{tried}{state.reason}", again=True))
 
     def _is_at_fault(self, job: Job, fault: Fault) -> bool:
         """Whether it is the job rather than the devices: it met the same on one after another, or again and again."""
@@ -154,8 +156,13 @@ class Crew:
         met.append(fault)
         if sum(each.kind == fault.kind for each in met) < (KILLS if fault.kind == DEAD else ATTEMPTS):
             return False
-        self.engine.acquit(job.id)
+        if self._met_several(job):
+            self.engine.acquit(job.id)
         return True
+
+    def _met_several(self, job: Job) -> bool:
+        """On one device alone it may be the device."""
+        return len({fault.device for fault in self._faults[job.id]}) > 1
 
     def _met(self, job: Job) -> str:
         return " and ".join(dict.fromkeys(fault.device for fault in self._faults[job.id]))
@@ -167,23 +174,31 @@ class Crew:
 
     def _deal_with(self, fault: Fault) -> None:
         """Says which devices are left out, and fails what only those could have done."""
-        left_out = self.engine.left_out()
-        for device in left_out.keys() - self._left_out.keys():
-            self.say(f"{device} is left out: {left_out[device]}")
-        for device in self._left_out.keys() - left_out.keys():
-            self.say(f"{device} is used again")
+        self._say_left_out()
         again = f"{fault.device}: {fault.reason}; it is tried again"
-        if fault.device not in left_out and again not in self._said:
+        if fault.device not in self._left_out and again not in self._said:
             self._said.add(again)
             self.say(again)
-        self._left_out = left_out
         for job in self.queue.unfinished():
             memory, reason = job.too_large
             if job.waits and memory >= self.engine.largest() > 0:
-                job.finish(Outcome(FAIL, f"no larger device is left: {reason}"))
+                job.finish(Outcome(FAIL, f"no larger device is left: {reason}", again=True))
+
+    def _say_left_out(self) -> bool:
+        """Which devices are left out, or used again. Returns whether there are any of the latter."""
+        left_out = self.engine.left_out()
+        back = self._left_out.keys() - left_out.keys()
+        for device in left_out.keys() - self._left_out.keys():
+            self.say(f"{device} is left out: {left_out[device]}")
+        for device in back:
+            self.say(f"{device} is used again")
+        self._left_out = left_out
+        return bool(back)
 
     def _look_for_devices(self) -> None:
-        """Where none is left, nothing that waits can be done."""
+        """Where one is back, it gets a worker; where none is left, nothing that waits can be done."""
+        if self._say_left_out():
+            self._start_workers()
         if self._left_out and not self._at_work():
             self._start_workers()
             self._give_up("no device is left: " + "; ".join(map(": ".join, self._left_out.items())))
@@ -200,11 +215,11 @@ class Crew:
         if not self._at_work():
             for job in self.queue.unfinished():
                 if job.waits:
-                    job.finish(Outcome(FAIL, reason))
+                    job.finish(Outcome(FAIL, reason, again=True))
 
     def _fail_dependants(self) -> None:
         for job in self.queue.unfinished():
             failed = self.queue.failed_need(job) if job.waits else None
             if failed:
                 needed, outcome = failed
-                job.finish(Outcome(FAIL, f"{needed.title}: {outcome.reason}"))
+                job.finish(Outcome(FAIL, f"{needed.title}: {outcome.reason}", again=outcome.again))

@@ -8,7 +8,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -66,23 +66,46 @@ def leases(per_worker: int, cpu_workers: int = 1, per_gpu: int = 1) -> list[Leas
     """
     names = gpus()
     if not names:
-        check_without_gpu(per_gpu)
-        if cpu_workers > cores():
-            raise SpecError(f"cpu_trials={cpu_workers}: this machine has {cores()} cores; use {cores()} or less.")
+        check_without_gpu(per_worker, cpu_workers, per_gpu)
         return [Lease((CPU,) * per_worker, max(1, cores() // (cpu_workers * per_worker)))] * cpu_workers
-    if per_worker > len(names):
-        raise SpecError(f"gpus_per_trial={per_worker}: this machine has {len(names)}; use {len(names)} or less.")
+    check_gpus(per_worker, len(names))
     sizes = memory(names)
     threads = max(1, cores() // (len(names) * per_gpu))
-    groups = [slice(i, i + per_worker) for i in range(0, len(names) - per_worker + 1, per_worker)]
-    found = [Lease(names[group], threads, per_gpu, min(sizes[group]) // per_gpu) for group in groups]
+    single = [Lease((name,), threads, per_gpu, size // per_gpu) for name, size in zip(names, sizes, strict=True)]
+    found = grouped(single, per_worker)
     return [lease for _ in range(per_gpu) for lease in found]  # each card gets one before any gets two
 
 
-def check_without_gpu(per_gpu: int) -> None:
-    """Raises SpecError where several trials are asked for on each GPU, and there is none."""
+def grouped(single: Sequence[Lease], per_worker: int) -> list[Lease]:
+    """Leases of `per_worker` devices each, in their order; what is no whole group is left."""
+    groups = [single[i : i + per_worker] for i in range(0, len(single) - per_worker + 1, per_worker)]
+    return [
+        replace(
+            group[0],
+            devices=tuple(device for lease in group for device in lease.devices),
+            memory=min(lease.memory for lease in group),
+        )
+        for group in groups
+    ]
+
+
+def check_gpus(per_worker: int, there: int) -> None:
+    """Raises SpecError where a worker is to have more GPUs than there are."""
+    if per_worker > there:
+        raise SpecError(f"gpus_per_trial={per_worker}: this machine has {there}; use {there} or less.")
+
+
+def check_without_gpu(per_worker: int, cpu_workers: int, per_gpu: int) -> None:
+    """Raises SpecError where several trials are asked for on each GPU, and there is none; or more processes than there
+    are cores."""
     if per_gpu > 1:
         raise SpecError(f"trials_per_gpu={per_gpu}: there is no GPU here; cpu_trials={per_gpu} shares the cores.")
+    if per_worker > cores():
+        raise SpecError(
+            f"gpus_per_trial={per_worker}: there is no GPU here, and {cores()} cores; use {cores()} or less."
+        )
+    if cpu_workers > cores():
+        raise SpecError(f"cpu_trials={cpu_workers}: this machine has {cores()} cores; use {cores()} or less.")
 
 
 def locks(lease: Lease) -> list[Path]:

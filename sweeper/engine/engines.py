@@ -15,7 +15,8 @@ ENGINES: dict[str, type[Engine]] = {"local": LocalEngine, "inline": InlineEngine
 def make_engine(settings: Settings) -> Engine:
     """Raises SpecError for an engine that does not exist."""
     check_engine(settings.engine)
-    asked = Resources(settings.gpus_per_trial, settings.cpu_trials, settings.trials_per_gpu)
+    absent = settings.plan_only and settings.device_memory is not None
+    asked = Resources(settings.gpus_per_trial, settings.cpu_trials, settings.trials_per_gpu, absent)
     return ENGINES[settings.engine](asked)
 
 

@@ -5,13 +5,14 @@ programs hold its memory; or where it cannot be used at all. The worker then han
 a device's is told by sweeper/engine/cards.py.
 """
 
-from collections.abc import Iterable
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from trainers.files import read_json, write_json
 
 DEAD, CROWDED, LOST = "dead", "crowded", "lost"
+FORGIVEN = 600.0  # seconds after which a device is tried again that may have recovered: neighbours leave
 
 
 @dataclass(frozen=True)
@@ -55,15 +56,18 @@ class Suspects:
     """Which devices are left out.
 
     One that is lost is left out for good, and so is one on which the contexts of two jobs died. One on which a single
-    job met a fault is left out as long as there are others: if that job ends other contexts too, it was the job.
+    job met a fault is left out as long as there are others, but no longer than `FORGIVEN`: if that job ends other
+    contexts too, it was the job.
     """
 
     def __init__(self) -> None:
         self._faults: dict[str, list[Fault]] = {}  # by device
+        self._last: dict[str, float] = {}  # when
         self._acquitted: set[str] = set()
 
     def add(self, fault: Fault) -> None:
         self._faults.setdefault(fault.device, []).append(fault)
+        self._last[fault.device] = time.monotonic()
 
     def acquit(self, job: str) -> None:
         """Nothing is held against devices for the only reason that they met this job."""
@@ -73,17 +77,13 @@ class Suspects:
         """For good."""
         faults = self._faults.get(device, [])
         died = {fault.job for fault in faults if fault.kind == DEAD}
-        return len(died) > 1 or any(fault.kind == LOST for fault in faults)
+        return len(died - self._acquitted) > 1 or any(fault.kind == LOST for fault in faults)
 
     def suspect(self, device: str) -> bool:
-        return any(fault.job not in self._acquitted for fault in self._faults.get(device, []))
-
-    def fit(self, leases: Iterable[tuple[str, ...]]) -> list[bool]:
-        """Of the devices of each lease: whether it is to be used."""
-        found = list(leases)
-        usable = [not any(map(self.unfit, devices)) for devices in found]
-        sound = [good and not any(map(self.suspect, devices)) for good, devices in zip(usable, found, strict=True)]
-        return sound if any(sound) else usable
+        if self.unfit(device):
+            return True
+        held = any(fault.job not in self._acquitted for fault in self._faults.get(device, []))
+        return held and time.monotonic() - self._last[device] < FORGIVEN
 
     @property
     def reasons(self) -> dict[str, str]:

@@ -98,6 +98,7 @@ class Outcome:
     reason: str = ""
     seconds: dict[str, float] = field(default_factory=dict)  # by kind of work
     rates: dict[str, float] = field(default_factory=dict)  # see forecast.remember
+    again: bool = False  # FAIL: the machine's fault, not the job's: the same command is to try it again
 
 
 @dataclass(frozen=True)

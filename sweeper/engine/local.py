@@ -4,7 +4,7 @@ import functools
 import os
 import subprocess
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from sweeper.engine import devices
@@ -125,6 +125,7 @@ class LocalEngine(Engine):
     def __init__(self, resources: Resources) -> None:
         super().__init__(resources)
         self._leases: list[Lease] = []
+        self._single: list[Lease] = []  # of a GPU each, where a worker has several
         self._workers: dict[str, Worker] = {}
         self._suspects = Suspects()
 
@@ -132,26 +133,39 @@ class LocalEngine(Engine):
         if self._leases:
             found = len(self._fit())
             return Capacity(max(1, found), found if self._leases[0].cpu else self._leases[0].share)
-        gpus = devices.count_gpus()
+        asked = self.resources
+        gpus = devices.count_gpus() or asked.devices * asked.absent
         if not gpus:
-            devices.check_without_gpu(self.resources.gpu_workers)
-            return Capacity(self.resources.cpu_workers, self.resources.cpu_workers)
-        shared = self.resources.gpu_workers
-        return Capacity(max(1, gpus // self.resources.devices) * shared, shared)
+            devices.check_without_gpu(asked.devices, asked.cpu_workers, asked.gpu_workers)
+            return Capacity(asked.cpu_workers, asked.cpu_workers)
+        devices.check_gpus(asked.devices, gpus)
+        return Capacity(gpus // asked.devices * asked.gpu_workers, asked.gpu_workers)
 
     def prepare(self) -> None:
         if not self._leases:
             asked = self.resources
             self._leases = devices.leases(asked.devices, asked.cpu_workers, asked.gpu_workers)
+            if asked.devices > 1 and not self._leases[0].cpu:
+                self._single = devices.leases(1)
 
     def _fit(self) -> list[Lease]:
-        """Those that are not left out."""
-        fit = self._suspects.fit(lease.devices for lease in self._leases)
-        return [lease for lease, good in zip(self._leases, fit, strict=True) if good]
+        """What workers may have: of the devices without a fault; where there is none such, of those not left out."""
+        return self._without(self._suspects.suspect) or self._without(self._suspects.unfit)
+
+    def _without(self, bad: Callable[[str], bool]) -> list[Lease]:
+        if not self._single:
+            return [lease for lease in self._leases if not any(map(bad, lease.devices))]
+        used = [worker.lease for worker in self._workers.values() if worker.state.phase == Phase.RUNNING]
+        busy = {device for lease in used for device in lease.devices}
+        free = [lease for lease in self._single if lease.devices[0] not in busy and not bad(lease.devices[0])]
+        kept = [lease for lease in used if not any(map(bad, lease.devices))]
+        return kept + devices.grouped(free, self.resources.devices)
 
     def left_out(self) -> Mapping[str, str]:
-        fit = {device for lease in self._fit() for device in lease.devices}
-        return {device: reason for device, reason in self._suspects.reasons.items() if device not in fit}
+        used = {device for lease in self._fit() for device in lease.devices}
+        count = self.resources.devices
+        alone = {lease.devices[0]: f"gpus_per_trial={count} and no other is left for it" for lease in self._single}
+        return {device: why for device, why in {**alone, **self._suspects.reasons}.items() if device not in used}
 
     def acquit(self, job: str) -> None:
         self._suspects.acquit(job)

@@ -96,7 +96,7 @@ def run_job(
         if post and _is_elsewhere_better(error, job, post):
             job.hand_back(process.process_index, reason)
             os._exit(1)  # of several processes the others wait for this one in vain: end them all
-        outcome = Outcome(FAIL, NO_SPACE if is_full(error) else reason)
+        outcome = Outcome(FAIL, NO_SPACE, again=True) if is_full(error) else Outcome(FAIL, reason)
         if process.num_processes > 1:
             job.fail_together(process.process_index, outcome.reason)
             os._exit(1)

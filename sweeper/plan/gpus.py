@@ -7,11 +7,12 @@ from pathlib import Path
 from trainers.spec import ModelSpec
 
 NVIDIA, AMD = Path("/dev"), Path("/sys/class/kfd/kfd/topology/nodes")  # where their drivers list GPUs
+WSL = Path("/usr/lib/wsl/lib/libcuda.so.1")  # Windows lends its GPUs to Linux and lists none
 
 
 def count_gpus() -> int:
     shown = visible()
-    return _nodes(NVIDIA, AMD) if shown is None else len(listed(shown))
+    return _nodes(NVIDIA, AMD) or int(WSL.exists()) if shown is None else len(listed(shown))
 
 
 def lacks_gpu(model: ModelSpec) -> bool:
@@ -36,10 +37,11 @@ def _is_gpu(node: Path) -> bool:
 
 
 def listed(visible: str) -> list[str]:
-    """What CUDA_VISIBLE_DEVICES names. CUDA reads it up to the first that is not there, such as -1."""
+    """What CUDA_VISIBLE_DEVICES names. CUDA reads it up to the first that is not there, such as -1, or NoDevFiles of
+    older Slurm."""
     names: list[str] = []
     for name in (part.strip() for part in visible.split(",")):
-        if not name or name.startswith("-"):
+        if not name or name.startswith("-") or name == "NoDevFiles":
             break
         names.append(name)
     return names

@@ -18,6 +18,8 @@ from sweeper.store import Store
 from sweeper.sweep import Planned, Sweep
 from trainers.errors import SpecError
 
+LOST = 2  # trials in a row that a fault of the machine ended, after which no others are begun
+
 
 @dataclass
 class Trainings:
@@ -83,6 +85,7 @@ class Search:
     study: Study
     trainings: Trainings
     running: list[RunningTrial] = field(default_factory=list)
+    lost: int = 0  # trials in a row that a fault of the machine ended: they are RUNNING to Optuna, for the next run
     refusal: str = ""  # why no trial can be measured: the photographs or the model are the reason, not the trial
 
     def train(self) -> None:
@@ -104,7 +107,7 @@ class Search:
         """Looks at every running trial, then starts others. Returns whether any is running."""
         for running in list(self.running):
             self._look_at(running)
-        while len(self.running) < self.sweep.capacity and not self.refusal:
+        while len(self.running) < self.sweep.capacity and not self.refusal and self.lost < LOST:
             trial = self.study.ask(self.sweep.capacity)
             if trial is None:
                 break
@@ -147,6 +150,12 @@ class Search:
     def _tell(self, running: RunningTrial) -> None:
         job = running.job
         outcome = job.outcome if job else None
+        if outcome and outcome.again:
+            self.lost += 1
+            said = f"trial {running.trial.number}  the same command tries it again"
+            self.sweep.context.console.print(said, markup=False, soft_wrap=True)
+            return
+        self.lost = 0
         state = outcome.state if outcome else COMPLETE
         notes = {"training": running.training.spec.signature, "label": self._label(running.training), "reason": ""}
         if job and outcome:

@@ -1,5 +1,6 @@
 """What a plan says it will take, against what is written."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,11 +54,12 @@ def test_time_of_a_textual_inversion_that_trainings_share(left, tmp_path):
 
 @pytest.mark.parametrize(
     ("visible", "per_trial", "cpu_trials", "devices", "at_once"),
-    [("0,1,2,3", 1, 16, 4, 4), ("0,1,2,3", 2, 16, 2, 2), ("3", 4, 1, 1, 1), ("", 2, 3, 1, 3), ("", 1, 1, 1, 1)],
+    [("0,1,2,3", 1, 16, 4, 4), ("0,1,2,3", 2, 16, 2, 2), ("3", 1, 1, 1, 1), ("", 2, 3, 1, 3), ("", 1, 1, 1, 1)],
 )
 def test_forecast_of_the_visible_devices(left, tmp_path, monkeypatch, visible, per_trial, cpu_trials, devices, at_once):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     monkeypatch.setattr(Path, "glob", lambda *_: iter(()))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(4)))
     monkeypatch.setattr(forecast, "disk", lambda left, keep, at_once, step_seconds: at_once)
     capacity = LocalEngine(Resources(per_trial, cpu_trials)).capacity()
     assert (capacity.devices, forecast.disk_of(left, Store(tmp_path), "all", capacity)) == (devices, at_once)

@@ -5,8 +5,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from sweeper.engine.cards import CROWD, GB, Card, crowded, fault_of, find_card, is_deadly
-from sweeper.engine.faults import CROWDED, DEAD, Fault, Notes, Suspects
+from sweeper.engine import faults
+from sweeper.engine.cards import BUFFERS, CONTEXT, CROWD, GB, Card, Gpu, crowded, fault_of, find_card, is_deadly
+from sweeper.engine.faults import CROWDED, DEAD, FORGIVEN, LOST, Fault, Notes, Suspects
 from sweeper.engine.jobs import HandedBack
 from trainers.memory import LIBRARIES
 
@@ -136,14 +137,37 @@ def test_crowded_says_how_much():
     assert crowded(FakeCard(others=20 * GB)).reason == "other programs hold 20.0 of its 24.0 GB"
 
 
-def test_two_of_a_lease_are_used_only_together():
+@pytest.mark.parametrize("kind", [DEAD, CROWDED, LOST])
+def test_a_device_that_may_have_recovered_is_forgiven_and_one_that_is_lost_is_not(monkeypatch, kind):
+    now = [100.0]
+    monkeypatch.setattr(faults, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    suspects = Suspects()
+    suspects.add(Fault("a", kind, "as asked", "00001"))
+    now[0] += FORGIVEN - 1
+    assert (suspects.suspect("a"), suspects.suspect("b")) == (True, False)
+    now[0] += 1
+    assert suspects.suspect("a") == suspects.unfit("a") == (kind == LOST)
+    suspects.add(Fault("a", kind, "as asked", "00002"))
+    assert suspects.suspect("a")
+    assert suspects.unfit("a") == (kind != CROWDED)  # two contexts died on it
+
+
+def test_a_job_that_ends_every_context_is_held_against_no_device():
     suspects = Suspects()
     suspects.add(Fault("a", DEAD, "its context is dead", "00001"))
-    assert suspects.fit([("a", "b"), ("c", "d")]) == [False, True]
-    assert suspects.fit([("a", "b")]) == [True]  # there is no other
-    suspects.add(Fault("c", DEAD, "its context is dead", "00002"))
-    assert suspects.fit([("a", "b"), ("c", "d")]) == [True, True]
-    suspects.add(Fault("c", DEAD, "its context is dead", "00003"))
-    assert suspects.fit([("a", "b"), ("c", "d")]) == [True, False]
     suspects.acquit("00001")
-    assert suspects.fit([("a", "b"), ("c", "d")]) == [True, False]
+    assert not suspects.suspect("a")
+    suspects.add(Fault("a", CROWDED, "others hold its memory", "00002"))
+    assert (suspects.suspect("a"), suspects.unfit("a")) == (True, False)
+
+
+@pytest.mark.parametrize(("several", "besides"), [(False, CONTEXT), (True, CONTEXT + BUFFERS)])
+@pytest.mark.parametrize(("others", "strangers"), [(CROWD - 1, 0), (CROWD, CROWD)])
+def test_what_a_process_holds_itself_is_no_strangers(monkeypatch, several, besides, others, strangers):
+    """Its context and the buffers that it speaks to other processes through are none of its tensors."""
+    card = object.__new__(Gpu)
+    card.device, card.share, card.total = torch.device("cuda"), 1, 24 * GB
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 10 * GB)
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: several)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (14 * GB - besides - others, 24 * GB))
+    assert card.strangers == strangers

@@ -2,12 +2,14 @@
 
 from contextlib import ExitStack
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
+from sweeper.engine import faults
 from sweeper.engine.base import RUNNING, Engine, Phase, Resources, WorkerState, Workplace
 from sweeper.engine.crew import ATTEMPTS, KILLS, Crew
-from sweeper.engine.faults import CROWDED, DEAD, LOST, Fault, Suspects
+from sweeper.engine.faults import CROWDED, DEAD, FORGIVEN, LOST, Fault, Suspects
 from sweeper.engine.jobs import COMPLETE, FAIL, Outcome
 from sweeper.engine.queue import Queue
 from sweeper.engine.shared import SharedWork
@@ -95,7 +97,7 @@ def test_a_job_whose_worker_dies_is_tried_three_times(outcomes):
 
 def test_and_then_it_has_failed(outcomes):
     (first, second), workers = outcomes("taken", "taken", "taken", tasks=(task("done"), task("done", 1)))
-    assert first == Outcome(FAIL, "tried 3 times: the process ended with code -9; see LOG")
+    assert first == Outcome(FAIL, "tried 3 times: the process ended with code -9; see LOG", again=True)
     assert (second.state, workers) == (COMPLETE, 4)
 
 
@@ -129,9 +131,8 @@ class Cards(Scripted):
         self.suspects, self.on, self.ran = Suspects(), {}, []
 
     def left_out(self):
-        fit = self.suspects.fit((device,) for device in self.devices)
-        reasons = self.suspects.reasons
-        return {device: reasons[device] for device, good in zip(self.devices, fit, strict=True) if not good}
+        bad = self.suspects.unfit if all(map(self.suspects.suspect, self.devices)) else self.suspects.suspect
+        return {device: self.suspects.reasons[device] for device in self.devices if bad(device)}
 
     def acquit(self, job):
         self.suspects.acquit(job)
@@ -192,6 +193,11 @@ def test_a_job_that_kills_every_device_it_meets_has_failed_and_the_devices_go_on
     assert len([job for _, job in ran if job == 0]) == KILLS
 
 
+def test_another_such_job_leaves_the_devices_to_the_others_too(on_cards):
+    found, _, _ = on_cards("ab", lambda device, job, count: DEAD if job in (0, 5) else "", jobs=8)
+    assert [outcome.state for outcome in found] == [FAIL if job in (0, 5) else COMPLETE for job in range(8)]
+
+
 def test_the_only_device_is_tried_again_until_the_contexts_of_two_jobs_died_on_it(on_cards):
     """Then what waits has failed, with the reason."""
     found, said, ran = on_cards("a", lambda device, job, count: DEAD, jobs=4)
@@ -213,6 +219,21 @@ def test_a_crowded_device_is_left_out_for_one_that_is_not_and_else_tried_again(o
     assert said == ["a is left out: it is crowded"]
 
 
+def test_a_device_that_may_have_recovered_is_used_again(on_cards, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(faults, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    def meets(device, job, count):
+        now[0] += FORGIVEN / 2
+        return CROWDED if count == 1 else ""
+
+    found, said, ran = on_cards("ab", meets, jobs=6)
+    assert [outcome.state for outcome in found] == [COMPLETE] * 6
+    assert said == ["a is left out: it is crowded", "a is used again"]
+    assert [device for device, _ in ran][:3] == ["a", "b", "b"]
+    assert [device for device, _ in ran].count("a") > 1
+
+
 def test_but_not_for_ever(on_cards):
     found, _, ran = on_cards("a", lambda device, job, count: CROWDED, jobs=1)
     assert (found[0].state, len(ran)) == (FAIL, ATTEMPTS)
@@ -227,7 +248,7 @@ def test_a_job_that_is_added_when_no_device_is_left_has_failed(tmp_path):
         crew.wait(lambda jobs: None)
         second = crew.add(task("done", 1))
         crew.wait(lambda jobs: None)
-    assert first.outcome == second.outcome == Outcome(FAIL, "no device is left: a: it is lost")
+    assert first.outcome == second.outcome == Outcome(FAIL, "no device is left: a: it is lost", again=True)
 
 
 def test_a_job_that_is_too_large_for_all_that_is_left_has_failed(tmp_path):
@@ -246,7 +267,7 @@ def test_a_job_that_is_too_large_for_all_that_is_left_has_failed(tmp_path):
         large = crew.add(task("done", 1))
         large.refuse(8, "it needs 10 GB")
         crew.wait(lambda jobs: None)
-    assert large.outcome == Outcome(FAIL, "no larger device is left: it needs 10 GB")
+    assert large.outcome == Outcome(FAIL, "no larger device is left: it needs 10 GB", again=True)
 
 
 def test_who_waits_for_memory_is_said_once(tmp_path):
@@ -262,7 +283,7 @@ def test_who_waits_for_memory_is_said_once(tmp_path):
 def test_where_no_worker_works_the_jobs_have_failed(outcomes):
     found, workers = outcomes("dies", "dies", "dies", tasks=(task("done"), task("done", 1)))
     reason = "no worker could be started: the process ended with code -9; see LOG"
-    assert found == [Outcome(FAIL, reason)] * 2
+    assert found == [Outcome(FAIL, reason, again=True)] * 2
     assert workers == 3
 
 

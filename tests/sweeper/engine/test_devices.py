@@ -8,8 +8,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from sweeper.engine.base import Resources
+from sweeper.engine.base import RUNNING, Resources
 from sweeper.engine.devices import Lease, count_gpus, leases, locks
+from sweeper.engine.faults import DEAD, LOST, Fault
 from sweeper.engine.local import LocalEngine, environment
 from sweeper.forecast import Capacity
 from sweeper.plan import gpus as gpus_module
@@ -40,9 +41,35 @@ def test_trials_share_the_cores(cores, per_trial, trials, workers):
     assert leases(per_trial, trials) == workers
 
 
-def test_more_trials_than_cores_are_refused(cores):
-    with pytest.raises(SpecError, match=r"cpu_trials=9: this machine has 8 cores; use 8 or less\."):
-        leases(1, 9)
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        (Resources(cpu_workers=9), "cpu_trials=9: this machine has 8 cores; use 8 or less."),
+        (Resources(9), "gpus_per_trial=9: there is no GPU here, and 8 cores; use 8 or less."),
+        (Resources(gpu_workers=4), "trials_per_gpu=4: there is no GPU here; cpu_trials=4 shares the cores."),
+    ],
+)
+def test_what_the_machine_has_not_is_refused_with_the_plan(cores, monkeypatch, asked, says):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    engine = LocalEngine(asked)
+    for refuses in (engine.capacity, engine.prepare):
+        with pytest.raises(SpecError) as caught:
+            refuses()
+        assert str(caught.value) == says
+    LocalEngine(Resources(8, 8)).capacity()
+
+
+def test_more_gpus_than_there_are_are_refused_with_the_plan(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    assert LocalEngine(Resources(2)).capacity().workers == 1
+    with pytest.raises(SpecError, match=r"gpus_per_trial=3: this machine has 2; use 2 or less\."):
+        LocalEngine(Resources(3)).capacity()
+
+
+def test_gpus_that_are_not_here_can_be_planned_for(cores, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert LocalEngine(Resources(16, absent=True)).capacity() == Capacity(1)
+    assert LocalEngine(Resources(gpu_workers=3, absent=True)).capacity() == Capacity(3, 3)
 
 
 UUIDS = [f"{i}0000000-0000-0000-0000-000000000000" for i in range(4)]
@@ -96,6 +123,39 @@ def test_several_gpus_to_a_worker_and_none_to_half_a_one(gpus):
         leases(4)
 
 
+def test_what_is_left_of_two_groups_makes_a_new_one(gpus):
+    """A GPU that is left alone is said to be."""
+    gpus(None, [0, 1, 2, 3])
+    engine = LocalEngine(Resources(devices=2))
+    engine.prepare()
+    a, b, c, d = (f"GPU-{uuid}" for uuid in UUIDS)
+    assert engine.left_out() == {}
+    engine._suspects.add(Fault(b, LOST, "it is lost"))
+    assert [lease.devices for lease in engine._fit()] == [(a, c)]
+    alone = "gpus_per_trial=2 and no other is left for it"
+    assert engine.left_out() == {b: "it is lost", d: alone}
+    engine._suspects.add(Fault(c, DEAD, "its context is dead", "00001"))
+    assert [lease.devices for lease in engine._fit()] == [(a, d)]
+    assert engine.capacity().workers == 1
+    engine._suspects.add(Fault(a, DEAD, "its context is dead", "00001"))
+    assert [lease.devices for lease in engine._fit()] == [(a, c)]  # of those that are not left out for good
+    assert engine.left_out() == {b: "it is lost", d: alone}
+    engine._suspects.add(Fault(a, LOST, "it is lost"))
+    engine._suspects.add(Fault(c, LOST, "it is lost"))
+    assert engine._fit() == []
+
+
+def test_a_group_at_work_stays_together(gpus):
+    gpus(None, [0, 1, 2, 3])
+    engine = LocalEngine(Resources(devices=2))
+    engine.prepare()
+    a, b, c, d = (f"GPU-{uuid}" for uuid in UUIDS)
+    engine._workers["worker-0"] = SimpleNamespace(lease=engine._leases[1], state=RUNNING)
+    engine._suspects.add(Fault(a, LOST, "it is lost"))
+    assert [lease.devices for lease in engine._fit()] == [(c, d)]
+    assert engine.left_out().keys() == {a, b}
+
+
 @pytest.mark.parametrize("name", ["PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF"])
 def test_a_gpus_memory_is_allocated_in_segments_that_grow_unless_the_user_chose(monkeypatch, name):
     gpu, cpu = (environment(Lease((device,), 1)) for device in ("GPU-a", "cpu"))
@@ -107,11 +167,23 @@ def test_a_gpus_memory_is_allocated_in_segments_that_grow_unless_the_user_chose(
 
 
 @pytest.mark.parametrize(
-    ("visible", "count"), [("0,1,2", 3), ("", 0), ("-1", 0), ("1,-1,2", 1), ("GPU-a,MIG-b", 2), (" 0, 1 ", 2)]
+    ("visible", "count"),
+    [("0,1,2", 3), ("", 0), ("-1", 0), ("1,-1,2", 1), ("GPU-a,MIG-b", 2), (" 0, 1 ", 2), ("NoDevFiles", 0)],
 )
 def test_gpus_are_counted_without_torch(monkeypatch, visible, count):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert count_gpus() == count
+
+
+def test_windows_lends_a_gpu_without_listing_it(monkeypatch, tmp_path):
+    for name in ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("NVIDIA", "AMD"):
+        monkeypatch.setattr(gpus_module, name, tmp_path)
+    monkeypatch.setattr(gpus_module, "WSL", tmp_path / "libcuda.so.1")
+    assert count_gpus() == 0
+    (tmp_path / "libcuda.so.1").touch()
+    assert count_gpus() == 1
 
 
 def test_the_capacity_is_that_of_the_leases_once_they_are_known(gpus, monkeypatch):
@@ -168,15 +240,6 @@ def test_several_trials_share_a_gpu(gpus, monkeypatch):
     assert engine.largest() == 8 * GB
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     assert LocalEngine(Resources(gpu_workers=3)).capacity() == Capacity(6, sharing=3)
-
-
-def test_several_trials_on_a_gpu_where_there_is_none_are_refused(cores, monkeypatch):
-    expected = r"trials_per_gpu=4: there is no GPU here; cpu_trials=4 shares the cores\."
-    with pytest.raises(SpecError, match=expected):
-        leases(1, 1, 4)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    with pytest.raises(SpecError, match=expected):  # with the plan, before anything is fetched
-        LocalEngine(Resources(gpu_workers=4)).capacity()
 
 
 def test_several_gpus_to_a_trial_and_several_trials_to_a_gpu_contradict_each_other():

@@ -95,8 +95,8 @@ class Cluster:
         training = job.training
         scored = scored_steps(training, self.store)
         left = [step for step in training.steps if step not in scored]
-        if self.fails(training.spec):
-            return job.finish(Outcome(FAIL, "loss is nan"))
+        if failed := self.fails(training.spec):
+            return job.finish(failed if isinstance(failed, Outcome) else Outcome(FAIL, "loss is nan"))
         if scored and left:
             reason = overfit(training, self.store) if job.task.early_stop else ""
             if job.task.guided and not reason and job.verdict.step < scored[-1]:

@@ -3,9 +3,11 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from sweeper.engine.jobs import FAIL, Outcome
 from sweeper.names import GRID, reserve_name
 from sweeper.search.study import JOURNAL, PRUNERS, SAMPLERS, read_search_settings
-from sweeper.store import claim
+from sweeper.search.trials import LOST
+from sweeper.store import NO_SPACE, claim
 from tests.sweeper.search import fake
 from tests.sweeper.search.fake import Cluster
 from trainers.errors import SpecError
@@ -197,6 +199,40 @@ def test_a_failed_trial_is_said_and_the_others_go_on(search, trials):
     code, results = search("lr=1e-6,2e-6,5e-6", sampler="grid")
     assert code == 1
     assert [row.reason for row in results.rows if row.state == "FAIL"] == ["loss is nan"]
+
+
+KILLED = Outcome(FAIL, "tried 3 times: the process ended with code -9; see LOG", again=True)
+FULL = Outcome(FAIL, NO_SPACE, again=True)
+
+
+def test_what_a_fault_of_the_machine_took_is_tried_again_by_the_same_command(search, trials, capsys):
+    undisturbed = Cluster()
+    search(LR, trials=4, folder="whole", cluster=undisturbed)
+    whole = told(trials("whole"))
+    lost = undisturbed.events[4][0]  # of the second trial; each has four checkpoints
+    code, results = search(LR, trials=4, cluster=Cluster(fails=lambda spec: KILLED if spec.lr == lost else None))
+    assert code == 1
+    assert [row.reason for row in results.rows if row.state == "FAIL"] == [KILLED.reason]
+    assert [t.state.name for t in trials()] == ["COMPLETE", "RUNNING", "COMPLETE", "COMPLETE"]
+    printed = capsys.readouterr().out
+    assert "trial 1  the same command tries it again" in printed
+    assert "3 COMPLETE, 1 to be tried again by the same command" in printed
+    again = Cluster()
+    code, _ = search(LR, trials=4, cluster=again)
+    assert code == 0
+    assert {lr for lr, _ in again.events} == {lost}
+    assert told(trials()) == whole
+
+
+def test_where_no_trial_can_run_no_others_are_begun(search, trials):
+    """They would learn nothing from one another."""
+    search(LR, trials=5, folder="whole")
+    code, _ = search(LR, trials=5, cluster=Cluster(fails=lambda spec: FULL))
+    assert code == 1
+    assert [t.state.name for t in trials()] == ["RUNNING"] * LOST
+    code, _ = search(LR, trials=5)
+    assert code == 0
+    assert told(trials()) == told(trials("whole"))
 
 
 def test_a_combination_that_no_training_can_have_fails_alone(search, trials):
