@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from sweeper.engine import faults
-from sweeper.engine.cards import BUFFERS, CONTEXT, CROWD, GB, Card, Gpu, crowded, fault_of, find_card, is_deadly
-from sweeper.engine.faults import CROWDED, DEAD, FORGIVEN, LOST, Fault, Notes, Suspects
+from sweeper.engine.cards import CROWD, GB, Card, Gpu, crowded, fault_of, find_card, is_deadly
+from sweeper.engine.faults import CROWDED, DEAD, LOST, Fault, Notes, Suspects
 from sweeper.engine.jobs import HandedBack
 from trainers.memory import LIBRARIES
 
@@ -143,7 +143,7 @@ def test_a_device_that_may_have_recovered_is_forgiven_and_one_that_is_lost_is_no
     monkeypatch.setattr(faults, "time", SimpleNamespace(monotonic=lambda: now[0]))
     suspects = Suspects()
     suspects.add(Fault("a", kind, "as asked", "00001"))
-    now[0] += FORGIVEN - 1
+    now[0] += 599
     assert (suspects.suspect("a"), suspects.suspect("b")) == (True, False)
     now[0] += 1
     assert suspects.suspect("a") == suspects.unfit("a") == (kind == LOST)
@@ -161,8 +161,8 @@ def test_a_job_that_ends_every_context_is_held_against_no_device():
     assert (suspects.suspect("a"), suspects.unfit("a")) == (True, False)
 
 
-@pytest.mark.parametrize(("several", "besides"), [(False, CONTEXT), (True, CONTEXT + BUFFERS)])
-@pytest.mark.parametrize(("others", "strangers"), [(CROWD - 1, 0), (CROWD, CROWD)])
+@pytest.mark.parametrize(("several", "besides"), [(False, int(0.6 * GB)), (True, int(1.6 * GB))])
+@pytest.mark.parametrize(("others", "strangers"), [(GB - 1, 0), (GB, GB)])
 def test_what_a_process_holds_itself_is_no_strangers(monkeypatch, several, besides, others, strangers):
     """Its context and the buffers that it speaks to other processes through are none of its tensors."""
     card = object.__new__(Gpu)

@@ -11,7 +11,15 @@ from trainers.errors import SpecError
 
 
 def settings(engine, **given):
-    return SimpleNamespace(**{"engine": engine, "gpus_per_trial": 1, "cpu_trials": 1, "trials_per_gpu": 1, **given})
+    asked = {"gpus_per_trial": 1, "cpu_trials": 1, "trials_per_gpu": 1, "plan_only": False, "device_memory": None}
+    return SimpleNamespace(engine=engine, **{**asked, **given})
+
+
+@pytest.mark.parametrize("plan_only", [True, False])
+@pytest.mark.parametrize("memory", ["24GB", None])
+def test_only_a_plan_is_made_for_gpus_that_are_not_here(plan_only, memory):
+    engine = make_engine(settings("local", plan_only=plan_only, device_memory=memory))
+    assert engine.resources.absent == (plan_only and memory is not None)
 
 
 def test_hydra_offers_the_engines_that_there_are():
