@@ -83,6 +83,7 @@ def evaluate(
 @phase()
 def draw_share(
     weights: Weights,
+    words: str,
     subject: SubjectSpec,
     sample: SampleSpec,
     evaluation: EvalSpec,
@@ -92,11 +93,10 @@ def draw_share(
     device: str = "cpu",
     batch_size: int = 16,
 ) -> None:
-    """What one of several processes samples for `evaluate`."""
+    """What one of several processes samples for `evaluate`, or with the class's words for `prepare`."""
     scoring = Scoring(
         weights.components.model, lambda: weights, subject, sample, evaluation, folder, device, batch_size
     )
-    words = subject_words(subject.identifier, subject.class_noun)
     scoring.draw(weights.on(device, sample.precision), words, share)
 
 

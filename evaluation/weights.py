@@ -7,7 +7,7 @@ from trainers.families.base import Components
 
 
 class Weights:
-    """On a device once, in the precision that samples last; their losses are measured once."""
+    """On a device in one precision at a time; their losses are measured once."""
 
     def __init__(self, components: Components) -> None:
         """components: on the CPU in fp32."""
@@ -24,6 +24,5 @@ class Weights:
     def losses(self, photographs: np.ndarray, prompt: str, device: str) -> np.ndarray:
         """The denoising losses of photographs, in fp32 whatever samples: [N, timesteps]."""
         if self._losses is None or prompt != self._losses[1] or not np.array_equal(photographs, self._losses[0]):
-            placed = self._placed.get((device, "no")) or self.components.to(device)
-            self._losses = photographs, prompt, denoising_losses(placed, photographs, prompt, device)
+            self._losses = photographs, prompt, denoising_losses(self.on(device, "no"), photographs, prompt, device)
         return self._losses[2]

@@ -34,7 +34,7 @@ from trainers.lora import Lora
 from trainers.loss import denoising_losses, total
 from trainers.optimizers import make_optimizer, make_schedule
 from trainers.precision import FP32
-from trainers.processes import wait_for_all
+from trainers.processes import agreed, wait_for_all
 from trainers.sizes import SAVE_EVERY
 from trainers.spec import TrainSpec
 from trainers.stages import inversion_stage
@@ -135,19 +135,25 @@ def train(
 
 
 def _train_to(step: int, context: TrainingContext, state: TrainState, folder: Path, progress: Progress) -> None:
-    """Trains up to a step. All processes read the losses at the same ones, so that all see a training diverge."""
+    """Trains up to a step. All processes read the losses at the same ones, so that all see a training diverge; there
+    they agree on whether it is time to save."""
     read_every = READ_EVERY.get(context.accelerator.device.type, READ_EVERY["cuda"])
     main = context.accelerator.is_main_process
+    alone = context.accelerator.num_processes == 1
     while state.step < step:
         begin = clock()
         _optimizer_step(context, state)
-        if state.step % read_every == 0:
+        reads = state.step % read_every == 0
+        if reads:
             state.read_losses()
         if main:
             _report(progress, state, folder)
         state.unsaved += clock() - begin
-        if state.unsaved >= SAVE_EVERY and main:
-            state.save(folder)
+        due = state.unsaved >= SAVE_EVERY
+        if due if alone else reads and agreed(due):
+            if main:
+                state.save(folder)
+            wait_for_all()  # in a collective of the next step they would keep their devices busy
     state.read_losses()
 
 

@@ -55,8 +55,9 @@ class Memory:
     state: int  # of the optimizer, and the moving average; with several processes the buckets that gradients lie in
     step: int  # gradients, activations, copies in half precision: the most that is alive at once
     libraries: int  # what is not tensors: of the libraries, of the compiler, and holes in the heap
-    evaluation: int = 0  # of a checkpoint: its weights, one image at a time, the encoders
+    evaluation: int = 0  # of a checkpoint: its weights, one image at a time
     class_images: int = 0  # before the training: the untuned model, one image at a time
+    encoders: int = 0  # that measure; they stay once they are there
 
     @property
     def tensors(self) -> int:
@@ -66,15 +67,17 @@ class Memory:
     @property
     def total(self) -> int:
         """The most that is alive at once: of the training, of the evaluation beside it, of sampling class images."""
-        return self.libraries + max(self.tensors, self.weights + self.state + self.evaluation, self.class_images)
+        most = max(self.tensors, self.weights + self.state + self.evaluation, self.class_images)
+        return self.libraries + self.encoders + most
 
     def __str__(self) -> str:
-        names: tuple[str, ...] = ("weights", "state", "step", "libraries")
-        if self.total > self.libraries + self.tensors:
-            resident = self.libraries + self.weights + self.state
-            names = ("weights", "state", "evaluation", "libraries")
-            if self.total > resident + self.evaluation:
-                names = ("class_images", "libraries")
+        names: tuple[str, ...] = ("weights", "state", "step")
+        most = self.total - self.libraries - self.encoders
+        if most > self.tensors:
+            names = ("weights", "state", "evaluation")
+            if most > self.weights + self.state + self.evaluation:
+                names = ("class_images",)
+        names += ("encoders", "libraries") if self.encoders else ("libraries",)
         parts = ", ".join(f"{name.replace('_', ' ')} {getattr(self, name) / GB:.2f}" for name in names)
         return f"{self.total / GB:.2f} GB ({parts})"
 
@@ -106,7 +109,8 @@ def estimate(spec: TrainSpec, device: str = "cpu", processes: int = 1, beside: B
         freed = step if kept == spec else estimate(kept, device, processes).step
         libraries += min(int(HOLES * freed), MOST_HOLES)
         return Memory(weights, state, step, libraries)
-    return Memory(weights, state, step, libraries, _evaluation(spec.model, beside), _class_images(spec))
+    evaluation = _evaluation(spec.model, beside.samples)
+    return Memory(weights, state, step, libraries, evaluation, _class_images(spec), beside.encoders)
 
 
 def _state(spec: TrainSpec, learned: Sequence[torch.nn.Parameter]) -> int:
@@ -128,17 +132,12 @@ def _rows_and_columns(shape: Sequence[int]) -> int:
     return math.prod(shape[:-1]) + math.prod(shape[:-2]) * shape[-1]
 
 
-def _evaluation(model: ModelSpec, beside: Beside) -> int:
-    """Sampling in each of the ways asked for, and the losses in fp32 with weights of their own."""
-    if not beside.samples:
+def _evaluation(model: ModelSpec, samples: Sequence[SampleSpec]) -> int:
+    """Sampling in each of the ways asked for and, after it, the losses in fp32."""
+    if not samples:
         return 0
-    losses = sampling_memory(model, "no", guided=False)
-    most = losses.total
-    for sample in beside.samples:
-        sampling = sampling_memory(model, sample.precision, sample.guidance_scale > 1)
-        kept = sampling.weights if sample.precision != "no" else 0  # beside those in fp32
-        most = max(most, sampling.total, kept + losses.total)
-    return most + beside.encoders
+    ways = {(sample.precision, sample.guidance_scale > 1) for sample in samples} | {("no", False)}
+    return max(sampling_memory(model, *way).total for way in ways)
 
 
 def _class_images(spec: TrainSpec) -> int:

@@ -27,7 +27,7 @@ CHECKS = {
     "training": speed.training_lines,
     "a plain loop": speed.plain_lines,
     "sampling": speed.sampling_lines,
-    "a smaller card": memory.lines,
+    "memory": memory.lines,
     "repeating": repeat.lines,
     "out of memory": memory_error.lines,
     "sweeps": sweeps.lines,

@@ -1,7 +1,7 @@
 """The table of the acceptance run: a line for each thing that was measured."""
 
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 PASS, FAIL, REPORTED, SKIPPED = "pass", "FAIL", "reported", "skipped"
@@ -23,13 +23,13 @@ def skipped(what: str, why: str) -> Line:
     return Line(what, why, verdict=SKIPPED)
 
 
-def attempted(what: str, check: Callable[[], Iterable[Line]]) -> list[Line]:
-    """The lines of a check. One that ends in an exception is a line that fails, so that the others still run."""
+def attempted(what: str, check: Callable[[], Iterable[Line]]) -> Iterator[Line]:
+    """The lines of a check. An exception is a last line, which fails, so that the other checks still run."""
     try:
-        return list(check())
+        yield from check()
     except Exception as error:
         traceback.print_exc()
-        return [Line(what, f"{type(error).__name__}: {error}".splitlines()[0][:200], "no error", FAIL)]
+        yield Line(what, f"{type(error).__name__}: {error}".splitlines()[0][:200], "no error", FAIL)
 
 
 def markdown(title: str, about: Iterable[str], lines: Iterable[Line]) -> str:

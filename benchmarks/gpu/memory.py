@@ -1,52 +1,87 @@
-"""Trainings on a card that is made smaller than it is."""
+"""What evaluation needs against its estimate, and trainings on a card that is made smaller than it is."""
 
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
 
-from benchmarks.gpu.lines import Line, judged, skipped
-from benchmarks.gpu.setup import GB, Setup, alone
-from trainers.errors import SpecError
-from trainers.lighter import lighter
-from trainers.loop import train
-from trainers.memory import check_fits, estimate
-from trainers.spec import TrainSpec
+from benchmarks.gpu.jobs import EVALUATION, cell_of, done, fitted
+from benchmarks.gpu.lines import Line, attempted, judged, skipped
+from benchmarks.gpu.setup import GB, Setup, alone, one_process
+from benchmarks.gpu.speed import memory_line
+from benchmarks.training import photographs
+from evaluation.evaluate import prepare
+from evaluation.memory import beside
+from sweeper.engine.jobs import COMPLETE
+from sweeper.plan.types import Cell
+from trainers.families import family_of
+from trainers.memory import LIBRARIES, estimate
+from trainers.precision import DTYPES
+from trainers.spec import SampleSpec, TrainSpec
 
 CAPS = (8, 12, 16, 24)  # GB
 
 
 def lines(setup: Setup) -> Iterator[Line]:
-    """What the estimate says fits must train, and what it refuses must be too large."""
+    yield from evaluation_lines(setup)
     cases = {
-        "U-Net": setup.spec(mixed_precision="fp16"),
-        "with text encoder": setup.spec(mixed_precision="fp16", train_text_encoder=True),
+        "U-Net": setup.spec(mixed_precision=setup.lower),
+        "with text encoder": setup.spec(mixed_precision=setup.lower, train_text_encoder=True),
     }
     for cap in CAPS:
         for name, spec in cases.items():
-            what = f"{cap} GB: {name}, fp16"
-            if not setup.gpu or cap * GB > setup.memory:
-                yield skipped(what, "the card is smaller" if setup.gpu else "needs a GPU")
-                continue
-            yield judged(what, *alone(under, spec, cap * GB))
+            what = f"{cap} GB: {name}, {setup.lower}"
+            if setup.gpu and cap * GB > setup.memory:
+                yield skipped(what, "the card is smaller")
+            elif not setup.gpu and (cap, name) != (CAPS[0], "U-Net"):
+                yield skipped(what, "needs a GPU")
+            else:
+                yield from attempted(what, partial(capped, what, setup, spec, cap * GB))
 
 
-def under(spec: TrainSpec, cap: int) -> tuple[str, str, bool]:
-    """(what happened, what was wanted, whether it did) with `cap` bytes of the card."""
-    torch.cuda.set_per_process_memory_fraction(cap / torch.cuda.get_device_properties(0).total_memory)
-    typed = ""
-    try:
-        check_fits(spec, cap)
-    except SpecError:
-        fitting = [(text, other) for text, other in lighter(spec) if estimate(other, "cuda").total <= cap]
-        if not fitting:
-            return f"refused: needs {estimate(spec, 'cuda').total / GB:.1f} GB", "refused", True
-        typed, spec = fitting[0]
-    wanted = f"trains{typed and ' with '}{typed}"
+def evaluation_lines(setup: Setup) -> Iterator[Line]:
+    images = photographs(setup.folder / "one", count=1, size=setup.resolution)
+    with one_process() as run:
+        for precision in filter(setup.samples_in, DTYPES):
+            name = f"evaluation, sampling in {'fp32' if precision == 'no' else precision}"
+            way = SampleSpec("ddim", 2, precision=precision)
+            peak = run(evaluated, setup.spec(), way, images, setup.device)
+            if setup.gpu:
+                memory = estimate(setup.spec(), "cuda", 1, beside([way], [EVALUATION]))
+                yield memory_line(name, memory.evaluation + memory.encoders, peak)
+            else:
+                yield skipped(f"memory: {name}", "needs a GPU")
+
+
+def evaluated(spec: TrainSpec, way: SampleSpec, images: str, device: str) -> int:
+    """Bytes of tensors on the card, at most, while the untuned model is evaluated one image at a time."""
     with tempfile.TemporaryDirectory() as folder:
-        try:
-            list(train(spec, [3], Path(folder), class_images=Path(spec.subject.images)))
-        except torch.OutOfMemoryError:
-            return "out of memory", wanted, False
-    return f"{torch.cuda.max_memory_reserved() / GB:.1f} GB reserved", wanted, True
+        subject = replace(spec.subject, images=images)
+        untuned = family_of(spec.model).load(spec.model)
+        prepare(untuned, subject, way, EVALUATION, Path(folder), device=device, batch_size=1)
+    return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
+
+
+def capped(what: str, setup: Setup, spec: TrainSpec, cap: int) -> Iterator[Line]:
+    """What `fit=auto` decides for a card of `cap` bytes trains and is evaluated there, with no batch halved."""
+    cell = fitted(cell_of(spec, setup.lower), cap, setup)
+    if isinstance(cell, str):
+        yield Line(what, f"refused: {cell}")
+        return
+    wanted = " ".join(["trains and is evaluated", *(f"{name}={value}" for name, value in cell.params)])
+    state, note, peak = alone(under, setup, cell, cap)
+    samples = beside([cell.sample], [cell.evaluation])
+    figure = f"{peak / GB:.1f} GB, {estimate(cell.train, 'cuda', 1, samples).total / GB:.1f} estimated"
+    yield judged(what, note or (figure if state == COMPLETE else state), wanted, state == COMPLETE and not note)
+
+
+def under(setup: Setup, cell: Cell, cap: int) -> tuple[str, str, int]:
+    """State, note and bytes at the peak of a job with `cap` bytes of the card, of which the libraries have theirs."""
+    if setup.gpu:
+        torch.cuda.set_per_process_memory_fraction((cap - LIBRARIES["cuda"]) / setup.memory)
+    with tempfile.TemporaryDirectory(dir=setup.folder) as folder:
+        state, note = done(cell, Path(folder), setup.gpu)
+    return state, note, torch.cuda.max_memory_reserved() + LIBRARIES["cuda"] if setup.gpu else 0

@@ -5,19 +5,12 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from accelerate import PartialState
 
+from benchmarks.gpu.jobs import cell_of, done
 from benchmarks.gpu.lines import Line, judged
 from benchmarks.gpu.setup import Setup, alone
-from evaluation.spec import EvalSpec
-from sweeper.engine.jobs import COMPLETE, Kind, Task
-from sweeper.engine.queue import Queue
-from sweeper.engine.worker import run_job
-from sweeper.plan.types import Cell, Training
-from sweeper.store import Store
+from sweeper.engine.jobs import COMPLETE
 from trainers import loop
-from trainers.files import read_json
-from trainers.spec import SampleSpec
 
 
 def lines(setup: Setup) -> Iterator[Line]:
@@ -27,15 +20,6 @@ def lines(setup: Setup) -> Iterator[Line]:
 
 def run(setup: Setup) -> tuple[str, str]:
     """The state of a training whose second step runs out of memory, and its note."""
-    spec = setup.spec(2, mixed_precision=setup.half)
-    encoders = {"clip": "benchmark", "clip_repo": "miniature/weights/clip"}
-    encoders |= {"dino": "benchmark", "dino_repo": "miniature/weights/identity"}
-    evaluation = EvalSpec(prompts=("a photo of {}",), images_per_prompt=1, class_images=2, **encoders)
-    training = Training(spec, (Cell(spec, 4, SampleSpec("ddim", 2), evaluation),))
-    store = Store(setup.folder / "store")
-    queue = Queue(setup.folder / "jobs")
-    queue.folder.mkdir(parents=True)
-    job = queue.add(Task(Kind.TRAIN, training))
     whole = loop._loss
 
     def failing(context: Any, batch: Any, position: int) -> torch.Tensor:
@@ -44,7 +28,4 @@ def run(setup: Setup) -> tuple[str, str]:
         return whole(context, batch, position)
 
     with patch.object(loop, "_loss", failing):
-        run_job(job, store, PartialState(cpu=not setup.gpu))
-    outcome = job.outcome
-    note = store.note(spec)
-    return (f"{outcome.state} {outcome.reason}".strip() if outcome else ""), read_json(note) if note.exists() else ""
+        return done(cell_of(setup.spec(2, mixed_precision=setup.half)), setup.folder / "memory error", setup.gpu)

@@ -36,8 +36,9 @@ def distances(spec: TrainSpec) -> tuple[float, float, float]:
 
 
 def weights(spec: TrainSpec, folder: Path, calls: list[list[int]]) -> Weights:
+    resumed = len(calls) > 1  # else a state of 10 GB is written for nothing
     for steps in calls:
-        checkpoints = list(train(spec, steps, folder, class_images=Path(spec.subject.images)))
+        checkpoints = list(train(spec, steps, folder, class_images=Path(spec.subject.images), goes_on=lambda: resumed))
     found: Weights = next(c for c in checkpoints if c.step == END).components().network.state_dict()
     return found
 

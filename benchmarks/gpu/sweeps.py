@@ -13,29 +13,53 @@ from typing import Any
 import psutil
 import torch
 
+from benchmarks.gpu.jobs import cell_of, fitted
 from benchmarks.gpu.lines import Line, judged, skipped
 from benchmarks.gpu.setup import Setup
 
 PROJECT = Path(__file__).resolve().parents[2]
 PATIENCE = 600  # seconds
+LORA = "dreambooth_lora"
 
 
 def lines(setup: Setup) -> Iterator[Line]:
-    whole = Command(setup, "undisturbed").finish()
-    yield judged("a sweep of two trainings", states(whole), "COMPLETE", complete(whole))
-    killed = Command(setup, "killed")
+    trainer = next((trainer for trainer in ("dreambooth", LORA) if not refusal(setup, trainer)), "")
+    if not trainer:
+        yield skipped("sweeps", refusal(setup, LORA))
+        return
+    whole = Command(setup, "undisturbed", f"trainer={trainer}").finish()
+    yield judged(f"a sweep of two trainings, {trainer}", states(whole), "COMPLETE", complete(whole))
+    killed = Command(setup, "killed", f"trainer={trainer}")
     killed.kill_a_worker()
     results = killed.finish()
     yield judged("the same, a worker killed", states(results), "COMPLETE", complete(results))
     yield Line("the same, a worker killed: metrics", differences(whole, results))
-    together = "trials_per_gpu=2" if setup.gpu else "cpu_trials=2"
-    results = Command(setup, "together", "trainer=dreambooth_lora", together).finish()
-    yield judged(f"two trainings on one device, {together}", states(results), "COMPLETE", complete(results))
+    yield from two_on_one(setup)
     if setup.gpu and torch.cuda.device_count() < 2:
         yield skipped("one training on two cards", "there is one card")
         return
-    results = Command(setup, "shared", "gpus_per_trial=2", "batch_size=2").finish()
+    results = Command(setup, "shared", f"trainer={trainer}", "gpus_per_trial=2", "batch_size=2").finish()
     yield judged("one training on two devices", states(results), "COMPLETE", complete(results))
+
+
+def two_on_one(setup: Setup) -> Iterator[Line]:
+    together = "trials_per_gpu=2" if setup.gpu else "cpu_trials=2"
+    what = f"two trainings on one device, {LORA}, {together}"
+    refused = refusal(setup, LORA, trials=2)
+    if refused:
+        yield skipped(what, refused)
+        return
+    results = Command(setup, "together", f"trainer={LORA}", together).finish()
+    yield judged(what, states(results), "COMPLETE", complete(results))
+
+
+def refusal(setup: Setup, trainer: str, trials: int = 1) -> str:
+    """Why the card is too small for such trainings, `trials` of them at once; "" where it is not."""
+    if not setup.gpu:
+        return ""
+    spec = setup.spec(mixed_precision="fp16", trainer={"name": trainer})
+    found = fitted(cell_of(spec, "fp16"), setup.memory, setup, trials)
+    return found if isinstance(found, str) else ""
 
 
 class Command:

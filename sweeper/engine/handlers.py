@@ -27,9 +27,7 @@ def _inversion(execution: Execution, task: Task) -> None:
 
 def _baseline(execution: Execution, task: Task) -> None:
     execution.load()
-    if execution.process.is_main_process:
-        for point in task.points:
-            execution.scorer.baseline(point)
+    execution.scorer.make_baselines(task.points)
 
 
 def _train(execution: Execution, task: Task) -> None:

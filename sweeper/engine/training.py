@@ -2,8 +2,8 @@
 
 import functools
 import logging
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing, contextmanager, nullcontext
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 from accelerate import PartialState
@@ -14,11 +14,11 @@ from sweeper.engine.halving import can_halve, halve, remembered
 from sweeper.engine.jobs import Export, Reporter
 from sweeper.engine.room import check_device
 from sweeper.engine.rungs import scored_steps
-from sweeper.engine.scoring import SAMPLE_BATCH, Scorer
+from sweeper.engine.scoring import SAMPLE_BATCH, Scorer, claimed
 from sweeper.engine.states import make_room
 from sweeper.plan.precision import stored_precision
 from sweeper.plan.types import Point, Training
-from sweeper.store import Store, claim
+from sweeper.store import Store
 from trainers.checkpoint import Checkpoint
 from trainers.device import is_out_of_memory
 from trainers.families import family_of
@@ -73,7 +73,7 @@ class Execution:
         self._check_memory()
         self.load()
         class_images = self.class_images() if self.store.unscored(self.training) else None
-        with self._claimed(self.store.training(self.spec)):
+        with claimed(self.store.training(self.spec), self.process):
             if self.process.is_main_process:
                 self.store.clear(self.spec)
                 self.store.begin(self.spec)
@@ -177,20 +177,13 @@ class Execution:
         self.report.fraction = max(0.0, step / self.training.last_step)
         self.report("training", step, self.training.last_step)
 
-    @contextmanager
-    def _claimed(self, folder: Path) -> Iterator[None]:
-        """Held by the first of the processes for all of them."""
-        with claim(folder) if self.process.is_main_process else nullcontext():
-            wait_for_all()
-            yield
-
     def sample(self, points: Sequence[Point]) -> None:
         """Samples and scores checkpoints at `points`, which may be others than those of the training.
 
         Deleted checkpoints are trained once more, and scored at all points of the training: on a GPU they are others.
         """
         self.load()
-        with self._claimed(self.store.training(self.spec)):
+        with claimed(self.store.training(self.spec), self.process):
             gone = self.store.untrained(self.training, points)
             wait_for_all()
             if gone:
@@ -205,7 +198,7 @@ class Execution:
     def export(self, asked: Export) -> None:
         """Writes a checkpoint as a whole diffusers folder. Raises FileNotFoundError where it was deleted."""
         self.load()
-        with self._claimed(self.store.training(self.spec)):
+        with claimed(self.store.training(self.spec), self.process):
             if not is_complete(self.store.checkpoint(self.spec, asked.step)):
                 raise FileNotFoundError(f"the checkpoint at step {asked.step} was deleted meanwhile")
             if self.process.is_main_process:
@@ -245,7 +238,7 @@ class Execution:
         if prior is None or prior.folder:
             return Path(prior.folder) if prior else None
         folder = self.store.class_images(self.spec)
-        with self._claimed(folder), self.report.timed("class images"):
+        with claimed(folder, self.process), self.report.timed("class images"):
             make = functools.partial(
                 make_class_images,
                 self.untuned,
@@ -266,6 +259,6 @@ class Execution:
     def score(self) -> None:
         """Measures, on stored samples, what the scorecards lack of today's metrics."""
         self.load()
-        with self._claimed(self.store.training(self.spec)):
+        with claimed(self.store.training(self.spec), self.process):
             if self.process.is_main_process:
                 self.scorer.complete_scorecards()

@@ -3,15 +3,18 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
+from benchmarks.gpu.jobs import cell_of, fitted
 from benchmarks.gpu.lines import FAIL, PASS, SKIPPED, Line, attempted, judged, markdown, skipped
 from benchmarks.gpu.repeat import apart, words
-from benchmarks.gpu.setup import Setup
-from benchmarks.gpu.speed import memory_line
-from benchmarks.gpu.sweeps import complete, differences
+from benchmarks.gpu.setup import GB, Setup
+from benchmarks.gpu.speed import Measured, lines_of, memory_line
+from benchmarks.gpu.sweeps import complete, differences, refusal
 from benchmarks.training import MINIATURE
 from trainers.memory import MARGIN, estimate
 
@@ -23,7 +26,7 @@ def test_a_check_that_raises_is_a_line_that_fails_and_the_table_has_all():
         raise RuntimeError("no kernel image\nand more")
 
     found = [judged("one", "95%", "90%", True), judged("two", "80%", "90%", False), skipped("three", "one card")]
-    found += attempted("four", broken) + attempted("five", lambda: [Line("five", "3 it/s")])
+    found += [*attempted("four", broken), *attempted("five", lambda: [Line("five", "3 it/s")])]
     assert [line.verdict for line in found] == [PASS, FAIL, SKIPPED, FAIL, "reported"]
     text = markdown("NVIDIA X", ["sd15, 9 minutes."], found)
     assert text.startswith("# NVIDIA X\n\nsd15, 9 minutes.\n\n| what |")
@@ -31,18 +34,59 @@ def test_a_check_that_raises_is_a_line_that_fails_and_the_table_has_all():
     assert len(text.strip().splitlines()) == 6 + len(found)
 
 
-def test_an_estimate_passes_up_to_the_margin(tmp_path):
-    spec = Setup(str(MINIATURE), str(tmp_path), 64, tmp_path, 1).spec()
-    guess = estimate(spec, "cuda").tensors
+def test_what_was_found_before_an_exception_stays():
+    def breaks():
+        yield Line("one", "3 it/s")
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    assert [line.verdict for line in attempted("all", breaks)] == ["reported", FAIL]
+
+
+class Pretended(Setup):
+    """With a GPU of 24 GB, or of `bytes`."""
+
+    gpu, card, capability = True, "NVIDIA X", (8, 9)
+    bytes = 24 * GB
+
+    @property
+    def memory(self):
+        return self.bytes
+
+
+@pytest.fixture
+def setup(tmp_path):
+    return Pretended(str(MINIATURE), str(tmp_path), 64, tmp_path, 1)
+
+
+def test_options_that_the_card_is_too_small_for_are_left_out(setup, monkeypatch):
+    needed = estimate(setup.spec(), "cuda").total
+    found = Measured(seconds=1.0, bare=0.5, moving=0.91, peak=estimate(setup.spec(), "cuda").tensors, product=0.3)
+    for memory, verdicts in ((needed - 1, [SKIPPED]), (needed, [PASS, PASS])):
+        monkeypatch.setattr(Pretended, "bytes", memory)
+        assert [line.verdict for line in lines_of("x", setup.spec(), setup, lambda *call: found)] == verdicts
+    slow = replace(found, moving=0.89)
+    assert next(lines_of("x", setup.spec(), setup, lambda *call: slow)).verdict == FAIL
+
+
+def test_what_the_card_is_too_small_for_is_no_failure(setup, monkeypatch):
+    cell = cell_of(setup.spec(2, mixed_precision="fp16"))
+    assert fitted(cell, 24 * GB, setup) == cell
+    assert "no option makes it fit" in fitted(cell, 10**6, setup)
+    assert refusal(setup, "dreambooth") == ""
+    needed = estimate(setup.spec(mixed_precision="fp16"), "cuda").total  # without the evaluation beside it
+    monkeypatch.setattr(Pretended, "bytes", needed)
+    assert "the device has" in refusal(setup, "dreambooth", trials=2)
+
+
+def test_an_estimate_passes_up_to_the_margin():
+    guess = 1000
     for peak, verdict in ((guess / (MARGIN - 0.01), PASS), (guess / (MARGIN + 0.01), FAIL)):
-        assert memory_line("x", spec, peak).verdict == verdict
+        assert memory_line("x", guess, peak).verdict == verdict
     for peak, verdict in ((guess / (2 - MARGIN + 0.01), PASS), (guess / (2 - MARGIN - 0.01), FAIL)):
-        assert memory_line("x", spec, peak).verdict == verdict
+        assert memory_line("x", guess, peak).verdict == verdict
 
 
 def test_distances_are_euclidean():
-    import torch
-
     one = {"a": torch.zeros(2), "b": torch.zeros(1)}
     other = {"a": torch.tensor([0.0, 3.0]), "b": torch.tensor([4.0])}
     assert apart(one, other) == pytest.approx(5)

@@ -2,11 +2,13 @@
 
 import json
 import shutil
+import weakref
 
 import numpy as np
 import pytest
 import torch
 
+from evaluation import weights as weights_module
 from evaluation.denoising import denoising_losses
 from evaluation.evaluate import encoders, evaluate, prepare
 from evaluation.metrics import METRICS
@@ -167,6 +169,25 @@ def test_memory_that_runs_out_halves_the_batch(components, sampling, tmp_path, m
     sample_images(components, sampling, "owl", ("{}",), 3, 0, tmp_path / "b", batch_size=8)
     assert sizes[4:] == [2, 1]  # what did not fit once is not tried again
     assert read_images(tmp_path / "a", 1, 5).shape[:2] == (1, 5)
+
+
+def test_weights_lie_on_the_device_in_one_precision_at_a_time(components, pixels, monkeypatch):
+    """Those in half precision make room for the losses in fp32, and come back for the next way of sampling."""
+    found = []
+
+    def losses(placed, *arguments):
+        found.append((half(), placed.network))
+        return np.zeros((1, 1))
+
+    monkeypatch.setattr(weights_module, "denoising_losses", losses)
+    weights = weights_module.Weights(components)
+    half = weakref.ref(weights.on("cpu", "bf16").network)
+    assert half().dtype == torch.bfloat16
+    weights.losses(pixels, "an owl", "cpu")
+    assert found == [(None, components.network)]
+    assert weights.on("cpu", "bf16").network.dtype == torch.bfloat16
+    weights.losses(pixels, "an owl", "cpu")
+    assert len(found) == 1
 
 
 def test_photographs_that_do_not_fit_at_once_give_the_same_losses(components, pixels, monkeypatch):

@@ -124,17 +124,18 @@ def test_the_most_that_is_alive_at_once_counts(make_spec):
     assert (alone.evaluation, alone.class_images) == (0, 0)
     assert alone.total == alone.libraries + alone.tensors
     sampling = sampling_memory(spec.model, "no", True)
-    assert evaluated.evaluation == sampling.total + 1000
+    assert (evaluated.evaluation, evaluated.encoders) == (sampling.total, 1000)
     assert evaluated.class_images == sampling.total
     for part, named in (("evaluation", "evaluation"), ("class_images", "class images")):
         large = replace(evaluated, **{part: 10**9})
         resident = large.weights + large.state if part == "evaluation" else 0
-        assert large.total == large.libraries + resident + 10**9
-        assert f"{named} 0.93" in str(large)
+        assert large.total == large.libraries + 1000 + resident + 10**9
+        assert f"{named} 0.93, encoders 0.00, libraries 0.59" in str(large)
+    trains = replace(evaluated, step=10**9)  # while the encoders that measured lie there
+    assert trains.total == trains.libraries + 1000 + trains.tensors
     half = Beside((SampleSpec(precision="fp16"),))
     losses = sampling_memory(spec.model, "no", False).total
-    kept = sampling_memory(spec.model, "fp16", True).weights
-    assert estimate(spec, "cuda", 1, half).evaluation == kept + losses  # which are in fp32
+    assert estimate(spec, "cuda", 1, half).evaluation == losses  # which are in fp32, after the sampling in fp16
     assert estimate(replace(spec, prior=replace(spec.prior, folder="own")), "cuda").class_images == 0
     assert estimate(spec, "cpu", 1, beside).evaluation == 0
 

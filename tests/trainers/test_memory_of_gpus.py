@@ -83,7 +83,11 @@ def test_evaluation_beside_full_training(sd15):
         assert (resident + sampling.weights + at_once * sampling.autoencoder) / GB == pytest.approx(simulated, rel=0.03)
     assert memory.total == resident + sampling.total
     assert memory.total / GB == pytest.approx(15.9, rel=0.02)
-    assert "evaluation 5.3" in str(memory)
+    assert "evaluation 4.7" in str(memory)
+    half = estimate(spec(sd15), "cuda", 1, Beside((SampleSpec(precision="fp16"),), ENCODERS))
+    assert (
+        memory.total - half.total == sampling.total - sampling_memory(sd15, "no", False).total
+    )  # the losses' are left
 
 
 def test_sampling_in_half_precision_and_larger(sd15, tmp_path):

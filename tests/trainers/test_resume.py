@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import torch
+from accelerate import Accelerator
 from safetensors.torch import load_file
 
 from tests.suites import some_of
@@ -106,6 +107,21 @@ def test_what_takes_no_training_does_not_count_until_the_next_state(make_spec, t
         for _ in range(100):
             loop.clock()
     assert saved == [-1, -1, 3, 3]
+
+
+def test_several_processes_save_together_where_they_read_losses(make_spec, tmp_path, monkeypatch, a_second_a_step):
+    """The others wait on the processor meanwhile, rather than in a collective, which keeps a GPU busy."""
+    happened = []
+    save = TrainState.save
+    a_second_a_step(1)
+    monkeypatch.setattr(loop, "READ_EVERY", {"cpu": 2, "cuda": 2})
+    monkeypatch.setattr(Accelerator, "num_processes", 2)
+    monkeypatch.setattr(loop, "agreed", lambda due: happened.append("agree") or due)
+    monkeypatch.setattr(loop, "wait_for_all", lambda: happened.append("wait"))
+    monkeypatch.setattr(TrainState, "save", lambda state, folder: happened.append(state.step) or save(state, folder))
+    training = train(make_spec(batch_size=2), [5], tmp_path, goes_on=lambda: False)
+    next(training)
+    assert happened == ["agree", 2, "wait", "agree", 4, "wait", "wait"]  # the last once the checkpoint is written
 
 
 @pytest.mark.parametrize("goes_on", [True, False])

@@ -6,6 +6,8 @@ from accelerate import PartialState
 from safetensors.torch import load_file
 
 from evaluation import weights as weights_module
+from evaluation.weights import Weights
+from sweeper.engine import scoring
 from sweeper.engine.jobs import Export, Kind, Reporter, Task
 from sweeper.engine.queue import Queue
 from sweeper.engine.training import Execution
@@ -58,6 +60,23 @@ def test_the_points_of_a_checkpoint_load_it_once_and_measure_its_loss_once(begin
     assert len(loaded) == 1
     assert len(measured) == 1 + 2  # and those of the untuned model, for each way of sampling
     assert cards(both) == alone
+
+
+def test_what_points_are_compared_with_is_made_before_the_checkpoint_lies_on_the_device(begin, monkeypatch):
+    order, prepare, place = [], scoring.prepare, Weights.on
+    monkeypatch.setattr(scoring, "prepare", lambda *args, **kwargs: order.append("begin") or prepare(*args, **kwargs))
+
+    def placed(weights, *where):
+        order.append("untuned" if weights.components is execution.untuned else "tuned")
+        return place(weights, *where)
+
+    monkeypatch.setattr(Weights, "on", placed)
+    execution = begin("scheduler=ddim,pndm")
+    execution.run()
+    last = len(order) - order[::-1].index("begin")
+    assert order.count("begin") == 2
+    assert "tuned" not in order[: last + 1]
+    assert set(order[last:]) == {"untuned", "tuned"}
 
 
 def test_a_point_is_the_same_whatever_else_is_sampled(begin):

@@ -64,7 +64,8 @@ def test_all_processes_sample_and_the_files_are_those_of_one(models, tmp_path):
     typed = [*models, "lr=1e-3", "scheduler=ddim,euler_a", "evaluation.class_images=3"]
     one = run(tmp_path / "one", typed)
     shutil.copytree(tmp_path / "one" / "store", tmp_path / "two" / "store")
-    for folder in (tmp_path / "two" / "store" / "trainings").glob("*/evaluations"):
+    sampled = [*(tmp_path / "two" / "store").glob("trainings/*/evaluations"), tmp_path / "two" / "store" / "baselines"]
+    for folder in sampled:
         shutil.rmtree(folder)  # the checkpoints stay: those of two processes would differ by rounding
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "--no-python"]
     done = subprocess.run(
@@ -79,7 +80,9 @@ def test_all_processes_sample_and_the_files_are_those_of_one(models, tmp_path):
     store = Store(tmp_path / "two" / "store")
     for point in one.training.points:
         assert store.scorecard(one.spec, point).values == one.store.scorecard(one.spec, point).values
+        assert store.baseline_values(one.spec, point).untuned == one.store.baseline_values(one.spec, point).untuned
     drawn = [(tmp_path / "two" / f"drawn-{rank}").read_text().splitlines() for rank in (0, 1)]
     assert max(Counter(drawn[0] + drawn[1]).values()) == 1  # nothing twice
-    assert len(drawn[0] + drawn[1]) == len(one.training.points) * one.training.points[0].images
-    assert abs(len(drawn[0]) - len(drawn[1])) <= BATCH * len(one.training.points)
+    sets = len(one.training.points) + len({one.store.baselines(one.spec, point) for point in one.training.points})
+    assert len(drawn[0] + drawn[1]) == sets * one.training.points[0].images
+    assert abs(len(drawn[0]) - len(drawn[1])) <= BATCH * sets
