@@ -1,9 +1,18 @@
-"""Commands as they work when they are pasted, whether the environment is activated or not."""
+"""Commands as they work when they are pasted, whether the environment is activated or not; no password is in them."""
 
+import re
 import shlex
 import shutil
 import sys
 from pathlib import Path
+
+# In the address of a server: between the name of a user, which may be empty, and the host.
+PASSWORD = re.compile(r"(?<=://)([^\s/:@'\"]*):[^\s/'\"]+@")
+
+
+def without_passwords(text: str) -> str:
+    """What is shown, kept or sent: addresses in it lose their passwords."""
+    return PASSWORD.sub(r"\1:***@", text)
 
 
 def program(name: str) -> str:
@@ -19,7 +28,11 @@ def python() -> str:
 
 
 def typed() -> str:
-    """The command line that started this process."""
+    """The command line that started this process, without the passwords in it."""
+    return without_passwords(_typed())
+
+
+def _typed() -> str:
     module = getattr(sys.modules["__main__"], "__spec__", None)
     if module is not None:  # python -m
         return shlex.join([python(), "-m", module.name.removesuffix(".__main__"), *sys.argv[1:]])

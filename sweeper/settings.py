@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import re
 import signal
 import sys
 import tempfile
@@ -16,6 +15,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from evaluation.spec import ONSET_UNITS, EvalSpec
+from sweeper.commands import without_passwords
 from sweeper.plan.axes import check
 from sweeper.store import NO_SPACE
 from trainers.errors import SpecError
@@ -25,15 +25,6 @@ from trainers.files import is_full
 IN_THE_WAY = (
     errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ELOOP,
 )  # fmt: skip
-
-
-# In the address of a server: between the name of a user, which may be empty, and the host.
-PASSWORD = re.compile(r"(?<=://)([^\s/:@'\"]*):[^\s/'\"]+@")
-
-
-def without_passwords(text: str) -> str:
-    """What is shown, kept or sent: addresses in it lose their passwords."""
-    return PASSWORD.sub(r"\1:***@", text)
 
 
 @dataclass(frozen=True)

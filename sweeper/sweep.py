@@ -35,7 +35,6 @@ from sweeper.results.times import Earlier, own_times, with_times
 from sweeper.results.types import FAIL, Results
 from sweeper.results.uses import write_uses
 from sweeper.rounds import run_rounds
-from sweeper.settings import without_passwords
 from sweeper.store import Store
 from sweeper.tracking.mlflow import Tracker
 from trainers.errors import SpecError
@@ -217,7 +216,7 @@ class Sweep:
             {**planned.earlier, **self.begun},
             name=self.context.folder.name,
             folder=self.context.folder,
-            command=without_passwords(commands.typed()),
+            command=commands.typed(),
             plan=asdict(planned.cost),
             running=True,
             trials=planned.trials,

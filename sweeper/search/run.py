@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from sweeper import forecast
-from sweeper.commands import program, python
+from sweeper.commands import program, python, without_passwords
 from sweeper.disk import Disk, check_room
 from sweeper.engine.engines import make_engine
 from sweeper.fit import Fit
@@ -40,7 +40,6 @@ from sweeper.settings import (
     check_writable,
     one_line,
     settings_of,
-    without_passwords,
 )
 from sweeper.store import Store, claim
 from sweeper.sweep import Context, exit_code, run_sweep

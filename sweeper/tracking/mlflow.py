@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from sweeper.commands import program
+from sweeper.commands import program, without_passwords
 from sweeper.report.thumbnails import sample_grid
 from sweeper.results.types import COMPLETE, FAIL, PRUNED, RUNNING, Results
-from sweeper.settings import without_passwords
 from sweeper.tracking.outbox import Outbox, Pending
 from sweeper.tracking.runs import Item, items
 from sweeper.tracking.view import literal, view_key

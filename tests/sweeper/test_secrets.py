@@ -2,8 +2,9 @@
 
 import pytest
 
+from sweeper.commands import without_passwords
 from sweeper.search.study import SearchSettings, _open
-from sweeper.settings import one_line, without_passwords
+from sweeper.settings import one_line
 from tests.sweeper.tiny_sweep import sweep
 
 PASSWORD = "hunter2"
