@@ -50,7 +50,9 @@ class Trainings:
             with contextlib.suppress(SpecError):
                 self.of(trial)
         if not self.by_trial:
-            raise SpecError(f"no trial could run: {self.study.trials[-1].user_attrs.get('reason')}")
+            trials = self.study.trials
+            reason = trials[-1].user_attrs.get("reason") if trials else "none was begun"
+            raise SpecError(f"no trial could run: {reason}")
         cells = tuple(dict.fromkeys(cell for _, training in sorted(self.by_trial.items()) for cell in training.cells))
         plan = compile_plan(cells)
         remaining = [self.at_first.get(t.spec.signature, Remaining(t, (), t.last_step)) for t in plan.trainings]

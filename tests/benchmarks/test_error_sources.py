@@ -147,7 +147,7 @@ def test_draws_are_of_the_same_size_and_the_rest_is_the_rest():
     assert Drawn(np.array([1, 3]), np.array([[0, 2], [1, 7]])).of(values).tolist() == [[8, 10], [25, 31]]
 
 
-@pytest.mark.parametrize(("excess", "vetoed"), [(0.24, False), (0.26, True)])
+@pytest.mark.parametrize(("excess", "vetoed"), [(0.49, False), (0.51, True)])
 def test_vetoes_are_the_sweet_spots(excess, vetoed):
     cells = sweep(copying=np.array([0, 0, 0, excess, 0]))
     assert allowed(cells, everything(cells), today(cells).score).tolist() == [True, True, True, not vetoed, True]

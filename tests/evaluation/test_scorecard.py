@@ -142,10 +142,13 @@ def test_a_scorecard_survives_json():
     assert card.without({"dino": NOT_YET}).values == {}
 
 
+FEW_PROMPTS = "Where overfitting begins is not said: that takes 16 prompts, and these are 8."
+
+
 def test_an_empty_scorecard_lacks_everything_and_breaks_nothing():
     card = Scorecard.from_json({})
     assert card.stale() == tuple(METRICS)
-    candidates, cards, baselines = synthetic.sweep(synthetic.grid(), lambda *_: 0.5, lambda *_: 0.5)
+    candidates, cards, baselines = synthetic.sweep(synthetic.grid(), lambda *_: 0.8, lambda *_: 0.8)
     spot = find(candidates, [card, *cards[1:]], baselines)
     assert spot.found
     assert np.isnan(spot.score[0])
@@ -154,29 +157,34 @@ def test_an_empty_scorecard_lacks_everything_and_breaks_nothing():
 
 @pytest.mark.parametrize("name", ["copying", "noise", "pres", "div"])
 def test_a_veto_whose_scores_are_missing_is_skipped_and_said(name):
-    candidates, cards, baselines = synthetic.sweep(synthetic.grid(), lambda *_: 0.5, lambda *_: 0.5)
+    candidates, cards, baselines = synthetic.sweep(synthetic.grid(), lambda *_: 0.8, lambda *_: 0.8)
     bad = {"copying": [[0.99, 0.99]] * 8, "noise": [[30.0, 30.0]] * 8, "pres": [[0.8] * 4], "div": [[0.01, 0.01]] * 8}
     for card in cards:
         card["values"][name] = bad[name]
     ruled_out = find(candidates, cards, baselines)
     assert any(ruled_out.vetoes) or name == "pres"
-    assert ruled_out.notes == ()
+    assert ruled_out.notes == (FEW_PROMPTS,)
     for card in cards[:2]:
         del card["values"][name]
     spot = find(candidates, cards, baselines)
     assert spot.vetoes[0] == ()
     assert spot.notes == (
         f"The check for {METRICS[name].title} was skipped for 2 of 6 checkpoints: scores are missing.",
+        FEW_PROMPTS,
     )
 
 
 def test_a_veto_whose_baseline_is_missing_is_skipped():
-    candidates, cards, baselines = synthetic.sweep(synthetic.grid(), lambda *_: 0.5, lambda *_: 0.5)
+    candidates, cards, baselines = synthetic.sweep(synthetic.grid(), lambda *_: 0.8, lambda *_: 0.8)
     for base in baselines[:1]:  # all candidates share it
         del base["photographs"]["copying"], base["untuned"]["pres"]
     spot = find(candidates, cards, baselines)
     assert spot.found
-    assert [note.split(" was ")[0] for note in spot.notes] == ["The check for copying", "The check for class drift"]
+    assert spot.notes[-1] == FEW_PROMPTS
+    assert [note.split(" was ")[0] for note in spot.notes[:-1]] == [
+        "The check for copying",
+        "The check for class drift",
+    ]
 
 
 def test_dataclasses_and_dictionaries_give_the_same_answer():

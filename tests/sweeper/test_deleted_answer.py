@@ -10,9 +10,12 @@ from rich.console import Console
 
 from sweeper.engine.jobs import COMPLETE, FAIL, Kind, Outcome
 from sweeper.plan.compile import compile_plan
+from sweeper.results.exports import target
 from sweeper.sweep import Sweep
 from tests.sweeper.results.test_retention import results  # noqa: F401  - a fixture
 from trainers.files import MANIFEST, write_json
+
+SAMPLED = {"scheduler": "pndm", "use_ema": True, "sample_precision": "no"}
 
 
 @pytest.fixture
@@ -22,7 +25,7 @@ def run(make_cell, results, tmp_path):  # noqa: F811
     (training,) = plan.trainings
 
     def answer(step, there):
-        params = {"steps": step, "lr": 2e-6}
+        params = {"steps": step, "lr": 2e-6, **SAMPLED}
         row = replace(results.rows[0], params=params, training=training.spec.signature)
         return replace(
             results, axes={"lr": (1e-6,)}, rows=(replace(row, checkpoint=Path("w") if there else None),) * 2, best=0
@@ -33,14 +36,17 @@ def run(make_cell, results, tmp_path):  # noqa: F811
         tasks = []
         printed = io.StringIO()
         sweep = SimpleNamespace(
-            context=SimpleNamespace(console=Console(file=printed), settings=SimpleNamespace(gpus_per_trial=1)),
+            context=SimpleNamespace(
+                console=Console(file=printed), settings=SimpleNamespace(gpus_per_trial=1), folder=tmp_path
+            ),
             _do=lambda task, title: tasks.append(task) or Outcome(state),
             _collect=lambda planned: answers[len(tasks)],
-            _target=lambda row: tmp_path / str(row.step),
+            sample_rounds=lambda: None,
         )
         found = Sweep._with_weights(sweep, answers[0], SimpleNamespace(plan=plan))
         return found, tasks, printed.getvalue()
 
+    begin.training = training.spec.signature
     return begin
 
 
@@ -50,7 +56,7 @@ def test_an_answer_that_is_there_is_left_alone(run):
 
 
 def test_an_answer_that_was_exported_already_is_left_alone(run, tmp_path):
-    write_json(tmp_path / "200" / MANIFEST, {})
+    write_json(target(tmp_path, run.training, {"steps": 200, **SAMPLED}) / MANIFEST, {})
     found, tasks, _ = run((200, False))
     assert (found.rows[0].step, tasks) == (200, [])
 

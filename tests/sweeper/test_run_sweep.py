@@ -39,15 +39,15 @@ def test_the_longest_training_begins_first(run):
 
 def test_a_second_run_adds_nothing(run):
     first, second = Cluster(), Cluster()
-    results = run("lr=1e-6,2e-6", "steps=100,200", cluster=first)
-    again = run("lr=1e-6,2e-6", "steps=100,200", cluster=second)
+    results = run("lr=1e-6,2e-6", "steps=100,200", "eval_every=0", cluster=first)
+    again = run("lr=1e-6,2e-6", "steps=100,200", "eval_every=0", cluster=second)
     assert len(first.events) == 4
     assert second.jobs == []  # the sweet spot was exported too
     assert [row.metrics for row in again.rows] == [row.metrics for row in results.rows]
 
 
 def test_a_failed_training_makes_the_exit_code(run):
-    results = run("lr=1e-6,2e-6", "steps=100", cluster=Cluster(fails=lambda spec: spec.lr == 2e-6))
+    results = run("lr=1e-6,2e-6", "steps=100", "eval_every=0", cluster=Cluster(fails=lambda spec: spec.lr == 2e-6))
     assert exit_code(results) == 1
     assert [row.state for row in results.rows] == ["COMPLETE", "FAIL"]
     assert exit_code(run("lr=1e-6", "steps=100", cluster=Cluster())) == 0

@@ -274,7 +274,7 @@ def test_help_shows_every_axis_with_its_default():
     )
     assert all(f"  {axis} " in done.stdout for axis in AXES)
     assert len(done.stdout.splitlines()) <= 40
-    for group in ("model: miniature", "subject: cat_toy", "evaluation: paper, quick"):
+    for group in ("model: miniature", "subject: cat_toy", "evaluation: adaptive, paper, quick"):
         assert group in done.stdout
 
 

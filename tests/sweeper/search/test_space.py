@@ -90,7 +90,15 @@ def test_the_plan_counts_textual_inversions(space, tmp_path, axis, one):
     found, console = space("trainer=ti_dreambooth", "trainer.inversion_steps=50", axis), Console(file=io.StringIO())
     asked, settings = (
         SearchSettings(**SETTINGS),
-        SimpleNamespace(gpus_per_trial=1, cpu_trials=1, trials_per_gpu=1, keep="all", engine="local"),
+        SimpleNamespace(
+            gpus_per_trial=1,
+            cpu_trials=1,
+            trials_per_gpu=1,
+            keep="all",
+            engine="local",
+            plan_only=True,
+            device_memory=None,
+        ),
     )
     print_plan(console, found, asked, 0, Store(tmp_path), settings)
     assert f"training steps    {6 * 400 + (1 if one else 6) * 50:,} at most" in console.file.getvalue()
