@@ -245,7 +245,7 @@ def test_what_cannot_be_judged_ends_the_search(search, trials):
     subject_only = Cluster(subject=lambda spec, step: 0.5, prompts=lambda spec, step: 0.5)
     baselines = fake.synthetic.baselines
     try:
-        fake.synthetic.baselines = lambda: baselines(tc=0.5)
+        fake.synthetic.baselines = lambda **shape: baselines(tc=0.5, **shape)
         _, results = search(LR, trials=5, cluster=subject_only)
         again = Cluster()
         search(LR, trials=5, cluster=again)
