@@ -235,7 +235,9 @@ def _images(
         np.stack([np.asarray(card.values[name], float) if card else empty for card in cards])
         for name in ("dino", "clip_t")
     )
-    s0, t0, tc = scale.s0.mean(), scale.t0.mean(), scale.tc.mean()
+    s0 = scale.s0.mean()
+    t0 = scale.t0.mean()
+    tc = scale.tc.mean()
     return (dino - s0) / (scale.sr - s0), (clip_t - tc) / (t0 - tc)
 
 

@@ -28,6 +28,11 @@ class FaultyLocal(LocalEngine):
         super().stop(ids, grace)
 
 
+@pytest.fixture(autouse=True)
+def _a_core_each(_one_core, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+
+
 @pytest.fixture
 def training(models):
     return trainings(*models, "batch_size=4")[0]

@@ -111,8 +111,8 @@ def results(tmp_path):
 
 def _answer(results, best, asked=True):
     rows = [replace(row, asked=True) for row in results.rows]
-    top = max(row.metrics["score"] for row in rows)
-    rows[best] = replace(rows[best], asked=asked, metrics=rows[best].metrics | {"score": top + 0.01})
+    top = {name: max(row.metrics.get(name, 0) for row in rows) + 0.01 for name in ("score", "expected_score")}
+    rows[best] = replace(rows[best], asked=asked, metrics=rows[best].metrics | top)
     return replace(results, rows=tuple(rows), best=best, sweet_spot=replace(results.sweet_spot, best=best))
 
 
