@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.allocation import Taken, first_round, next_round
-from evaluation.fidelity import Measurements, read_measurements
+from evaluation.fidelity import read_measurements
 from evaluation.fresh import Estimate, fresh_fidelity
 from evaluation.scheme import Scheme, scheme_of, slice_of
 from evaluation.scorecard import Baselines, Scorecard
@@ -193,7 +193,8 @@ class Rounds:
         spot = find(named, cards, baselines)
         measurements = read_measurements(cards, baselines)
         vetoes = spot.vetoes or ((),) * len(named)
-        s, t = _images(measurements if spot.s else None, cards)
+        nothing = np.full((len(cards), 1, 1), np.nan)
+        s, t = measurements.by_image() if measurements and spot.s else (nothing, nothing)
         return Candidates(
             lr=np.array([spec.lr for spec in specs]),
             steps=np.array([float(point.step) for point in points]),
@@ -219,26 +220,6 @@ def _with_pres(joined: Baselines, fresh: Baselines) -> Baselines:
     if "pres" in fresh.untuned:
         joined.untuned["pres"] = fresh.untuned["pres"]
     return joined
-
-
-def _images(
-    measurements: Measurements | None, cards: Sequence[Scorecard | None]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """s and t of every image [C, P, K], NaN where there is none."""
-    if measurements is None:
-        nothing = np.full((len(cards), 1, 1), np.nan)
-        return nothing, nothing
-    scale = measurements.scale
-    shape = next(np.shape(card.values["dino"]) for card in cards if card)
-    empty = np.full(shape, np.nan)
-    dino, clip_t = (
-        np.stack([np.asarray(card.values[name], float) if card else empty for card in cards])
-        for name in ("dino", "clip_t")
-    )
-    s0 = scale.s0.mean()
-    t0 = scale.t0.mean()
-    tc = scale.tc.mean()
-    return (dino - s0) / (scale.sr - s0), (clip_t - tc) / (t0 - tc)
 
 
 def _axes(places: Sequence[Place]) -> NDArray[np.str_]:
